@@ -1,0 +1,46 @@
+# Each target makes the virtual environment it needs; nothing is installed outside .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "semia needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
+	@touch $@
+
+.PHONY: install
+install: $(INSTALLED) ## Make .venv with everything pinned as tested
+
+.PHONY: demo
+demo: $(INSTALLED) ## Train the pagoda, serve it with Triton, get new pictures over gRPC
+	$(BIN)/semia train-and-export examples/pagoda --preset quick --resume --run demo/run --bundle demo/bundle --repository demo/model_repository
+	$(BIN)/python examples/demo.py
+
+.PHONY: test
+test: $(INSTALLED) ## Run every test but the slow and GPU ones, with a real Triton
+	$(BIN)/python -m pytest -m 'not slow and not gpu'
+
+.PHONY: lint
+lint: $(INSTALLED) ## Check style and types
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+.PHONY: format
+format: $(INSTALLED) ## Put every file into the house's layout
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+.PHONY: clean
+clean: ## Remove the demo and caches; your runs, bundles and models stay
+	rm -rf demo build .pytest_cache .mypy_cache .ruff_cache

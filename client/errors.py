@@ -1,0 +1,63 @@
+"""What can go wrong in a call; whatever `client.SynthesisClient` raises is a `ClientError`.
+
+SemiaError
+└── ClientError                                  the call failed: exits 1
+    ├── ServerUnavailableError                   no server answers at the address
+    ├── DeadlineExceededError                    the call took longer than its deadline
+    ├── ServerRefusedError                       the server answered with an error
+    ├── ClientSettingsError (InputError)         the client was made with an impossible address or deadline: exits 2
+    ├── UnknownModelError (InputError)           the server does not serve that model or version: exits 2
+    ├── NotASemiaModelError (InputError)         the model is served, but is not one of semia's: exits 2
+    ├── TargetTypeError (InputError)             the target is no label map at all: exits 2
+    ├── UnreadableTargetError (ImageError)       the target's picture cannot be read: exits 2
+    ├── TargetSizeError (LabelMapSizeError)      the target does not fit the model's canvas: exits 2
+    └── UnknownColourError (LabelMapColourError) the target has a colour that the model does not know: exits 2
+
+`client.connection` turns gRPC's errors into these, `client.target` those of `semia.labels`.
+"""
+
+from semia.errors import ImageError, InputError, LabelMapColourError, LabelMapSizeError, SemiaError
+
+
+class ClientError(SemiaError):
+    """A call to a server failed, or was not made because it could not succeed."""
+
+
+class ServerUnavailableError(ClientError):
+    """No server answers at the address."""
+
+
+class DeadlineExceededError(ClientError):
+    """The call took longer than its deadline; the server may still be working on it."""
+
+
+class ServerRefusedError(ClientError):
+    """The server answered with an error of its own."""
+
+
+class ClientSettingsError(ClientError, InputError):
+    """A client cannot be made with this address or deadline."""
+
+
+class UnknownModelError(ClientError, InputError):
+    """The server serves no such model, or no such version of it."""
+
+
+class NotASemiaModelError(ClientError, InputError):
+    """The model is served, but without the parameters or the output of a published generator."""
+
+
+class TargetTypeError(ClientError, InputError):
+    """The target is neither a picture nor class ids: its type, dtype, shape or values are impossible."""
+
+
+class UnreadableTargetError(ClientError, ImageError):
+    """The target's picture is missing, broken, too large, or not a picture."""
+
+
+class TargetSizeError(ClientError, LabelMapSizeError):
+    """The target does not fit the model's canvas."""
+
+
+class UnknownColourError(ClientError, LabelMapColourError):
+    """The target has an area of a colour that is far from all of the model's classes."""

@@ -1,0 +1,98 @@
+"""From a run folder to a bundle: model.onnx and its card, checked, whole or absent."""
+
+import datetime
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import torch
+
+from export.errors import ExportError
+from export.onnx_format import OPSET, write_onnx
+from export.parity import check_parity, measure_parity
+from export.synthesis_graph import SynthesisGraph
+from semia import __version__
+from semia.files import check_model_name, sha256_of_file, staged_directory
+from semia.labels import ClassIds
+from semia.model_card import CARD_FILE, MODEL_FILE, ModelCard, TargetParity
+from training.rendering import Renderer
+from training.run_folder import RunFolder
+from training.scene import Scene
+from training.tensors import SceneTensors
+
+DEFAULT_TOLERANCE = 2
+"""Of 255: rounding may fall the other way twice; more would be visible."""
+
+
+def export_run(
+    run: RunFolder,
+    bundle: Path,
+    *,
+    name: str | None = None,
+    tolerance: int = DEFAULT_TOLERANCE,
+    on_parity: Callable[[tuple[TargetParity, ...]], None] = lambda _: None,
+) -> ModelCard:
+    """Export a run's generator into a bundle folder, replacing the bundle that was there.
+
+    Args:
+        run: a run with a trained generator.
+        bundle: the folder to make.
+        name: the served model's name; by default the scene's.
+        tolerance: the largest allowed difference of any pixel from PyTorch, in 8-bit levels.
+        on_parity: told the figures before they are judged.
+
+    Raises:
+        RunError: if the run has no generator.
+        ParityError: if the graph is beyond the tolerance.
+        ExportError: if exporting fails or the disk refuses. No failure leaves anything under ``bundle``.
+    """
+    model_name = check_model_name(name or run.config.scene_name)
+    if bundle.exists() and not (bundle / CARD_FILE).is_file() and not (bundle.is_dir() and not any(bundle.iterdir())):
+        raise ExportError(f"{bundle} exists and is not a bundle: choose another with --bundle")
+    scene = run.load_scene()
+    generator = run.load_generator()
+    tensors = SceneTensors.from_scene(scene, run.config.settings.multiple, torch.device("cpu"))
+    try:
+        with staged_directory(bundle) as staging:
+            model = staging / MODEL_FILE
+            write_onnx(SynthesisGraph(generator, tensors), model)
+            parity = measure_parity(model, Renderer(generator, tensors), parity_targets(scene))
+            on_parity(parity)
+            check_parity(parity, tolerance)
+            card = ModelCard(
+                name=model_name,
+                preset=run.config.settings.preset,
+                canvas_height=scene.canvas.height,
+                canvas_width=scene.canvas.width,
+                palette=scene.palette.hex_codes,
+                class_names=scene.palette.names,
+                parameters=sum(parameter.numel() for parameter in generator.parameters()),
+                iterations=run.iterations_done,
+                precision="fp32",
+                opset=OPSET,
+                generator_sha256=run.generator_sha256(),
+                graph_sha256=sha256_of_file(model),
+                versions=_versions(),
+                parity_tolerance=tolerance,
+                parity=parity,
+                exported_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            )
+            card.write(staging / CARD_FILE)
+    except OSError as error:
+        raise ExportError(f"cannot write the bundle {bundle}: {error}") from error
+    return card
+
+
+def parity_targets(scene: Scene) -> Mapping[str, ClassIds]:
+    """What a graph is checked on: the source layout, the same mirrored, and every target of the scene."""
+    return {"source": scene.labels, "mirrored": scene.labels[:, ::-1].copy(), **scene.targets}
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "semia": __version__,
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+        "onnxruntime": onnxruntime.__version__,
+    }

@@ -1,0 +1,80 @@
+"""The portable truth: a synthesis graph as one self-contained ONNX file."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import torch
+
+from export.errors import ExportError
+from export.synthesis_graph import SynthesisGraph
+from semia.model_card import INPUT_NAME, OUTPUT_NAME
+
+OPSET = 20
+"""The ONNX operator set: the newest that PyTorch's exporter targets by default."""
+
+TRACED_BATCH = 2
+"""Any batch above 1: the exporter takes sizes 0 and 1 for constants."""
+
+TRAINING_OPERATORS = {"BatchNormalization", "Dropout"}
+"""Operators that are folded away before export; one that is left would compute something else at inference."""
+
+
+def write_onnx(graph: SynthesisGraph, path: Path) -> None:
+    """Export a synthesis graph and check the file.
+
+    Raises:
+        ExportError: if PyTorch cannot export it, or ONNX's checker refuses the result.
+    """
+    example = torch.zeros(TRACED_BATCH, *graph.canvas, dtype=torch.uint8)
+    try:
+        with _quiet():
+            torch.onnx.export(
+                graph.eval(),
+                (example,),
+                path,
+                input_names=[INPUT_NAME],
+                output_names=[OUTPUT_NAME],
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                dynamic_shapes={"target_labels": {0: torch.export.Dim("batch", min=1, max=1024)}},
+            )
+        model = onnx.load(path)
+        onnx.checker.check_model(model, full_check=True)
+    except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
+        raise ExportError(f"cannot export to ONNX: {str(error).strip().splitlines()[0]}") from error
+    _check_contract(model, graph)
+
+
+def _check_contract(model: onnx.ModelProto, graph: SynthesisGraph) -> None:
+    """What every served model promises: names, types and sizes, and no operator that belongs to training."""
+    height, width = graph.canvas
+    signature = {INPUT_NAME: [height, width], OUTPUT_NAME: [height, width, 3]}
+    for value in [*model.graph.input, *model.graph.output]:
+        tensor = value.type.tensor_type
+        sizes = [dimension.dim_value for dimension in tensor.shape.dim]
+        # The batch is symbolic, so its size reads 0.
+        if tensor.elem_type != onnx.TensorProto.UINT8 or sizes != [0, *signature.get(value.name, [])]:
+            raise ExportError(f"the exported graph's {value.name!r} is {sizes}, not uint8 [N, {signature}]")
+    leftover = {node.op_type for node in model.graph.node} & TRAINING_OPERATORS
+    if leftover:
+        raise ExportError(f"the exported graph still holds {', '.join(sorted(leftover))}: they were to be folded away")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter reports its steps on stdout and its own deprecations as warnings; a user can act on neither."""
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        exporter.setLevel(level)

@@ -1,0 +1,44 @@
+"""Does the exported graph draw what PyTorch draws? Measured on real label maps, in 8-bit levels."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from export.errors import ExportError, ParityError
+from semia.labels import ClassIds
+from semia.model_card import INPUT_NAME, OUTPUT_NAME, TargetParity
+from training.rendering import Renderer
+
+
+def measure_parity(model: Path, render: Renderer, targets: Mapping[str, ClassIds]) -> tuple[TargetParity, ...]:
+    """Run ``model.onnx`` in ONNX Runtime on the CPU beside PyTorch, on every target.
+
+    Raises:
+        ExportError: if ONNX Runtime cannot load or run the graph.
+    """
+    try:
+        session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+        results = []
+        for stem, ids in targets.items():
+            (pictures,) = session.run([OUTPUT_NAME], {INPUT_NAME: ids[np.newaxis]})
+            difference = np.abs(pictures[0].astype(np.int16) - render(ids).astype(np.int16))
+            results.append(TargetParity(stem, int(difference.max()), round(float(difference.mean()), 6)))
+    except (RuntimeError, ValueError) as error:  # ONNX Runtime's own exceptions derive from these
+        raise ExportError(f"ONNX Runtime cannot run the exported graph: {str(error).splitlines()[0]}") from error
+    return tuple(results)
+
+
+def check_parity(parity: tuple[TargetParity, ...], tolerance: int) -> None:
+    """Refuse an export that differs by more than ``tolerance`` levels anywhere.
+
+    Raises:
+        ParityError: naming every target beyond the tolerance.
+    """
+    beyond = [f"{entry.target} by {entry.max_abs}" for entry in parity if entry.max_abs > tolerance]
+    if beyond:
+        raise ParityError(
+            f"its pictures differ from PyTorch's by more than {tolerance} of 255: {', '.join(beyond)}; "
+            "nothing was exported (--tolerance allows more)"
+        )

@@ -1,0 +1,88 @@
+"""The command ``semia``: every room's work, one sub-command each, rooms imported only when used."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from semia import __version__
+from semia.cli import exporting, publishing, serving, synthesis, training
+from semia.cli.console import complain, say
+from semia.errors import SemiaError
+
+EXTRA_OF_MODULE = {
+    "torch": "training",
+    "safetensors": "training",
+    "tensorboard": "training",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "serving",
+    "tritonclient": "client",
+    "grpc": "client",
+    "google": "client",
+}
+"""Which extra brings a package that an installation may lack."""
+
+INTERRUPTED = 130
+"""What a shell expects of a program stopped by Ctrl-C."""
+
+app = typer.Typer(
+    help=(
+        "Train a generator from one photograph and its label map, serve it with Triton, "
+        "and turn new label maps into pictures over gRPC."
+    ),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for room in (training, exporting, publishing, serving, synthesis):
+    room.register(app)
+
+_debug = False
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        say(f"semia {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    global _debug
+    _debug = debug
+
+
+def main() -> None:
+    """Run the command; errors become one line and an exit status: 2 for bad input, 1 for a failure."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        complain("interrupted")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if _debug:
+            raise
+        complain(_explain(error))
+        sys.exit(error.exit_code if isinstance(error, SemiaError) else 1)
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, SemiaError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        extra = EXTRA_OF_MODULE.get(error.name.split(".")[0])
+        if extra:
+            return f"this command needs {error.name.split('.')[0]}: pip install 'semia[{extra}]'"
+    return f"unexpected {type(error).__name__}: {error} (run `semia --debug ...` for the traceback)"

@@ -1,0 +1,108 @@
+"""What the command says and how: progress, tables, one-line errors."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+stdout = Console(highlight=False)
+stderr = Console(stderr=True, highlight=False)
+
+LINE_INTERVAL_S = 15.0
+"""Where output goes to a file or a log, progress is one line every so many seconds."""
+
+
+def say(message: str) -> None:
+    """One line for the person, never wrapped or taken for markup."""
+    stdout.print(message, markup=False, soft_wrap=True)
+
+
+def complain(message: str) -> None:
+    """One line about what went wrong."""
+    stderr.print(f"semia: {' '.join(message.split())}", markup=False, soft_wrap=True)
+
+
+class StepDisplay:
+    """A progress bar with the time left on a terminal; a line now and then elsewhere."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._title = title
+        self._total = total
+        self._began_at = self._said_at = time.monotonic()
+        self._first: int | None = None
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+
+    def __enter__(self) -> "StepDisplay":
+        if stdout.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[detail]}"),
+                console=stdout,
+                speed_estimate_period=600,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self._title, total=self._total, detail="")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, detail: str = "") -> None:
+        """Say that ``done`` steps of the total are done."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, detail=detail)
+            return
+        now = time.monotonic()
+        if self._first is None:
+            # A resumed run begins in the middle; only steps made here tell the speed.
+            self._first = done - 1
+        if done < self._total and now - self._said_at < LINE_INTERVAL_S:
+            return
+        self._said_at = now
+        elapsed = now - self._began_at
+        left = elapsed / (done - self._first) * (self._total - done)
+        say(f"{self._title} {done}/{self._total}, {_clock(elapsed)} gone, {_clock(left)} left  {detail}".rstrip())
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Yield what tells whether a first Ctrl-C or SIGTERM has asked to stop; a second one stops at once."""
+    asked = threading.Event()
+
+    def ask(_signal: int, _frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        say("stopping after this iteration; press Ctrl-C again to stop at once")
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,129 @@
+"""``semia export`` and ``semia train-and-export``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.table import Table
+
+from semia.cli import publishing
+from semia.cli.console import say, stdout
+from semia.cli.options import (
+    BUNDLES_FOLDER,
+    DEFAULT_REPOSITORY,
+    BundleOption,
+    NameOption,
+    RepositoryOption,
+    RunArgument,
+    RunOption,
+    SceneArgument,
+    ThreadsOption,
+    ToleranceOption,
+)
+from semia.cli.training import (
+    DeviceOption,
+    IterationsOption,
+    OverwriteOption,
+    PresetOption,
+    ResizeOption,
+    ResumeOption,
+    RotateOption,
+    SeedOption,
+    ShiftOption,
+    TrainRequest,
+    VggOption,
+)
+from semia.files import check_model_name
+
+if TYPE_CHECKING:
+    from semia.model_card import TargetParity
+
+DEFAULT_TOLERANCE = 2
+
+
+def register(app: typer.Typer) -> None:
+    """Add this room's sub-commands."""
+    app.command("export")(export)
+    app.command("train-and-export")(train_and_export)
+
+
+def export(
+    run: RunArgument,
+    bundle: BundleOption = None,
+    name: NameOption = None,
+    tolerance: ToleranceOption = DEFAULT_TOLERANCE,
+) -> None:
+    """Turn a trained generator into a bundle: model.onnx and its model card.
+
+    ONNX Runtime draws every target of the scene beside PyTorch; an export that differs too much fails and leaves
+    nothing behind.
+    """
+    folder = export_run_folder(run, bundle, name, tolerance)
+    say(f"next: semia publish {folder}")
+
+
+def export_run_folder(run_path: Path, bundle: Path | None, name: str | None, tolerance: int) -> Path:
+    """Export with everything shown; returns the bundle's folder."""
+    from export.bundle import export_run
+    from training.run_folder import RunFolder
+
+    run = RunFolder.open(run_path)
+    model_name = check_model_name(name or run.config.scene_name)
+    folder = bundle or BUNDLES_FOLDER / model_name
+    if not run.finished:
+        wanted = run.config.settings.iterations
+        say(f"{run_path} is not trained to its end: {run.iterations_done} of {wanted} iterations")
+    say(f"exporting {model_name} and comparing ONNX Runtime with PyTorch")
+    card = export_run(run, folder, name=model_name, tolerance=tolerance, on_parity=_show_parity)
+    say(f"exported: {folder}, {card.canvas}, {card.parameters:,} parameters, {card.precision}")
+    return folder
+
+
+def _show_parity(parity: "tuple[TargetParity, ...]") -> None:
+    table = Table(title="difference from PyTorch, of 255", title_justify="left")
+    table.add_column("target")
+    table.add_column("max", justify="right")
+    table.add_column("mean", justify="right")
+    for entry in parity:
+        table.add_row(entry.target, str(entry.max_abs), f"{entry.mean_abs:.4f}")
+    stdout.print(table)
+
+
+def train_and_export(
+    scene: SceneArgument,
+    preset: PresetOption = "default",
+    run: RunOption = None,
+    bundle: BundleOption = None,
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    name: NameOption = None,
+    resize: ResizeOption = None,
+    iterations: IterationsOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    vgg_weights: VggOption = None,
+    rotate: RotateOption = None,
+    shift: ShiftOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    tolerance: ToleranceOption = DEFAULT_TOLERANCE,
+    threads: ThreadsOption = None,
+) -> None:
+    """Train, export and publish: from a scene folder to a model that Triton can serve."""
+    trained = TrainRequest(
+        scene=scene,
+        preset=preset,
+        run=run,
+        name=name,
+        resize=resize,
+        iterations=iterations,
+        seed=seed,
+        device=device,
+        vgg_weights=vgg_weights,
+        rotate=rotate,
+        shift=shift,
+        resume=resume,
+        overwrite=overwrite,
+    ).carry_out()
+    folder = export_run_folder(trained.path, bundle, name, tolerance)
+    publishing.publish_bundle(folder, repository, name=None, threads=threads)
+    say("next: semia serve")

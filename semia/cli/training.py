@@ -1,0 +1,229 @@
+"""``semia train`` and ``semia render``: generators from scenes, pictures from generators, no server."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from semia.cli.console import StepDisplay, say, stop_on_signals
+from semia.cli.options import RUNS_FOLDER, NameOption, RunArgument, RunOption, SceneArgument
+from semia.errors import InputError, SemiaError
+from semia.files import check_model_name, model_name_from_path
+
+if TYPE_CHECKING:
+    from training.run_folder import RunFolder
+    from training.settings import TrainingSettings
+
+PresetOption = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        help="[bold]quick[/]: minutes on two cores, a first look. [bold]default[/]: better, for "
+        "hours of CPU or minutes of GPU. "
+        "[bold]paper[/]: the published hyperparameters, 2,500 iterations, about a day on two cores.",
+    ),
+]
+ResizeOption = Annotated[
+    float | None,
+    typer.Option(
+        "--resize", help="Scale the scene by this factor; by default only the quick preset scales, to 256 pixels."
+    ),
+]
+IterationsOption = Annotated[
+    int | None, typer.Option("--iterations", min=1, help="Another number of iterations; the schedules scale with it.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+VggOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--vgg-weights",
+        help="VGG19 state dict in torchvision's layout: patch coherence on its features instead of on pixels.",
+    ),
+]
+RotateOption = Annotated[
+    float | None,
+    typer.Option(
+        "--rotate",
+        min=0,
+        max=180,
+        help="Augment by rotations up to so many degrees either way; by default the preset's.",
+    ),
+]
+ShiftOption = Annotated[
+    float | None,
+    typer.Option(
+        "--shift", min=0, max=1, help="Augment by shifts up to this share of each side; by default the preset's."
+    ),
+]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder, if there is one.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Start anew where a run folder exists.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this room's sub-commands."""
+    app.command("train")(train)
+    app.command("render")(render)
+
+
+def train(
+    scene: SceneArgument,
+    preset: PresetOption = "default",
+    run: RunOption = None,
+    name: NameOption = None,
+    resize: ResizeOption = None,
+    iterations: IterationsOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    vgg_weights: VggOption = None,
+    rotate: RotateOption = None,
+    shift: ShiftOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Train a generator for one photograph.
+
+    Writes a run folder: checkpoints, losses (metrics.jsonl, TensorBoard), sample sheets. Ctrl-C keeps what was
+    learnt; the same command with --resume goes on.
+    """
+    trained = TrainRequest(
+        scene=scene,
+        preset=preset,
+        run=run,
+        name=name,
+        resize=resize,
+        iterations=iterations,
+        seed=seed,
+        device=device,
+        vgg_weights=vgg_weights,
+        rotate=rotate,
+        shift=shift,
+        resume=resume,
+        overwrite=overwrite,
+    ).carry_out()
+    say(f"next: semia export {trained.path}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """What `semia train` and `semia train-and-export` were asked for; the fields are their options."""
+
+    scene: Path
+    preset: str
+    run: Path | None
+    name: str | None
+    resize: float | None
+    iterations: int | None
+    seed: int
+    device: str
+    vgg_weights: Path | None
+    rotate: float | None
+    shift: float | None
+    resume: bool
+    overwrite: bool
+
+    def settings(self) -> "TrainingSettings":
+        """The preset with the options' changes."""
+        from training.settings import PRESETS
+
+        if self.preset not in PRESETS:
+            raise InputError(f"no preset {self.preset!r}: choose {', '.join(PRESETS)}")
+        settings = PRESETS[self.preset]
+        if self.iterations is not None:
+            settings = settings.with_iterations(self.iterations)
+        asked = {"max_rotation_degrees": self.rotate, "max_shift": self.shift}
+        changes = {field: value for field, value in asked.items() if value is not None}
+        return replace(settings, augmentation=replace(settings.augmentation, **changes))
+
+    def carry_out(self) -> "RunFolder":
+        """Train to the end; raises SystemExit(130) if a signal stopped it before."""
+        from training.run_folder import RunFolder
+        from training.scene import load_scene
+        from training.train import Progress, check_same_run, device_from_name, patch_features_id, train
+
+        settings = self.settings()
+        device = device_from_name(self.device)
+        patch_features = patch_features_id(self.vgg_weights)
+        name = model_name_from_path(self.scene) if self.name is None else check_model_name(self.name)
+        scene = load_scene(self.scene, name=name, resize=self.resize, max_side=settings.max_side)
+        path = self.run or RUNS_FOLDER / scene.name
+
+        if RunFolder.is_run(path) and not self.overwrite:
+            run = RunFolder.open(path)
+            if not self.resume:
+                state = "finished" if run.finished else f"unfinished ({run.iterations_done} iterations done)"
+                raise InputError(
+                    f"{path} holds a {state} run: add --resume to go on with it, or --overwrite to start anew"
+                )
+            check_same_run(run, scene, settings, self.seed, patch_features)
+            if run.finished:
+                say(f"{path} is already trained for {run.iterations_done} iterations")
+                return run
+        else:
+            run = RunFolder.create(path, scene, settings, self.seed, patch_features)
+        say(
+            f"training {scene.name}: {scene.canvas}, {len(scene.palette)} classes ({scene.palette}), "
+            f"{len(scene.targets)} targets; preset {self.preset}, {settings.iterations} iterations, on {device.type}"
+        )
+        say(f"watch: {path}/samples, or tensorboard --logdir {path}")
+
+        with stop_on_signals() as stop, StepDisplay("iteration", settings.iterations) as display:
+
+            def show(progress: Progress) -> None:
+                losses = "  ".join(f"{loss} {value:.3f}" for loss, value in progress.losses.items())
+                display.update(progress.iteration, losses)
+
+            finished = train(run, device, vgg_weights=self.vgg_weights, on_progress=show, should_stop=stop)
+        if not finished:
+            say(f"stopped after {run.iterations_done} of {settings.iterations} iterations; --resume goes on")
+            raise SystemExit(130)
+        say(f"trained: {path}, {run.iterations_done} iterations")
+        return run
+
+
+def render(
+    run: RunArgument,
+    targets: Annotated[Path, typer.Option("--targets", help="Folder of label maps.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the pictures; by default RUN/pictures.")] = None,
+) -> None:
+    """Run a trained generator on a folder of label maps, in PyTorch, without any server."""
+    import torch
+
+    from semia.images import list_images, write_rgb
+    from semia.labels import read_class_ids
+    from training.rendering import Renderer
+    from training.run_folder import RunFolder
+    from training.tensors import SceneTensors
+
+    trained = RunFolder.open(run)
+    scene = trained.load_scene()
+    generator = trained.load_generator()
+    tensors = SceneTensors.from_scene(scene, trained.config.settings.multiple, torch.device("cpu"))
+    draw = Renderer(generator, tensors)
+    folder = out or run / "pictures"
+    paths = list_images(targets)
+    failures: list[str] = []
+    with StepDisplay("rendering", len(paths)) as display:
+        for done, path in enumerate(paths, start=1):
+            try:
+                write_rgb(folder / f"{path.stem}.png", draw(read_class_ids(path, scene.palette, scene.canvas)))
+            except SemiaError as error:
+                failures.append(str(error))
+            display.update(done, path.name)
+    report_failures(failures, len(paths))
+    say(f"{len(paths)} pictures in {folder}")
+
+
+def report_failures(failures: Iterable[str], total: int) -> None:
+    """Say what became of a batch in which some items failed.
+
+    Raises:
+        InputError: naming the first failure, if there was any.
+    """
+    messages = list(failures)
+    if len(messages) == 1:
+        raise InputError(messages[0])
+    if messages:
+        raise InputError(f"{len(messages)} of {total} label maps failed; the first: {messages[0]}")

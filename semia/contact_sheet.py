@@ -1,0 +1,70 @@
+"""Contact sheets: pictures side by side with captions, for people who would rather look than read."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from semia.images import RGB
+
+BACKGROUND = (255, 255, 255)
+INK = (40, 40, 40)
+GAP = 8
+"""Pixels between tiles."""
+CAPTION_HEIGHT = 22
+"""Pixels above each tile."""
+
+
+class Tile(NamedTuple):
+    """One picture of a sheet."""
+
+    caption: str
+    picture: RGB  # uint8[H, W, 3]
+
+
+def contact_sheet(tiles: Sequence[Tile], columns: int, tile_width: int = 320) -> RGB:
+    """Lay tiles out row by row, each scaled to ``tile_width`` pixels; returns ``uint8[H, W, 3]``."""
+    scaled = [_scale(tile.picture, tile_width) for tile in tiles]
+    tile_height = max(image.height for image in scaled)
+    columns = min(columns, len(tiles))
+    rows = -(-len(tiles) // columns)
+    cell_width, cell_height = tile_width + GAP, tile_height + CAPTION_HEIGHT + GAP
+    sheet = Image.new("RGB", (columns * cell_width + GAP, rows * cell_height + GAP), BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=14)
+    for index, (tile, image) in enumerate(zip(tiles, scaled, strict=True)):
+        left = GAP + index % columns * cell_width
+        top = GAP + index // columns * cell_height
+        draw.text((left, top + 2), _shorten(tile.caption, font, tile_width), fill=INK, font=font)
+        sheet.paste(image, (left, top + CAPTION_HEIGHT))
+    return np.asarray(sheet)
+
+
+def result_sheet(
+    photograph: Tile, photograph_labels: Tile, targets: Mapping[str, RGB], results: Mapping[str, RGB]
+) -> RGB:
+    """The photograph and every target's labels in one row, the labels of the one and results of the others below.
+
+    ``targets`` and ``results`` are pictures by target name; only targets with a result are shown.
+    """
+    above = [photograph, *(Tile(name, targets[name]) for name in results)]
+    below = [photograph_labels, *(Tile("", picture) for picture in results.values())]
+    return contact_sheet([*above, *below], columns=len(above))
+
+
+def _scale(picture: RGB, width: int) -> Image.Image:
+    image = Image.fromarray(picture)
+    if image.width == width:
+        return image
+    height = max(1, round(image.height * width / image.width))
+    return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _shorten(caption: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """Cut a caption that would run into its neighbour."""
+    if font.getlength(caption) <= width:
+        return caption
+    while caption and font.getlength(caption + "…") > width:
+        caption = caption[:-1]
+    return caption + "…"

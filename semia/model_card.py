@@ -1,0 +1,117 @@
+"""The model card: what a bundle is, where it comes from, and how it was checked."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+from semia.errors import InputError
+from semia.files import check_model_name, write_text
+from semia.labels import Canvas
+from semia.palette import Palette
+
+MODEL_FILE = "model.onnx"
+CARD_FILE = "model_card.json"
+INPUT_NAME = "target_labels"
+OUTPUT_NAME = "image"
+
+
+def _check_types(card: "TargetParity | ModelCard") -> None:
+    for field in dataclasses.fields(card):
+        value = getattr(card, field.name)
+        if not _is_of_type(value, field.type):
+            raise InputError(f"model card: {field.name} cannot be {value!r}")
+
+
+def _is_of_type(value: object, annotation: Any) -> bool:
+    """Whether a value, as read from JSON, is of a field's type; these are all the types the card has."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is UnionType:
+        return any(_is_of_type(value, argument) for argument in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_is_of_type(item, arguments[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_is_of_type(item, arguments[1]) for item in value.values())
+    if isinstance(value, bool):
+        return False  # Python takes True for the int 1
+    return isinstance(value, (float, int) if annotation is float else annotation)
+
+
+@dataclass(frozen=True)
+class TargetParity:
+    """How far ONNX Runtime's picture is from PyTorch's for one target, in 8-bit levels."""
+
+    target: str  # file stem of the label map
+    max_abs: int  # largest difference of any channel of any pixel, 0-255
+    mean_abs: float  # mean over all channels of all pixels, 0-255
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Everything a bundle says about itself; ``model_card.json`` is this, as JSON."""
+
+    name: str  # the served model's name
+    preset: str  # training preset
+    canvas_height: int  # pixels
+    canvas_width: int  # pixels
+    palette: tuple[str, ...]  # #RRGGBB per class id
+    class_names: tuple[str, ...]  # one per class id, or empty
+    parameters: int  # number of the generator's parameters
+    iterations: int  # iterations it was trained for
+    precision: str  # of the graph's arithmetic: "fp32"
+    opset: int  # ONNX operator set
+    generator_sha256: str  # of generator.safetensors
+    graph_sha256: str  # of model.onnx
+    versions: dict[str, str]  # of semia, torch, onnx and onnxruntime at export
+    parity_tolerance: int  # largest allowed max_abs, 0-255
+    parity: tuple[TargetParity, ...]  # one per checked target
+    exported_at: str  # ISO 8601, UTC
+    quality: dict[str, float] | None = None  # quality figures, None where they were not measured
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        check_model_name(self.name)
+        if self.canvas_height < 1 or self.canvas_width < 1:
+            raise InputError(f"model card {self.name}: impossible canvas {self.canvas}")
+
+    @property
+    def canvas(self) -> Canvas:
+        """The size of label maps and pictures."""
+        return Canvas(self.canvas_height, self.canvas_width)
+
+    def to_palette(self) -> Palette:
+        """The classes' colours and names."""
+        return Palette.from_hex(list(self.palette), list(self.class_names))
+
+    def to_json(self) -> str:
+        """The card as indented JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    def write(self, path: Path) -> None:
+        """Write the card, whole or not at all."""
+        write_text(path, self.to_json())
+
+    @classmethod
+    def read(cls, path: Path) -> "ModelCard":
+        """Read a card.
+
+        Raises:
+            InputError: if the file is missing, is not JSON, or lacks or mistypes a field.
+        """
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            content["parity"] = tuple(TargetParity(**entry) for entry in content["parity"])
+            content["palette"] = tuple(content["palette"])
+            content["class_names"] = tuple(content["class_names"])
+            card = cls(**content)
+            card.to_palette()
+            return card
+        except FileNotFoundError:
+            raise InputError(f"no model card at {path}") from None
+        except (InputError, OSError, ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{path} is not a model card: {type(error).__name__}: {error}") from error

@@ -1,0 +1,56 @@
+"""What can go wrong between a bundle and a running server.
+
+SemiaError
+└── ServingError                      publishing or serving failed: exits 1
+    ├── BundleError (InputError)      a bundle is incomplete, or is not what its card says: exits 2
+    ├── RepositoryError (InputError)  there is nothing to serve: exits 2
+    ├── PublishError                  the repository cannot be written
+    └── ServerError                   the Triton process or its control interface failed
+        ├── PortTakenError (InputError)   another program listens on a wanted port: exits 2
+        ├── TritonNotFoundError       no Triton can run here
+        ├── ServerStartError          Triton died, or serves nothing
+        ├── ServerUnreachableError    nobody answers at the given address
+        └── ModelLoadError            a running server refused a model
+"""
+
+from semia.errors import InputError, SemiaError
+
+
+class ServingError(SemiaError):
+    """Publishing or serving failed."""
+
+
+class BundleError(ServingError, InputError):
+    """A bundle lacks a file, or its graph is not the one its card describes."""
+
+
+class RepositoryError(ServingError, InputError):
+    """A model repository is missing or holds no model."""
+
+
+class PublishError(ServingError):
+    """The repository cannot be written; it is as it was before."""
+
+
+class ServerError(ServingError):
+    """The Triton process, or a call that controls it, failed."""
+
+
+class PortTakenError(ServerError, InputError):
+    """Another program already listens on a port the server was told to use."""
+
+
+class TritonNotFoundError(ServerError):
+    """Triton, or something it needs to run here, is not installed."""
+
+
+class ServerStartError(ServerError):
+    """Triton ended, was not ready in time, or could load no model."""
+
+
+class ServerUnreachableError(ServerError):
+    """No Triton server answers at the given address."""
+
+
+class ModelLoadError(ServerError):
+    """A running server could not load a model; it goes on serving the version it had."""

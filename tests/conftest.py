@@ -1,0 +1,180 @@
+"""Fixtures shared by all rooms: a tiny scene and settings, a real bundle, and a real Triton that serves it."""
+
+import contextlib
+import importlib.metadata
+import platform
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+import serving
+from semia.files import sha256_of_file
+from semia.model_card import CARD_FILE, INPUT_NAME, MODEL_FILE, OUTPUT_NAME, ModelCard, TargetParity
+from semia.palette import Palette
+from training.scene import Scene
+from training.settings import TrainingSettings
+from training.tensors import SceneTensors
+
+MakeBundle = Callable[..., Path]
+
+SCENE_HEIGHT, SCENE_WIDTH = 44, 60  # neither is a multiple of 8: padding is always exercised
+SCENE_PALETTE = Palette(((0, 0, 255), (0, 255, 0), (255, 0, 0)), ("sky", "grass", "box"))
+
+TINY_PALETTE = Palette(((255, 0, 0), (0, 255, 0), (0, 0, 255)), ("roof", "lawn", "sky"))
+
+
+def write_bundle(
+    folder: Path, *, name: str = "tiny", palette: Palette = TINY_PALETTE, height: int = 48, width: int = 64
+) -> Path:
+    """Write a bundle whose graph paints every class in its palette colour: uint8[N,H,W] -> uint8[N,H,W,3]."""
+    folder.mkdir(parents=True)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", [INPUT_NAME], ["ids"], to=TensorProto.INT32),
+            helper.make_node("Gather", ["palette", "ids"], [OUTPUT_NAME], axis=0),
+        ],
+        "paint",
+        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, ["N", height, width])],
+        [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.UINT8, ["N", height, width, 3])],
+        [numpy_helper.from_array(palette.array, "palette")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, folder / MODEL_FILE)
+    ModelCard(
+        name=name,
+        preset="test",
+        canvas_height=height,
+        canvas_width=width,
+        palette=palette.hex_codes,
+        class_names=palette.names,
+        parameters=palette.array.size,
+        iterations=0,
+        precision="fp32",
+        opset=18,
+        generator_sha256="0" * 64,
+        graph_sha256=sha256_of_file(folder / MODEL_FILE),
+        versions={"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
+        parity_tolerance=0,
+        parity=(TargetParity("target", max_abs=0, mean_abs=0.0),),
+        exported_at="2026-11-22T12:00:00+00:00",
+    ).write(folder / CARD_FILE)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_bundle() -> MakeBundle:
+    """`write_bundle`, for tests that need a bundle of their own: ``make_bundle(folder, name=..., palette=...)``."""
+    return write_bundle
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of three classes on a 64x48 canvas; shared, so do not change it."""
+    return write_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def server_options() -> Callable[[], serving.ServerOptions]:
+    """Makes options of a server on three free loopback ports."""
+
+    def make() -> serving.ServerOptions:
+        with contextlib.ExitStack() as stack:
+            sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+            for probe in sockets:
+                probe.bind(("127.0.0.1", 0))
+            grpc_port, http_port, metrics_port = (probe.getsockname()[1] for probe in sockets)
+        return serving.ServerOptions(
+            grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port, binary="embedded"
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def embedded_triton() -> None:
+    """Skips where the embedded Triton's wheel does not exist."""
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        pytest.skip("nvidia-pytriton, which carries Triton, exists for Linux on x86-64 only")
+    importlib.metadata.distribution("nvidia-pytriton")  # elsewhere, its absence is a broken installation
+
+
+@pytest.fixture(scope="session")
+def triton(
+    embedded_triton: None,
+    tiny_bundle: Path,
+    server_options: Callable[[], serving.ServerOptions],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[serving.TritonServer]:
+    """A running Triton that serves `tiny_bundle` as "tiny": ``.grpc_url``, ``.repository``."""
+    repository = tmp_path_factory.mktemp("served") / "model_repository"
+    serving.publish(tiny_bundle, repository)
+    with serving.TritonServer(repository, server_options()) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny layers are faster on one thread, and the machine's other core is the server's."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def layout(box_left: int) -> NDArray[np.uint8]:
+    """Sky over grass, with a box standing on it."""
+    ids = np.zeros((SCENE_HEIGHT, SCENE_WIDTH), dtype=np.uint8)
+    ids[28:] = 1
+    ids[14:34, box_left : box_left + 16] = 2
+    return ids
+
+
+@pytest.fixture
+def scene() -> Scene:
+    labels = layout(8)
+    texture = np.random.default_rng(0).integers(-20, 20, (SCENE_HEIGHT, SCENE_WIDTH, 3))
+    colours = np.array([[120, 180, 230], [60, 140, 50], [180, 70, 40]])
+    image = (colours[labels] + texture).clip(0, 255).astype(np.uint8)
+    return Scene("tiny", image, labels, SCENE_PALETTE, {"moved": layout(36)})
+
+
+@pytest.fixture
+def settings() -> TrainingSettings:
+    return TrainingSettings(
+        preset="tiny",
+        iterations=6,
+        generator_width=4,
+        discriminator_width=4,
+        segmentation_width=4,
+        generator_steps=2,
+        reconstruction_every=3,
+        progressive_iterations=2,
+        constant_iterations=3,
+    )
+
+
+@pytest.fixture
+def tensors(scene: Scene) -> SceneTensors:
+    return SceneTensors.from_scene(scene, 8, torch.device("cpu"))
+
+
+@pytest.fixture
+def scene_folder(tmp_path: Path, scene: Scene) -> Path:
+    """The scene as a user's folder, colours in RGB files."""
+    folder = tmp_path / "Tiny Scene"
+    (folder / "cond").mkdir(parents=True)
+    Image.fromarray(scene.image).save(folder / "img.png")
+    Image.fromarray(SCENE_PALETTE.render(scene.labels)).save(folder / "label.png")
+    Image.fromarray(SCENE_PALETTE.render(scene.targets["moved"])).save(folder / "cond" / "moved.png")
+    return folder

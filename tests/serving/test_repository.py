@@ -1,0 +1,200 @@
+"""Publishing is whole or not at all, whoever interferes."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+import serving.repository
+from semia.errors import InputError
+from semia.files import sha256_of_file
+from semia.palette import Palette
+from serving import BundleError, PublishError, RepositoryError, ServingSettings, list_models, publish
+from serving.repository import LOCK_FILE
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    return tmp_path / "model_repository"
+
+
+def files_below(folder: Path) -> set[str]:
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != LOCK_FILE)
+    return {str(path.relative_to(folder)) for path in paths}
+
+
+def read_config(repository: Path, name: str = "tiny") -> pb.ModelConfig:
+    return text_format.Parse((repository / name / "config.pbtxt").read_text(), pb.ModelConfig())
+
+
+def test_a_published_model_is_tritons_layout_and_nothing_else(tiny_bundle: Path, repository: Path) -> None:
+    model = publish(tiny_bundle, repository)
+    assert (model.name, model.version, model.folder) == ("tiny", 1, repository / "tiny" / "1")
+    assert files_below(repository.parent) == {
+        f"model_repository/tiny/{file}" for file in ("config.pbtxt", "1/model.onnx", "1/model_card.json")
+    }
+    assert (model.folder / "model.onnx").read_bytes() == (tiny_bundle / "model.onnx").read_bytes()
+
+
+def test_others_may_read_a_published_model(tiny_bundle: Path, repository: Path) -> None:
+    model = publish(tiny_bundle, repository)
+    for path in (repository, repository / "tiny", model.folder):
+        assert path.stat().st_mode & 0o055 == 0o055, path
+
+
+def test_publishing_again_adds_the_next_version_and_its_configuration(
+    tiny_bundle: Path, repository: Path, make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    publish(tiny_bundle, repository)
+    (repository / "tiny" / "007").mkdir()  # Triton ignores it, so do we
+    other = make_bundle(tmp_path / "other", palette=Palette(((1, 2, 3), (200, 0, 0))), height=10, width=20)
+    model = publish(other, repository, settings=ServingSettings(threads=1))
+    assert model.version == 2
+    config = read_config(repository)
+    assert [*config.input[0].dims] == [10, 20]
+    card_sha256 = sha256_of_file(repository / "tiny" / "2" / "model_card.json")
+    assert config.parameters["model_card_sha256"].string_value == card_sha256
+    (listed,) = list_models(repository)
+    assert listed.versions == (1, 2)
+    assert listed.problem is None
+    assert listed.card is not None
+    assert listed.card.palette == ("#010203", "#C80000")
+
+
+def test_versions_are_counted_as_numbers(tiny_bundle: Path, repository: Path) -> None:
+    publish(tiny_bundle, repository)
+    (repository / "tiny" / "1").rename(repository / "tiny" / "9")
+    assert [publish(tiny_bundle, repository).version for _ in range(2)] == [10, 11]
+
+
+def test_another_name_is_the_served_name(tiny_bundle: Path, repository: Path) -> None:
+    assert publish(tiny_bundle, repository, name="my-scene").folder == repository / "my-scene" / "1"
+    assert read_config(repository, "my-scene").name == "my-scene"
+
+
+def test_a_name_that_is_a_path_is_refused(tiny_bundle: Path, repository: Path) -> None:
+    with pytest.raises(InputError, match="cannot name a model"):
+        publish(tiny_bundle, repository, name="../elsewhere")
+    assert not repository.exists()
+
+
+def test_a_corrupted_graph_is_refused(tiny_bundle: Path, repository: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    with (bundle / "model.onnx").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(BundleError, match="not the graph its card describes") as caught:
+        publish(bundle, repository)
+    assert caught.value.exit_code == 2
+    assert files_below(repository.parent) == {"bundle/model.onnx", "bundle/model_card.json"}
+
+
+@pytest.mark.parametrize("missing", ["model.onnx", "model_card.json"])
+def test_an_incomplete_bundle_is_refused(tiny_bundle: Path, repository: Path, tmp_path: Path, missing: str) -> None:
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    (bundle / missing).unlink()
+    with pytest.raises(BundleError, match=f"not a bundle.*{missing}"):
+        publish(bundle, repository)
+
+
+def test_a_full_disk_leaves_the_repository_as_it_was(
+    tiny_bundle: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tiny_bundle, repository)
+    before = files_below(repository.parent)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(PublishError, match="No space left on device"):
+        publish(tiny_bundle, repository)
+    assert files_below(repository.parent) == before
+    assert not [*repository.parent.glob(".*")]
+
+
+def test_a_configuration_that_cannot_be_replaced_takes_the_version_back(tiny_bundle: Path, repository: Path) -> None:
+    publish(tiny_bundle, repository)
+    config = repository / "tiny" / "config.pbtxt"
+    config.unlink()
+    (config / "in the way").mkdir(parents=True)
+    with pytest.raises(PublishError, match=r"config\.pbtxt"):
+        publish(tiny_bundle, repository)
+    assert not (repository / "tiny" / "2").exists()
+
+
+def test_a_killed_publisher_is_invisible_and_the_next_one_cleans_up(tiny_bundle: Path, repository: Path) -> None:
+    """It is killed with the model staged whole, just before the rename."""
+    script = f"""
+import os, signal
+from pathlib import Path
+import serving.repository as repository
+repository._publish_staged = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+repository.publish(Path({str(tiny_bundle)!r}), Path({str(repository)!r}))
+"""
+    root = Path(serving.repository.__file__).parents[1]
+    killed = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(root)}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name for path in repository.iterdir()] == [LOCK_FILE]
+    assert [path.name for path in repository.parent.glob(".*/tiny/1/model.onnx")] == ["model.onnx"], "it had staged"
+    assert publish(tiny_bundle, repository).version == 1
+    assert not [*repository.parent.glob(".*")]
+
+
+def test_a_repository_whose_parent_is_forbidden_stages_inside(
+    tiny_bundle: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, _: path != repository.parent)
+    stale = repository / f".{repository.name}.publish-abc.partial"
+    (stale / "tiny").mkdir(parents=True)
+    assert list_models(repository) == []
+    repository.parent.chmod(0o555)
+    try:
+        assert publish(tiny_bundle, repository).version == 1
+        assert publish(tiny_bundle, repository).version == 2
+    finally:
+        repository.parent.chmod(0o755)
+    assert sorted(path.name for path in repository.iterdir()) == [LOCK_FILE, "tiny"]
+
+
+def test_publishers_at_once_take_a_version_each(tiny_bundle: Path, repository: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        models = [*pool.map(lambda _: publish(tiny_bundle, repository), range(8))]
+    assert sorted(model.version for model in models) == [*range(1, 9)]
+    assert list_models(repository)[0].versions == tuple(range(1, 9))
+
+
+def test_broken_folders_are_listed_with_their_problem(tiny_bundle: Path, repository: Path) -> None:
+    for name in ("good", "no-card", "no-graph", "no-config", "interrupted"):
+        publish(tiny_bundle, repository, name=name)
+    (repository / "no-version").mkdir()
+    (repository / "README.md").write_text("not a model")
+    (repository / "no-card" / "1" / "model_card.json").unlink()
+    (repository / "no-graph" / "1" / "model.onnx").unlink()
+    (repository / "no-config" / "config.pbtxt").write_text("input {")
+    newer = shutil.copytree(repository / "interrupted" / "1", repository / "interrupted" / "2")
+    card = json.loads((newer / "model_card.json").read_text())
+    (newer / "model_card.json").write_text(json.dumps(card | {"iterations": 7}))
+    listed = {model.name: model for model in list_models(repository)}
+    problems = {name: model.problem or "" for name, model in listed.items()}
+    assert problems.pop("good") == ""
+    assert listed["good"].card is not None
+    assert sorted(problems) == ["interrupted", "no-card", "no-config", "no-graph", "no-version"]
+    assert "no model card" in problems["no-card"]
+    assert "has no model.onnx" in problems["no-graph"]
+    assert "has no version" in problems["no-version"]
+    assert "Expected" in problems["no-config"]
+    assert "does not belong to version 2: publish it again" in problems["interrupted"]
+
+
+def test_a_missing_repository_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RepositoryError, match=r"no such model repository: .*nowhere"):
+        list_models(tmp_path / "nowhere")

@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+from training.generator import Generator, Translation, modulate
+
+
+@pytest.fixture
+def generator() -> Generator:
+    torch.manual_seed(0)
+    return Generator(width=8, depth=3)
+
+
+def images(count: int = 1, size: tuple[int, int] = (32, 48)) -> torch.Tensor:
+    return torch.rand(count, 3, *size) * 2 - 1
+
+
+def test_the_published_size() -> None:
+    # 5.51 M in the public code, less the label encoder's last block, which nothing there reads.
+    unread = 256 * 256 * 9 + 2 * 256
+    count = sum(parameter.numel() for parameter in Generator(32, 3).parameters())
+    assert round((count + unread) / 1e6, 2) == 5.51
+
+
+def test_shapes_level_by_level(generator: Generator) -> None:
+    synthesis = generator(images(2), images(2), images(2))
+    assert synthesis.image.shape == (2, 3, 32, 48)
+    expected = [(2, 16, 16, 24), (2, 32, 8, 12), (2, 64, 4, 6)]
+    assert [tuple(gamma.shape) for gamma in synthesis.translation.gammas] == expected
+    assert [tuple(beta.shape) for beta in synthesis.translation.betas] == expected
+
+
+def test_equal_label_maps_have_ratio_one_and_difference_zero(generator: Generator) -> None:
+    features = generator.eval().label_encoder(images())
+    same = generator.translate(features, features)
+    for gamma_head, beta_head, gamma, beta, feature in zip(
+        generator.gamma_heads, generator.beta_heads, *same, features, strict=True
+    ):
+        assert torch.allclose(gamma, gamma_head(torch.ones_like(feature)), atol=1e-6)
+        assert torch.allclose(beta, beta_head(torch.zeros_like(feature)), atol=1e-6)
+
+
+def test_a_ratio_limit_keeps_tiny_denominators_from_exploding() -> None:
+    torch.manual_seed(0)
+    free, limited = Generator(8, 3), Generator(8, 3, ratio_limit=4.0)
+    limited.load_state_dict(free.state_dict())
+    source = [torch.full((1, 16 << level, 4, 4), 1e-9) for level in range(3)]
+    target = [torch.ones(1, 16 << level, 4, 4) for level in range(3)]
+    exploded = free.eval().translate(source, target).gammas[0].abs().max()
+    assert exploded > 1e3 * limited.eval().translate(source, target).gammas[0].abs().max()
+
+
+def test_modulation_sets_each_channels_statistics() -> None:
+    x = torch.randn(2, 3, 16, 16) * 7 + 5
+    result = modulate(x, torch.full_like(x, 2.0), torch.full_like(x, -1.0))
+    assert torch.allclose(result.mean((2, 3)), torch.full((2, 3), -1.0), atol=1e-4)
+    assert torch.allclose(result.std((2, 3)), torch.full((2, 3), 2.0), atol=1e-3)
+
+
+def test_every_parameter_is_reached_by_gradients(generator: Generator) -> None:
+    generator(images(), images(), images()).image.square().sum().backward()
+    unreached = [name for name, parameter in generator.named_parameters() if parameter.grad is None]
+    assert unreached == []
+
+
+def test_the_image_part_can_be_computed_beforehand(generator: Generator) -> None:
+    generator.eval()
+    image, labels = images(), images()
+    features = generator.label_encoder(labels)
+    translation: Translation = generator.translate(features, features)
+    encoder = generator.image_encoder
+    assert torch.equal(encoder(image, translation), encoder.continue_from(encoder.unmodulated(image), translation))

@@ -1,0 +1,31 @@
+import json
+from pathlib import Path
+
+import numpy as np
+
+from semia.images import read_rgb
+from training.journal import Journal
+from training.run_folder import METRICS_FILE
+
+
+def test_losses_and_sheets_are_kept(tmp_path: Path) -> None:
+    with Journal(tmp_path, 0) as journal:
+        journal.record(0, {"adversarial": 0.5}, 1.25)
+        path = journal.sheet(1, np.full((8, 16, 3), 200, dtype=np.uint8))
+    line = json.loads((tmp_path / METRICS_FILE).read_text())
+    assert line == {"iteration": 0, "seconds": 1.25, "adversarial": 0.5}
+    assert read_rgb(path).shape == (8, 16, 3)
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_a_resumed_journal_drops_what_will_be_done_again(tmp_path: Path) -> None:
+    with Journal(tmp_path, 0) as journal:
+        for iteration in range(5):
+            journal.record(iteration, {"loss": iteration}, 1.0)
+    # A kill can tear the line that was being written.
+    with (tmp_path / METRICS_FILE).open("a") as metrics:
+        metrics.write('{"iteration": 5, "lo')
+    with Journal(tmp_path, 3) as journal:
+        journal.record(3, {"loss": 30}, 1.0)
+    lines = [json.loads(line) for line in (tmp_path / METRICS_FILE).read_text().splitlines()]
+    assert [line["loss"] for line in lines] == [0, 1, 2, 30]

@@ -1,0 +1,18 @@
+import numpy as np
+import torch
+
+from training.generator import Generator
+from training.rendering import Renderer
+from training.scene import Scene
+from training.tensors import SceneTensors
+
+
+def test_a_picture_has_the_canvass_size(scene: Scene, tensors: SceneTensors) -> None:
+    torch.manual_seed(0)
+    generator = Generator(4, 3)
+    render = Renderer(generator, tensors)
+    picture = render(scene.targets["moved"])
+    assert (picture.shape, picture.dtype) == ((44, 60, 3), np.uint8)
+    # Inference mode: the same labels give the same picture, and leave no trace in the network.
+    assert np.array_equal(render(scene.targets["moved"]), picture)
+    assert not np.array_equal(render(scene.labels), picture)

@@ -1,0 +1,91 @@
+import dataclasses
+
+import pytest
+import torch
+
+from training.patch_coherence import rgb_features
+from training.settings import TrainingSettings
+from training.steps import AlternatingTrainer
+from training.tensors import SceneTensors
+
+
+@pytest.fixture
+def trainer(tensors: SceneTensors, settings: TrainingSettings) -> AlternatingTrainer:
+    return AlternatingTrainer(tensors, settings, seed=0, patch_features=rgb_features)
+
+
+def weights(network: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.detach().reshape(-1).clone() for parameter in network.parameters()])
+
+
+def test_a_sampling_iteration_trains_generator_and_discriminator(trainer: AlternatingTrainer) -> None:
+    before = [weights(network) for network in (trainer.generator, trainer.discriminator, trainer.segmentation)]
+    terms = trainer.iterate(0)
+    assert set(terms) == {
+        "adversarial", "feature_matching", "alignment", "coherence", "supervision", "discriminator"
+    }  # fmt: skip
+    after = [weights(network) for network in (trainer.generator, trainer.discriminator, trainer.segmentation)]
+    changed = [not torch.equal(old, new) for old, new in zip(before, after, strict=True)]
+    assert changed == [True, True, False]
+
+
+def test_a_reconstruction_iteration_trains_all_three(trainer: AlternatingTrainer) -> None:
+    before = [weights(network) for network in (trainer.generator, trainer.discriminator, trainer.segmentation)]
+    terms = trainer.iterate(2)
+    assert {"reconstruction", "fixed_point", "segmentation"} < set(terms)
+    after = [weights(network) for network in (trainer.generator, trainer.discriminator, trainer.segmentation)]
+    assert not any(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("term", ["alignment", "coherence"])
+def test_each_sampling_loss_reaches_the_generator(term: str, tensors: SceneTensors, settings: TrainingSettings) -> None:
+    # With every other weight at zero, one generator step can only come from this one.
+    others = dict.fromkeys(("adversarial", "feature_matching", "alignment", "coherence", "supervision"), 0.0)
+    silent = dataclasses.replace(settings, weights=dataclasses.replace(settings.weights, **others))
+    heard = dataclasses.replace(silent, weights=dataclasses.replace(silent.weights, **{term: 1.0}))
+    moved = []
+    for variant in (silent, heard):
+        trainer = AlternatingTrainer(tensors, variant, 0, rgb_features)
+        before = weights(trainer.generator)
+        trainer.iterate(0)
+        moved.append((weights(trainer.generator) - before).abs().max().item())
+    assert moved[0] == 0
+    assert moved[1] > 0
+
+
+def test_the_seed_decides_every_weight(tensors: SceneTensors, settings: TrainingSettings) -> None:
+    runs = []
+    for seed in (5, 5, 6):
+        trainer = AlternatingTrainer(tensors, settings, seed, rgb_features)
+        trainer.iterate(0)
+        runs.append(weights(trainer.generator))
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+def test_calibration_leaves_training_alone(trainer: AlternatingTrainer) -> None:
+    trainer.iterate(0)
+    before = {name: value.clone() for name, value in trainer.generator.state_dict().items()}
+    calibrated = trainer.calibrated_generator()
+    assert all(torch.equal(value, before[name]) for name, value in trainer.generator.state_dict().items())
+    means = [name for name in before if name.endswith("running_mean")]
+    assert any(not torch.equal(calibrated.state_dict()[name], before[name]) for name in means)
+    assert not calibrated.training
+
+
+def test_rates_fall_with_the_schedule(trainer: AlternatingTrainer, settings: TrainingSettings) -> None:
+    trainer.iterate(settings.iterations - 1)
+    rates = [optimiser.param_groups[0]["lr"] for optimiser in trainer._optimisers.values()]
+    share = settings.rate_share(settings.iterations - 1)
+    assert rates == pytest.approx([0.005 * share, 0.02 * share, 0.005 * share])
+
+
+def test_training_learns_the_photograph(tensors: SceneTensors, settings: TrainingSettings) -> None:
+    longer = dataclasses.replace(
+        settings, generator_width=8, reconstruction_every=1, generator_steps=5, iterations=30, constant_iterations=30
+    )
+    trainer = AlternatingTrainer(tensors, longer, 0, rgb_features)
+    first = trainer.iterate(0)["reconstruction"]
+    for iteration in range(1, 20):
+        last = trainer.iterate(iteration)["reconstruction"]
+    assert last < 0.6 * first

@@ -1,0 +1,115 @@
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.errors import DivergedError, RunError, SettingsError
+from training.run_folder import METRICS_FILE, RunFolder
+from training.scene import Scene
+from training.settings import TrainingSettings
+from training.train import check_same_run, device_from_name, patch_features_id, train
+
+CPU = torch.device("cpu")
+
+
+def run_and_kill(path: Path, after: int) -> None:
+    """Train a run in this process, which kills itself in the middle."""
+    torch.set_num_threads(1)
+
+    def die(progress: object) -> None:
+        if getattr(progress, "iteration", 0) == after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train(RunFolder.open(path), CPU, on_progress=die, checkpoint_interval_s=0)
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, scene: Scene, settings: TrainingSettings
+) -> None:
+    whole = RunFolder.create(tmp_path / "whole", scene, settings, seed=11)
+    assert train(whole, CPU)
+
+    killed = RunFolder.create(tmp_path / "killed", scene, settings, seed=11)
+    child = multiprocessing.get_context("spawn").Process(target=run_and_kill, args=(killed.path, 4))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert 0 < killed.iterations_done < settings.iterations
+    assert train(killed, CPU)
+
+    expected, resumed = whole.load_generator().state_dict(), killed.load_generator().state_dict()
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    lines = [json.loads(line) for line in (killed.path / METRICS_FILE).read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == list(range(settings.iterations))
+
+
+def test_a_run_leaves_everything_one_wants_to_look_at(tmp_path: Path, scene: Scene, settings: TrainingSettings) -> None:
+    run = RunFolder.create(tmp_path / "run", scene, settings, seed=0)
+    seen: list[int] = []
+    assert train(run, CPU, on_progress=lambda progress: seen.append(progress.iteration), sheet_interval_s=0)
+    assert seen == [1, 2, 3, 4, 5, 6]
+    assert run.finished
+    assert (run.path / "samples" / "000006.png").is_file()
+    assert (run.path / "samples" / "000001.png").is_file()
+    assert list(run.path.glob("events.out.tfevents.*"))
+
+
+def test_a_stopped_run_keeps_what_was_learnt(tmp_path: Path, scene: Scene, settings: TrainingSettings) -> None:
+    run = RunFolder.create(tmp_path / "run", scene, settings, seed=0)
+    answers = iter([False, True])
+    assert not train(run, CPU, should_stop=lambda: next(answers))
+    assert run.iterations_done == 2
+    assert not run.finished
+
+
+def test_a_diverged_run_stops_and_keeps_its_last_checkpoint(
+    tmp_path: Path, scene: Scene, settings: TrainingSettings
+) -> None:
+    wild = dataclasses.replace(settings, generator_rate=1e30, iterations=50)
+    run = RunFolder.create(tmp_path / "run", scene, wild, seed=0)
+    with pytest.raises(DivergedError, match="diverged at iteration"):
+        train(run, CPU, checkpoint_interval_s=0)
+
+
+def test_a_run_begun_otherwise_is_not_resumed(tmp_path: Path, scene: Scene, settings: TrainingSettings) -> None:
+    run = RunFolder.create(tmp_path / "run", scene, settings, seed=0)
+    check_same_run(run, scene, settings, 0, "rgb")
+    with pytest.raises(RunError, match="another seed"):
+        check_same_run(run, scene, settings, 1, "rgb")
+    with pytest.raises(RunError, match="another settings and patch features"):
+        check_same_run(run, scene, dataclasses.replace(settings, iterations=7), 0, "abc")
+    with pytest.raises(RunError, match="another photograph"):
+        check_same_run(run, dataclasses.replace(scene, image=scene.image + 1), settings, 0, "rgb")
+
+
+def test_devices_are_checked() -> None:
+    assert device_from_name("cpu").type == "cpu"
+    assert device_from_name("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(SettingsError, match="auto, cpu or cuda"):
+        device_from_name("tpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_missing_gpu_is_said_at_once() -> None:
+    with pytest.raises(SettingsError, match="sees no CUDA device"):
+        device_from_name("cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_training_runs_on_a_gpu(tmp_path: Path, scene: Scene, settings: TrainingSettings) -> None:
+    run = RunFolder.create(tmp_path / "run", scene, settings, seed=0)
+    assert train(run, torch.device("cuda"))
+
+
+def test_patch_features_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(b"weights")
+    assert patch_features_id(None) == "rgb"
+    assert len(patch_features_id(tmp_path / "weights")) == 64
+    with pytest.raises(SettingsError, match="cannot read VGG19"):
+        patch_features_id(tmp_path / "nowhere")

@@ -1,0 +1,30 @@
+"""What can go wrong while training.
+
+TrainingError(SemiaError)
+├── DivergedError               a loss became infinite or not a number
+├── SceneError(InputError)      the scene folder is missing something or contradicts itself
+├── SettingsError(InputError)   a setting is out of range, or a device is not there
+└── RunError(InputError)        a run folder cannot be read, resumed or overwritten
+"""
+
+from semia.errors import InputError, SemiaError
+
+
+class TrainingError(SemiaError):
+    """Training failed."""
+
+
+class DivergedError(TrainingError):
+    """A loss became infinite or not a number; the last checkpoint is still good."""
+
+
+class SceneError(TrainingError, InputError):
+    """The scene folder is missing something or contradicts itself."""
+
+
+class SettingsError(TrainingError, InputError):
+    """A training setting is out of range, or the device asked for is not there."""
+
+
+class RunError(TrainingError, InputError):
+    """A run folder is missing, unreadable, or belongs to another scene or other settings."""

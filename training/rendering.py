@@ -1,0 +1,24 @@
+"""A trained generator at work, in PyTorch: the reference that every export is compared with."""
+
+import torch
+
+from semia.images import RGB
+from semia.labels import ClassIds
+from training.generator import Generator
+from training.pixels import picture_from_tensor
+from training.tensors import SceneTensors
+
+
+class Renderer:
+    """A generator, in inference mode, with its scene's constants in place."""
+
+    def __init__(self, generator: Generator, scene: SceneTensors) -> None:
+        self._generator = generator.eval()
+        self._scene = scene
+
+    def __call__(self, target: ClassIds) -> RGB:
+        """Render a target layout ``uint8[H, W]`` on the canvas as ``uint8[H, W, 3]``."""
+        with torch.no_grad():
+            labels = self._scene.colours(self._scene.target_ids(target))
+            image = self._generator(self._scene.image, self._scene.labels, labels).image
+        return picture_from_tensor(self._scene.crop(image))

@@ -1,0 +1,212 @@
+"""A run folder: all that a training run is and has learnt; a killed run goes on from it.
+
+RUN/config.json              scene, settings, seed, versions; written once, before the first step
+RUN/scene/                   the scene as it was trained, a scene folder of its own
+RUN/last.pt                  networks and optimisers, to go on from
+RUN/generator.safetensors    the generator, to render, export and serve
+RUN/metrics.jsonl            one line of losses an iteration
+RUN/events.out.tfevents.*    the same for TensorBoard
+RUN/samples/NNNNNN.png       contact sheets made on the way
+"""
+
+import io
+import json
+import pickle
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from semia import __version__
+from semia.errors import InputError
+from semia.files import sha256_of_file, staged_directory, write_bytes, write_text
+from semia.palette import Palette
+from training.errors import RunError, TrainingError
+from training.generator import Generator
+from training.scene import Scene, load_scene, save_scene
+from training.settings import TrainingSettings
+from training.steps import new_generator
+
+CONFIG_FILE = "config.json"
+SCENE_FOLDER = "scene"
+CHECKPOINT_FILE = "last.pt"
+GENERATOR_FILE = "generator.safetensors"
+METRICS_FILE = "metrics.jsonl"
+SAMPLES_FOLDER = "samples"
+FORMAT = 1
+"""Raised when a run folder's meaning changes."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What was asked for; two runs with equal configs on one machine compute the same weights."""
+
+    scene_name: str
+    palette: Palette
+    settings: TrainingSettings
+    seed: int
+    patch_features: str  # "rgb", or the SHA-256 of a VGG19 weights file
+    versions: dict[str, str]
+
+    def to_json(self) -> str:
+        """The config as indented JSON."""
+        content = {
+            "format": FORMAT,
+            "scene": self.scene_name,
+            "palette": list(self.palette.hex_codes),
+            "class_names": list(self.palette.names),
+            "seed": self.seed,
+            "patch_features": self.patch_features,
+            "settings": self.settings.to_dict(),
+            "versions": self.versions,
+        }
+        return json.dumps(content, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunConfig":
+        """The inverse of `to_json`; raises ValueError, KeyError, TypeError or InputError for anything else."""
+        content: dict[str, Any] = json.loads(text)
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, while this version reads format {FORMAT}")
+        return cls(
+            scene_name=content["scene"],
+            palette=Palette.from_hex(content["palette"], content["class_names"]),
+            settings=TrainingSettings.from_dict(content["settings"]),
+            seed=content["seed"],
+            patch_features=content["patch_features"],
+            versions=content["versions"],
+        )
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder on disk, opened."""
+
+    path: Path
+    config: RunConfig
+
+    @classmethod
+    def create(
+        cls, path: Path, scene: Scene, settings: TrainingSettings, seed: int, patch_features: str = "rgb"
+    ) -> "RunFolder":
+        """Begin a run: config and scene appear under ``path`` together; what was there is replaced.
+
+        Raises:
+            RunError: if ``path`` is something other than a run folder, or cannot be written.
+        """
+        if path.exists() and not (path / CONFIG_FILE).is_file() and not _is_empty_folder(path):
+            raise RunError(f"{path} exists and is not a run folder: choose another with --run")
+        versions = {"semia": __version__, "torch": torch.__version__, "python": platform.python_version()}
+        config = RunConfig(scene.name, scene.palette, settings, seed, patch_features, versions)
+        try:
+            with staged_directory(path) as staging:
+                write_text(staging / CONFIG_FILE, config.to_json())
+                save_scene(scene, staging / SCENE_FOLDER)
+        except OSError as error:
+            raise RunError(f"cannot create the run folder {path}: {error}") from error
+        return cls(path, config)
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """Open a run folder.
+
+        Raises:
+            RunError: if there is none, or its config cannot be read.
+        """
+        try:
+            return cls(path, RunConfig.from_json((path / CONFIG_FILE).read_text(encoding="utf-8")))
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunError(f"no run folder at {path}: train one with `semia train SCENE --run {path}`") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError) as error:
+            raise RunError(f"cannot read {path / CONFIG_FILE}: {type(error).__name__}: {error}") from error
+
+    @staticmethod
+    def is_run(path: Path) -> bool:
+        """Whether there is a run folder at a path."""
+        return (path / CONFIG_FILE).is_file()
+
+    def load_scene(self) -> Scene:
+        """The scene as it was trained."""
+        return load_scene(self.path / SCENE_FOLDER, name=self.config.scene_name, palette=self.config.palette)
+
+    def save_checkpoint(self, iteration: int, state: dict[str, object], generator: Generator) -> None:
+        """Write what ``iteration`` iterations have taught, each file whole or not at all.
+
+        Raises:
+            TrainingError: if the disk refuses; the previous checkpoint is still there.
+        """
+        buffer = io.BytesIO()
+        torch.save({"iteration": iteration, **state}, buffer)
+        header = {"iterations": str(iteration)}
+        weights = {name: tensor.contiguous() for name, tensor in generator.state_dict().items()}
+        try:
+            write_bytes(self.path / CHECKPOINT_FILE, buffer.getvalue())
+            write_bytes(self.path / GENERATOR_FILE, safetensors.torch.save(weights, metadata=header))
+        except OSError as error:
+            raise TrainingError(f"cannot write a checkpoint to {self.path}: {error}") from error
+
+    def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
+        """What `save_checkpoint` wrote, with its ``iteration``; None before the first one.
+
+        Raises:
+            RunError: if the file is broken.
+        """
+        path = self.path / CHECKPOINT_FILE
+        if not path.is_file():
+            return None
+        try:
+            checkpoint: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+            int(checkpoint["iteration"])
+        except (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise RunError(f"cannot resume from {path}: {reason}; start anew with --overwrite") from error
+        return checkpoint
+
+    @property
+    def iterations_done(self) -> int:
+        """How many iterations the saved generator was trained for; 0 before the first checkpoint.
+
+        Raises:
+            RunError: if the generator file is broken.
+        """
+        if not (self.path / GENERATOR_FILE).is_file():
+            return 0
+        path = self.path / GENERATOR_FILE
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                return int((file.metadata() or {})["iterations"])
+        except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+            raise RunError(f"{path} is not a generator of ours: {type(error).__name__}: {error}") from error
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has made all its iterations."""
+        return self.iterations_done >= self.config.settings.iterations
+
+    def load_generator(self) -> Generator:
+        """The trained generator, in inference mode, on the CPU.
+
+        Raises:
+            RunError: if no checkpoint was written yet, or the file is broken.
+        """
+        path = self.path / GENERATOR_FILE
+        if not path.is_file():
+            raise RunError(f"{self.path} has no {GENERATOR_FILE} yet: train it with `semia train SCENE --resume`")
+        generator = new_generator(self.config.settings)
+        try:
+            generator.load_state_dict(safetensors.torch.load_file(path))
+        except (RuntimeError, safetensors.SafetensorError) as error:
+            raise RunError(f"{path} does not hold this generator: {str(error).splitlines()[0]}") from error
+        return generator.eval()
+
+    def generator_sha256(self) -> str:
+        """Hexadecimal SHA-256 of the generator file."""
+        return sha256_of_file(self.path / GENERATOR_FILE)
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())

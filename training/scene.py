@@ -1,0 +1,135 @@
+"""A scene: one photograph, its label map, the target layouts drawn for it; read from a folder and validated."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from semia.errors import ImageError, LabelMapError
+from semia.files import check_model_name, model_name_from_path, write_text
+from semia.images import IMAGE_SUFFIXES, RGB, find_image, list_images, read_rgb, write_rgb
+from semia.labels import Canvas, ClassIds, class_ids_from_picture, fit_to_canvas, read_class_ids, write_class_ids
+from semia.palette import Palette, extract_palette, read_class_names
+from training.errors import SceneError
+
+IMAGE_STEM = "img"
+LABEL_STEM = "label"
+TARGET_FOLDER = "cond"
+CLASSES_FILE = "classes.json"
+
+MIN_SIDE = 32
+"""Pixels: the networks halve the picture three times and need neighbours to pad from."""
+
+MAX_SIDE = 4096
+"""Pixels: beyond this, one training step needs more memory than a machine is likely to have."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What one generator is made from; every array has the canvas's size."""
+
+    name: str  # valid as a served model's name
+    image: RGB  # the photograph, uint8[H, W, 3]
+    labels: ClassIds  # its classes, uint8[H, W]
+    palette: Palette
+    targets: Mapping[str, ClassIds] = field(default_factory=dict)  # target layouts by file stem
+
+    def __post_init__(self) -> None:
+        check_model_name(self.name)
+        for what, array in [("label map", self.labels), *self.targets.items()]:
+            if array.shape != self.image.shape[:2]:
+                raise SceneError(f"scene {self.name}: {what} is {array.shape}, the image {self.image.shape[:2]}")
+            if int(array.max()) >= len(self.palette):
+                raise SceneError(f"scene {self.name}: {what} has a class id beyond the {len(self.palette)} classes")
+        height, width = self.canvas
+        if min(height, width) < MIN_SIDE or max(height, width) > MAX_SIDE:
+            raise SceneError(
+                f"scene {self.name}: the canvas is {self.canvas}; each side must have "
+                f"{MIN_SIDE} to {MAX_SIDE} pixels (change it with --resize)"
+            )
+
+    @property
+    def canvas(self) -> Canvas:
+        """The size of everything in the scene."""
+        height, width = self.labels.shape
+        return Canvas(height, width)
+
+
+def load_scene(
+    folder: Path,
+    *,
+    name: str | None = None,
+    resize: float | None = None,
+    max_side: int | None = None,
+    palette: Palette | None = None,
+) -> Scene:
+    """Read a scene folder: ``img.*``, ``label.*``, optionally ``cond/*`` and ``classes.json``.
+
+    Args:
+        folder: the scene folder.
+        name: the scene's name; by default made from the folder's.
+        resize: factor for the canvas, such as 0.5; excludes ``max_side``'s effect.
+        max_side: with no ``resize``, the photograph is scaled down until its longer side is at most this.
+        palette: the classes, where they are known already; by default extracted from the label map.
+
+    Raises:
+        SceneError: if a file is missing, unreadable, or contradicts the others.
+    """
+    if not folder.is_dir():
+        raise SceneError(f"no scene folder at {folder}")
+    image = read_rgb(_required(folder, IMAGE_STEM))
+    label_path = _required(folder, LABEL_STEM)
+    try:
+        label_picture = read_rgb(label_path)
+        if palette is None:
+            palette = extract_palette(label_picture)
+            if (folder / CLASSES_FILE).is_file():
+                palette = palette.with_names(read_class_names(folder / CLASSES_FILE))
+        canvas = _canvas(image, resize, max_side)
+        ids = class_ids_from_picture(label_picture, palette, what=f"label map {label_path}")
+        full_size = fit_to_canvas(Image.fromarray(ids), Canvas(*image.shape[:2]), f"label map {label_path}")
+        labels = np.asarray(fit_to_canvas(full_size, canvas, f"label map {label_path}"))
+        targets = {path.stem: read_class_ids(path, palette, canvas) for path in _target_paths(folder)}
+    except (ImageError, LabelMapError) as error:
+        raise SceneError(f"scene {folder}: {error}") from error
+    if Canvas(*image.shape[:2]) != canvas:
+        resampled = Image.fromarray(image).resize((canvas.width, canvas.height), Image.Resampling.LANCZOS)
+        image = np.asarray(resampled)
+    scene_name = model_name_from_path(folder) if name is None else check_model_name(name)
+    return Scene(scene_name, image, labels, palette, targets)
+
+
+def save_scene(scene: Scene, folder: Path) -> None:
+    """Write a scene as a scene folder that `load_scene` reads back exactly, given its palette."""
+    write_rgb(folder / f"{IMAGE_STEM}.png", scene.image)
+    write_class_ids(folder / f"{LABEL_STEM}.png", scene.labels, scene.palette)
+    for stem, ids in scene.targets.items():
+        write_class_ids(folder / TARGET_FOLDER / f"{stem}.png", ids, scene.palette)
+    if scene.palette.names:
+        colours = dict(zip(scene.palette.names, scene.palette.hex_codes, strict=True))
+        write_text(folder / CLASSES_FILE, json.dumps(colours, indent=2) + "\n")
+
+
+def _required(folder: Path, stem: str) -> Path:
+    path = find_image(folder, stem)
+    if path is None:
+        raise SceneError(f"scene {folder} has no {stem} picture ({stem}.png, .jpg; also {', '.join(IMAGE_SUFFIXES)})")
+    return path
+
+
+def _target_paths(folder: Path) -> list[Path]:
+    targets = folder / TARGET_FOLDER
+    return list_images(targets) if targets.is_dir() and any(targets.iterdir()) else []
+
+
+def _canvas(image: RGB, resize: float | None, max_side: int | None) -> Canvas:
+    height, width = image.shape[:2]
+    factor = resize
+    if factor is None:
+        factor = min(1.0, max_side / max(height, width)) if max_side else 1.0
+    if not 0 < factor <= 4:
+        raise SceneError(f"--resize must be above 0 and at most 4, not {factor}")
+    return Canvas(max(1, round(height * factor)), max(1, round(width * factor)))

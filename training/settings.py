@@ -1,0 +1,150 @@
+"""Everything that decides what a training run computes, and the presets."""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from training.augmentation import AugmentationSettings
+from training.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """The generator's objective is the weighted sum of these."""
+
+    adversarial: float = 1.0  # least-squares GAN
+    feature_matching: float = 1.0  # L1 of the discriminator's features
+    reconstruction: float = 5.0  # L1 to the photograph; reconstruction iterations
+    fixed_point: float = 1.0  # gammas to 1, betas to 0; reconstruction iterations
+    alignment: float = 1.0  # labels seen in the output; sampling iterations
+    coherence: float = 1.0  # patches of the output in the source; sampling iterations
+    # L1 to the augmented photograph in sampling iterations too, where it is the right answer. The published
+    # method does without; with it the first thousand steps teach far more.
+    supervision: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if not 0 <= value < math.inf:
+                raise SettingsError(f"loss weight {name} must not be negative, but is {value}")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """One run's settings; the defaults are the published ones (Li et al. 2020, section 4.1)."""
+
+    preset: str = "paper"  # the preset they began as
+    iterations: int = 2500
+    generator_width: int = 32  # b: channels before the first down block
+    depth: int = 3  # n: how often the picture is halved
+    ratio_limit: float | None = None  # clamps the feature ratios, either sign; None, as published, leaves them
+    discriminator_width: int = 64
+    segmentation_width: int = 128
+    # Xavier gain of the first weights. Spectral norm cancels their scale, but Adam's steps are absolute: from
+    # weights as small as the published ones, each early step turns the whole weight around.
+    initial_gain: float = 0.02
+    generator_steps: int = 10  # per iteration, between two discriminator steps
+    reconstruction_every: int = 5  # every so many iterations is a reconstruction iteration
+    swap_probability: float = 0.5  # of exchanging source and target in a sampling iteration
+    noise: float = 1.0  # uniform noise on the generator's image input, in 8-bit levels either way
+    progressive_iterations: int = 1000  # augmentation grows to full strength over these
+    generator_rate: float = 0.005  # Adam's rate for G and S
+    discriminator_rate: float = 0.02  # Adam's rate for D: two time scales
+    constant_iterations: int = 1000  # before the rates begin to fall
+    final_rate_share: float = 0.1  # of the rates, reached at the last iteration by equal steps
+    max_side: int | None = None  # pixels: larger photographs are scaled down to it; None keeps them
+    weights: LossWeights = field(default_factory=LossWeights)
+    augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "generator_width", "depth", "discriminator_width", "segmentation_width"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.generator_width % 4:
+            raise SettingsError(f"generator_width must be a multiple of 4, not {self.generator_width}")
+        if self.generator_steps < 1 or self.reconstruction_every < 1:
+            raise SettingsError("generator_steps and reconstruction_every must be at least 1")
+
+    def with_iterations(self, iterations: int) -> "TrainingSettings":
+        """The same run, shorter or longer: the schedules scale with it."""
+        scale = iterations / self.iterations
+        return dataclasses.replace(
+            self,
+            iterations=iterations,
+            progressive_iterations=round(self.progressive_iterations * scale),
+            constant_iterations=round(self.constant_iterations * scale),
+        )
+
+    @property
+    def multiple(self) -> int:
+        """Canvas sides are padded to multiples of this."""
+        return int(2**self.depth)
+
+    def augmentation_strength(self, iteration: int) -> float:
+        """The strength q in [0, 1] at an iteration: the progressive schedule."""
+        return min(1.0, iteration / max(1, self.progressive_iterations))
+
+    def rate_share(self, iteration: int) -> float:
+        """The share of the learning rates at an iteration: constant, then falling by equal steps."""
+        falling = max(1, self.iterations - self.constant_iterations)
+        progress = min(1.0, max(0, iteration - self.constant_iterations) / falling)
+        return 1 - (1 - self.final_rate_share) * progress
+
+    def is_reconstruction(self, iteration: int) -> bool:
+        """Whether an iteration reconstructs the augmented photograph; the others sample."""
+        return iteration % self.reconstruction_every == self.reconstruction_every - 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "TrainingSettings":
+        """The inverse of `to_dict`.
+
+        Raises:
+            SettingsError: if a field is unknown or out of range.
+        """
+        try:
+            nested = {
+                "weights": LossWeights(**content["weights"]),
+                "augmentation": AugmentationSettings(**content["augmentation"]),
+            }
+            return cls(**{**content, **nested})
+        except (KeyError, TypeError) as error:
+            raise SettingsError(f"these are not training settings: {error}") from error
+
+
+PAPER = TrainingSettings()
+
+_SHORT = dataclasses.replace(
+    PAPER,
+    ratio_limit=4.0,
+    generator_steps=5,
+    reconstruction_every=4,
+    weights=LossWeights(supervision=5.0),
+    # Short runs see few layouts: larger moves show every class in other places from early on.
+    augmentation=AugmentationSettings(max_zoom=0.3, max_spline_offset=0.05, max_shift=0.25),
+)
+
+DEFAULT = dataclasses.replace(
+    _SHORT,
+    preset="default",
+    iterations=1000,
+    progressive_iterations=100,
+    constant_iterations=400,
+)
+
+QUICK = dataclasses.replace(
+    _SHORT,
+    preset="quick",
+    iterations=240,
+    generator_width=16,
+    discriminator_width=32,
+    segmentation_width=32,
+    progressive_iterations=24,
+    constant_iterations=96,
+    max_side=256,
+)
+
+PRESETS = {settings.preset: settings for settings in (PAPER, DEFAULT, QUICK)}

@@ -1,0 +1,67 @@
+"""A scene on a device: padded to what the networks can halve, as the tensors they take."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from semia.labels import Canvas, ClassIds
+from training.pixels import colours_from_ids, palette_tensor, tensor_from_picture
+from training.scene import Scene
+
+
+def padded_length(length: int, multiple: int) -> int:
+    """The least multiple that is not below ``length``."""
+    return -(-length // multiple) * multiple
+
+
+def edge_indices(length: int, multiple: int) -> Tensor:
+    """Indices int64 ``[padded_length]`` that extend a row of pixels by repeating its last one."""
+    return torch.arange(padded_length(length, multiple)).clamp(max=length - 1)
+
+
+def pad(values: Tensor, multiple: int) -> Tensor:
+    """``[..., H, W]`` extended right and down to multiples, repeating the last row and column."""
+    rows = edge_indices(values.shape[-2], multiple).to(values.device)
+    columns = edge_indices(values.shape[-1], multiple).to(values.device)
+    return values.index_select(-2, rows).index_select(-1, columns)
+
+
+@dataclass(frozen=True)
+class SceneTensors:
+    """A scene's constants; H and W are the padded canvas's."""
+
+    image: Tensor  # float32 [1, 3, H, W] in [-1, 1]
+    class_ids: Tensor  # int64 [1, H, W]
+    palette: Tensor  # float32 [K, 3] in [-1, 1]
+    canvas: Canvas  # before padding
+    multiple: int  # H and W are multiples of it
+
+    @classmethod
+    def from_scene(cls, scene: Scene, multiple: int, device: torch.device) -> "SceneTensors":
+        """Pad a scene and put it on a device."""
+        return cls(
+            image=pad(tensor_from_picture(scene.image), multiple).to(device),
+            class_ids=pad(torch.from_numpy(scene.labels.astype(np.int64)).unsqueeze(0), multiple).to(device),
+            palette=palette_tensor(scene.palette).to(device),
+            canvas=scene.canvas,
+            multiple=multiple,
+        )
+
+    @property
+    def labels(self) -> Tensor:
+        """The source's labels as colours, float32 ``[1, 3, H, W]`` in [-1, 1]."""
+        return self.colours(self.class_ids)
+
+    def colours(self, class_ids: Tensor) -> Tensor:
+        """Class ids ``[N, H, W]`` as colours ``[N, 3, H, W]``."""
+        return colours_from_ids(class_ids, self.palette)
+
+    def target_ids(self, ids: ClassIds) -> Tensor:
+        """A target layout ``uint8[h, w]`` on the canvas as padded int64 ``[1, H, W]``."""
+        return pad(torch.from_numpy(ids.astype(np.int64)).unsqueeze(0), self.multiple).to(self.image.device)
+
+    def crop(self, image: Tensor) -> Tensor:
+        """Cut the padding off ``[N, C, H, W]``."""
+        return image[..., : self.canvas.height, : self.canvas.width]
