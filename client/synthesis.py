@@ -37,7 +37,8 @@ class SynthesisClient:
 
     A model's description is remembered, so that a synthesis costs one request. When the model is
     published anew meanwhile, the first call to notice asks for the new description and starts over; no
-    picture is returned that was made from a label map read with another version's palette.
+    picture is returned that was made from a label map read with another version's palette. (Class ids are
+    sent as they are: what they mean is the caller's affair.)
     """
 
     def __init__(self, url: str = DEFAULT_URL, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
@@ -131,13 +132,15 @@ class SynthesisClient:
     def _with_description(self, model: str, deadline: Deadline, use: Callable[[ModelDescription], Result]) -> Result:
         """Use the remembered description; if that fails and the server's has changed, use the new one."""
         remembered = self._descriptions.get(model)
-        if remembered is not None:
-            try:
-                return use(remembered)
-            except _MAY_BE_OUTDATED:
-                if self._describe(model, deadline) == remembered:
-                    raise
-        return use(self._descriptions.get(model) or self._describe(model, deadline))
+        if remembered is None:
+            return use(self._describe(model, deadline))
+        try:
+            return use(remembered)
+        except _MAY_BE_OUTDATED:
+            current = self._describe(model, deadline)
+            if current == remembered:
+                raise
+        return use(current)
 
     def _describe(self, model: str, deadline: Deadline) -> ModelDescription:
         # Versions first: were the model published anew between the two requests, its answers would then

@@ -123,7 +123,7 @@ def triton(
         yield server
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Tiny layers are faster on one thread, and the machine's other core is the server's."""
     threads = torch.get_num_threads()
@@ -140,7 +140,7 @@ def layout(box_left: int) -> NDArray[np.uint8]:
     return ids
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def scene() -> Scene:
     labels = layout(8)
     texture = np.random.default_rng(0).integers(-20, 20, (SCENE_HEIGHT, SCENE_WIDTH, 3))
@@ -149,7 +149,7 @@ def scene() -> Scene:
     return Scene("tiny", image, labels, SCENE_PALETTE, {"moved": layout(36)})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings() -> TrainingSettings:
     return TrainingSettings(
         preset="tiny",
@@ -164,7 +164,7 @@ def settings() -> TrainingSettings:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tensors(scene: Scene) -> SceneTensors:
     return SceneTensors.from_scene(scene, 8, torch.device("cpu"))
 

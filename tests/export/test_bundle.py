@@ -1,0 +1,114 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+
+from export import bundle as bundle_module
+from export.bundle import export_run
+from export.errors import ExportError, ParityError
+from semia.errors import InputError
+from semia.files import sha256_of_file
+from semia.model_card import CARD_FILE, MODEL_FILE, ModelCard
+from training.run_folder import RunFolder
+from training.scene import Scene
+
+
+def test_a_bundle_is_whole_and_says_what_it_is(run: RunFolder, exported: Path, scene: Scene) -> None:
+    assert sorted(path.name for path in exported.iterdir()) == [MODEL_FILE, CARD_FILE]
+    card = ModelCard.read(exported / CARD_FILE)
+    assert card.name == scene.name
+    assert card.canvas == scene.canvas
+    assert card.to_palette() == scene.palette
+    assert card.graph_sha256 == sha256_of_file(exported / MODEL_FILE)
+    assert card.generator_sha256 == run.generator_sha256()
+    assert [entry.target for entry in card.parity] == ["source", "mirrored", "moved"]
+    assert max(entry.max_abs for entry in card.parity) <= 2
+
+
+def test_the_graph_keeps_its_contract(exported: Path, scene: Scene) -> None:
+    model = onnx.load(exported / MODEL_FILE, load_external_data=False)
+    assert {tensor.data_location for tensor in model.graph.initializer} == {onnx.TensorProto.DEFAULT}
+    assert not {node.op_type for node in model.graph.node} & {"BatchNormalization", "Dropout"}
+
+    session = onnxruntime.InferenceSession(exported / MODEL_FILE, providers=["CPUExecutionProvider"])
+    single = session.run(["image"], {"target_labels": scene.labels[np.newaxis]})[0]
+    batch = np.stack([scene.labels, scene.targets["moved"], scene.labels])
+    pictures = session.run(["image"], {"target_labels": batch})[0]
+    assert pictures.shape == (3, 44, 60, 3)
+    assert np.abs(pictures[0].astype(int) - single[0].astype(int)).max() <= 1
+    assert not np.array_equal(pictures[0], pictures[1])
+
+
+@pytest.fixture
+def write_as(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path], None]], None]:
+    """Replaces the slow exporting step: the exported graph, then what the test does to its file."""
+
+    def replace(spoil: Callable[[Path], None]) -> None:
+        def write_onnx(_graph: object, path: Path) -> None:
+            shutil.copyfile(exported / MODEL_FILE, path)
+            spoil(path)
+
+        monkeypatch.setattr(bundle_module, "write_onnx", write_onnx)
+
+    return replace
+
+
+def darken(path: Path) -> None:
+    """Halve the palette's colours inside a graph."""
+    model = onnx.load(path)
+    (palette,) = (tensor for tensor in model.graph.initializer if tensor.name == "palette")
+    palette.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(palette) * 0.5, "palette"))
+    onnx.save(model, path)
+
+
+def test_an_export_beyond_tolerance_fails_and_leaves_nothing(
+    run: RunFolder, tmp_path: Path, write_as: Callable[[Callable[[Path], None]], None]
+) -> None:
+    write_as(darken)
+    with pytest.raises(ParityError, match=r"differ from PyTorch's by more than 2 of 255: source by \d+"):
+        export_run(run, tmp_path / "out" / "bundle")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_failed_export_keeps_the_bundle_that_was_there(
+    run: RunFolder, exported: Path, tmp_path: Path, write_as: Callable[[Callable[[Path], None]], None]
+) -> None:
+    folder = shutil.copytree(exported, tmp_path / "bundle")
+    before = sha256_of_file(folder / MODEL_FILE)
+
+    def no_space(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    write_as(no_space)
+    with pytest.raises(ExportError, match="No space left"):
+        export_run(run, folder)
+    assert sha256_of_file(folder / MODEL_FILE) == before
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_somebody_elses_folder_is_never_replaced(run: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    with pytest.raises(ExportError, match="not a bundle"):
+        export_run(run, tmp_path / "thesis")
+
+
+def test_a_name_that_is_a_path_is_refused(run: RunFolder, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot name a model"):
+        export_run(run, tmp_path / "bundle", name="../evil")
+
+
+def test_a_bundle_can_have_another_name(
+    run: RunFolder, tmp_path: Path, write_as: Callable[[Callable[[Path], None]], None]
+) -> None:
+    write_as(lambda _: None)
+    export_run(run, tmp_path / "bundle", name="another")
+    content = json.loads((tmp_path / "bundle" / CARD_FILE).read_text())
+    assert content["name"] == "another"
+    assert set(content["versions"]) == {"semia", "torch", "onnx", "onnxruntime"}

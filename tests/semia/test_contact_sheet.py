@@ -1,0 +1,33 @@
+import numpy as np
+
+from semia.contact_sheet import CAPTION_HEIGHT, GAP, Tile, contact_sheet, result_sheet
+
+
+def flat(level: int, height: int = 30, width: int = 40) -> np.ndarray:
+    return np.full((height, width, 3), level, dtype=np.uint8)
+
+
+def test_tiles_stand_in_rows_under_their_captions() -> None:
+    sheet = contact_sheet([Tile("one", flat(10)), Tile("two", flat(20)), Tile("three", flat(30))], 2, tile_width=40)
+    assert sheet.shape == (2 * (30 + CAPTION_HEIGHT + GAP) + GAP, 2 * (40 + GAP) + GAP, 3)
+    top, left = GAP + CAPTION_HEIGHT, GAP
+    assert (sheet[top : top + 30, left : left + 40] == 10).all()
+    assert (sheet[top : top + 30, left + 40 + GAP : left + 80 + GAP] == 20).all()
+    assert sheet[GAP : GAP + CAPTION_HEIGHT, left : left + 40].min() < 128  # the caption's ink
+
+
+def test_pictures_of_other_sizes_are_scaled() -> None:
+    sheet = contact_sheet([Tile("", flat(10, 60, 80)), Tile("", flat(20))], 1, tile_width=40)
+    assert sheet.shape[1] == 40 + 2 * GAP
+
+
+def test_a_long_caption_does_not_reach_its_neighbour() -> None:
+    sheet = contact_sheet([Tile("m" * 100, flat(10)), Tile("", flat(20))], 2, tile_width=40)
+    assert (sheet[:CAPTION_HEIGHT, 40 + GAP :] == 255).all()
+
+
+def test_only_targets_with_a_result_are_shown() -> None:
+    photograph, labels = Tile("photograph", flat(1)), Tile("its labels", flat(2))
+    one = result_sheet(photograph, labels, {"a": flat(3), "b": flat(4)}, {"a": flat(5)})
+    two = result_sheet(photograph, labels, {"a": flat(3), "b": flat(4)}, {"a": flat(5), "b": flat(6)})
+    assert two.shape[1] > one.shape[1]
