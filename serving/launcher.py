@@ -22,7 +22,7 @@ def main() -> None:
         sys.exit(f"prctl: {os.strerror(ctypes.get_errno())}")
     if os.getppid() != int(parent):  # it died before the signal was asked for
         sys.exit("the starting process is gone")
-    os.execv(program, [program, *arguments])  # noqa: S606 - no shell is the point
+    os.execv(program, [program, *arguments])
 
 
 if __name__ == "__main__":

@@ -84,16 +84,33 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
 
 
+def find_free_ports() -> list[int]:
+    """Three loopback ports that nobody listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+        for probe in sockets:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in sockets]
+
+
+@pytest.fixture
+def free_ports() -> list[int]:
+    """`find_free_ports`: gRPC, HTTP, metrics."""
+    return find_free_ports()
+
+
+@pytest.fixture(scope="session")
+def tiny_palette() -> Palette:
+    """The classes of `tiny_bundle`."""
+    return TINY_PALETTE
+
+
 @pytest.fixture(scope="session")
 def server_options() -> Callable[[], serving.ServerOptions]:
     """Makes options of a server on three free loopback ports."""
 
     def make() -> serving.ServerOptions:
-        with contextlib.ExitStack() as stack:
-            sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
-            for probe in sockets:
-                probe.bind(("127.0.0.1", 0))
-            grpc_port, http_port, metrics_port = (probe.getsockname()[1] for probe in sockets)
+        grpc_port, http_port, metrics_port = find_free_ports()
         return serving.ServerOptions(
             grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port, binary="embedded"
         )

@@ -120,6 +120,9 @@ PAPER = TrainingSettings()
 _SHORT = dataclasses.replace(
     PAPER,
     ratio_limit=4.0,
+    initial_gain=1.0,
+    generator_rate=0.001,
+    discriminator_rate=0.004,
     generator_steps=5,
     reconstruction_every=4,
     weights=LossWeights(supervision=5.0),

@@ -12,7 +12,7 @@ from rich.text import Text
 from semia.cli.console import StepDisplay, say, stdout
 from semia.cli.options import DEFAULT_URL, TimeoutOption, UrlOption
 from semia.cli.training import report_failures
-from semia.errors import InputError, LabelMapError
+from semia.errors import InputError
 from semia.images import list_images, write_image, write_rgb
 
 
@@ -35,7 +35,7 @@ def synthesize(
     timeout: TimeoutOption = 30.0,
 ) -> None:
     """Send label maps to a running server and write the pictures that come back."""
-    from client import SynthesisClient
+    from client import SynthesisClient, TargetSizeError, UnknownColourError, UnreadableTargetError
     from semia.contact_sheet import Tile, contact_sheet
     from semia.images import rgb_array
 
@@ -50,7 +50,7 @@ def synthesize(
             for done, (path, output) in enumerate(zip(paths, outputs, strict=True), start=1):
                 try:
                     ids = client.class_ids(model, path)
-                except (LabelMapError, InputError) as error:
+                except (TargetSizeError, UnknownColourError, UnreadableTargetError) as error:
                     failures.append(str(error))
                     continue
                 began = time.perf_counter()

@@ -5,6 +5,8 @@ import pytest
 
 from export.errors import ExportError, ParityError
 from export.parity import check_parity, measure_parity
+from semia.images import RGB
+from semia.labels import ClassIds
 from semia.model_card import MODEL_FILE, TargetParity
 from semia.palette import Palette
 from training.rendering import Renderer
@@ -19,7 +21,7 @@ def test_the_difference_is_measured(
     colours = Palette(((255, 0, 0), (0, 255, 0), (0, 0, 255)))
     ids = np.zeros((48, 64), dtype=np.uint8)
 
-    def paint(self: Renderer, target: np.ndarray) -> np.ndarray:
+    def paint(self: Renderer, target: ClassIds) -> RGB:
         picture = colours.render(target).copy()
         picture[5, 7, 1] = 3
         return picture

@@ -1,9 +1,10 @@
 import numpy as np
 
 from semia.contact_sheet import CAPTION_HEIGHT, GAP, Tile, contact_sheet, result_sheet
+from semia.images import RGB
 
 
-def flat(level: int, height: int = 30, width: int = 40) -> np.ndarray:
+def flat(level: int, height: int = 30, width: int = 40) -> RGB:
     return np.full((height, width, 3), level, dtype=np.uint8)
 
 

@@ -9,7 +9,7 @@ def test_every_level_survives_the_round_trip() -> None:
     picture = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
     tensor = tensor_from_picture(picture)
     assert tensor.shape == (1, 3, 16, 16)
-    assert (tensor.min(), tensor.max()) == (-1, 1)
+    assert (tensor.min().item(), tensor.max().item()) == (-1, 1)
     assert np.array_equal(picture_from_tensor(tensor), picture)
 
 

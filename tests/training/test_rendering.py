@@ -12,7 +12,8 @@ def test_a_picture_has_the_canvass_size(scene: Scene, tensors: SceneTensors) -> 
     generator = Generator(4, 3)
     render = Renderer(generator, tensors)
     picture = render(scene.targets["moved"])
-    assert (picture.shape, picture.dtype) == ((44, 60, 3), np.uint8)
+    assert picture.shape == (44, 60, 3)
+    assert picture.dtype == np.uint8
     # Inference mode: the same labels give the same picture, and leave no trace in the network.
     assert np.array_equal(render(scene.targets["moved"]), picture)
     assert not np.array_equal(render(scene.labels), picture)

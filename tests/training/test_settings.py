@@ -41,7 +41,7 @@ def test_unknown_settings_are_refused() -> None:
 @pytest.mark.parametrize("change", [{"iterations": 0}, {"generator_width": 6}, {"generator_steps": 0}])
 def test_impossible_settings_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(SettingsError):
-        TrainingSettings(**change)
+        TrainingSettings.from_dict(PAPER.to_dict() | change)
 
 
 def test_negative_weights_are_refused() -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -84,7 +85,7 @@ def test_a_run_begun_otherwise_is_not_resumed(tmp_path: Path, scene: Scene, sett
     with pytest.raises(RunError, match="another settings and patch features"):
         check_same_run(run, scene, dataclasses.replace(settings, iterations=7), 0, "abc")
     with pytest.raises(RunError, match="another photograph"):
-        check_same_run(run, dataclasses.replace(scene, image=scene.image + 1), settings, 0, "rgb")
+        check_same_run(run, dataclasses.replace(scene, image=np.flipud(scene.image).copy()), settings, 0, "rgb")
 
 
 def test_devices_are_checked() -> None:

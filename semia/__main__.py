@@ -1,0 +1,5 @@
+"""``python -m semia`` is the command ``semia``."""
+
+from semia.cli import main
+
+main()

@@ -1,0 +1,58 @@
+"""A caller installs the client alone, in an empty environment, and calls a running server."""
+
+import subprocess
+import venv
+from pathlib import Path
+
+import pytest
+
+from serving import TritonServer
+
+PROJECT = Path(__file__).parents[2]
+
+CALL = """
+import sys
+import numpy as np
+from client import SynthesisClient
+
+with SynthesisClient(sys.argv[1]) as client:
+    picture = client.synthesize("tiny", np.zeros((48, 64), dtype=np.uint8))
+assert picture.size == (64, 48)
+assert picture.getpixel((0, 0)) == (255, 0, 0)
+heavy = {"torch", "onnx", "onnxruntime", "serving", "training", "export"} & set(sys.modules)
+assert not heavy, heavy
+print("served", picture.size)
+"""
+
+
+@pytest.mark.timeout(300)
+def test_the_client_alone_calls_a_server(triton: TritonServer, tmp_path: Path) -> None:
+    environment = tmp_path / "empty"
+    venv.create(environment, with_pip=True)
+    python = environment / "bin" / "python"
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "-c", PROJECT / "constraints.txt", f"{PROJECT}[client]"],
+        check=True,
+        capture_output=True,
+    )
+    installed = subprocess.run(
+        [python, "-m", "pip", "list", "--format=freeze"], check=True, capture_output=True, text=True
+    ).stdout
+    assert "tritonclient==" in installed
+    for heavy in ("torch==", "onnx==", "onnxruntime", "nvidia-pytriton=="):
+        assert heavy not in installed
+    call = subprocess.run(
+        [python, "-c", CALL, triton.grpc_url], cwd=tmp_path, check=False, capture_output=True, text=True
+    )
+    assert call.returncode == 0, call.stderr
+    assert call.stdout == "served (64, 48)\n"
+
+    # The command is there too, and says what is missing for the rest.
+    models = subprocess.run(
+        [environment / "bin" / "semia", "models", "--url", triton.grpc_url], check=True, capture_output=True, text=True
+    )
+    assert "tiny" in models.stdout
+    train = subprocess.run(
+        [environment / "bin" / "semia", "export", "run"], check=False, capture_output=True, text=True
+    )
+    assert "pip install 'semia[" in train.stderr

@@ -1,0 +1,210 @@
+"""The command as a person uses it: a process, its output, its exit status."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from semia.images import read_rgb
+from semia.palette import Palette
+from serving import TritonServer
+from training.run_folder import RunFolder
+from training.scene import Scene, save_scene
+from training.settings import TrainingSettings
+from training.train import train
+
+COMMANDS = ["train", "render", "export", "train-and-export", "publish", "serve", "synthesize", "models"]
+
+
+# One thread: with more, tiny layers on a busy machine wait for each other most of the time.
+ENVIRONMENT = os.environ | {"COLUMNS": "100", "OMP_NUM_THREADS": "1"}
+
+
+def semia(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "semia", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=ENVIRONMENT, timeout=120)
+
+
+def complaint(result: subprocess.CompletedProcess[str], status: int) -> str:
+    """The one line that a failed command says."""
+    assert result.returncode == status, result.stderr
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("semia: ")
+    return line
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, scene: Scene, settings: TrainingSettings) -> Path:
+    """A run folder of two iterations; shared, so do not change it."""
+    path = tmp_path_factory.mktemp("cli") / "run"
+    assert train(RunFolder.create(path, scene, settings.with_iterations(2), seed=0), torch.device("cpu"))
+    return path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_worth_reading(command: str) -> None:
+    result = semia(command, "--help")
+    assert result.returncode == 0
+    assert "Usage: " in result.stdout
+    assert len(result.stdout.splitlines()) > 8
+
+
+def test_the_version_is_printed() -> None:
+    assert semia("--version").stdout.startswith("semia 0.")
+
+
+def test_help_needs_none_of_the_heavy_packages() -> None:
+    script = (
+        "import sys; from semia.cli import app; "
+        "print(sorted({'torch', 'onnx', 'onnxruntime', 'tritonclient', 'grpc'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_a_scene_becomes_a_run(scene_folder: Path, tmp_path: Path) -> None:
+    arguments: list[str | Path] = [
+        "train",
+        scene_folder,
+        "--preset",
+        "quick",
+        "--iterations",
+        "1",
+        "--run",
+        tmp_path / "run",
+    ]
+    result = semia(*arguments)
+    assert result.returncode == 0, result.stderr
+    assert "1/1" in result.stdout
+    assert "next: semia export" in result.stdout
+    assert (tmp_path / "run" / "generator.safetensors").is_file()
+
+    assert "holds a finished run: add --resume" in complaint(semia(*arguments), 2)
+    assert "already trained for 1 iterations" in semia(*arguments, "--resume").stdout
+    assert "another seed" in complaint(semia(*arguments, "--resume", "--seed", "1"), 2)
+
+
+def test_ctrl_c_keeps_what_was_learnt(scene_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "semia", "train", str(scene_folder), "--preset", "quick", "--run", str(run)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT) as process:
+        deadline = time.monotonic() + 60
+        while not (run / "metrics.jsonl").is_file() or not (run / "metrics.jsonl").read_text():
+            assert time.monotonic() < deadline, "training did not begin"
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "--resume goes on" in output
+    assert "Traceback" not in errors
+    done = RunFolder.open(run).iterations_done
+    assert done == len((run / "metrics.jsonl").read_text().splitlines()) > 0
+
+
+def test_a_folder_of_label_maps_is_rendered(trained: Path, scene: Scene, tmp_path: Path) -> None:
+    save_scene(scene, tmp_path / "scene")
+    result = semia("render", trained, "--targets", tmp_path / "scene" / "cond", "--out", tmp_path / "pictures")
+    assert result.returncode == 0, result.stderr
+    assert read_rgb(tmp_path / "pictures" / "moved.png").shape == (44, 60, 3)
+
+
+def test_one_bad_label_map_does_not_stop_the_others(trained: Path, scene: Scene, tmp_path: Path) -> None:
+    save_scene(scene, tmp_path / "scene")
+    targets = tmp_path / "scene" / "cond"
+    (targets / "broken.png").write_bytes(b"no picture")
+    result = semia("render", trained, "--targets", targets, "--out", tmp_path / "pictures")
+    assert "broken.png" in complaint(result, 2)
+    assert (tmp_path / "pictures" / "moved.png").is_file()
+
+
+def test_a_run_becomes_a_bundle_and_a_served_version(trained: Path, tmp_path: Path) -> None:
+    result = semia("export", trained, "--bundle", tmp_path / "bundle")
+    assert result.returncode == 0, result.stderr
+    assert "difference from PyTorch" in result.stdout
+    assert json.loads((tmp_path / "bundle" / "model_card.json").read_text())["name"] == "tiny"
+    for version in (1, 2):
+        result = semia("publish", tmp_path / "bundle", "--repository", tmp_path / "repository", "--name", "mine")
+        assert f"model mine, version {version}" in result.stdout
+
+
+def test_pictures_come_back_from_a_server(triton: TritonServer, tiny_palette: Palette, tmp_path: Path) -> None:
+    ids = np.zeros((48, 64), dtype=np.uint8)
+    ids[20:, 30:] = 2
+    Image.fromarray(tiny_palette.render(ids)).save(tmp_path / "a.png")
+    Image.fromarray(tiny_palette.render(ids[:, ::-1].copy())).save(tmp_path / "b.png")
+    result = semia(
+        "synthesize", "tiny", tmp_path, "--url", triton.grpc_url, "--out", tmp_path / "out", "--sheet", "sheet.png",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "2 pictures" in result.stdout
+    assert "median latency" in result.stdout
+    assert np.array_equal(read_rgb(tmp_path / "out" / "a.png"), tiny_palette.render(ids))
+    assert (tmp_path / "sheet.png").is_file()
+
+    listing = semia("models", "--url", triton.grpc_url).stdout
+    assert "tiny" in listing
+    assert "64x48" in listing
+
+
+def test_serve_prints_where_it_listens_and_stops_cleanly(
+    tiny_bundle: Path, embedded_triton: None, free_ports: Sequence[int], tmp_path: Path
+) -> None:
+    semia("publish", tiny_bundle, "--repository", tmp_path / "repository")
+    grpc_port, http_port, metrics_port = map(str, free_ports)
+    command = [sys.executable, "-m", "semia", "serve", "--repository", str(tmp_path / "repository")]
+    command += ["--grpc-port", grpc_port, "--http-port", http_port, "--metrics-port", metrics_port]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("serving on gRPC"):
+                break
+        assert f"127.0.0.1:{grpc_port}" in line
+        assert "tiny" in semia("models", "--url", f"127.0.0.1:{grpc_port}").stdout
+        taken = semia("serve", "--repository", tmp_path / "repository", "--grpc-port", grpc_port)
+        assert f"gRPC port {grpc_port} is taken" in complaint(taken, 2)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    assert errors == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "nowhere"], "no scene folder at nowhere"),
+        (["train", "nowhere", "--preset", "best"], "no preset 'best': choose paper, default, quick"),
+        (["train", "nowhere", "--name", "../evil"], "cannot name a model"),
+        (["train", "nowhere", "--vgg-weights", "vgg.pth"], "cannot read VGG19 weights vgg.pth"),
+        (["export", "nowhere"], "no run folder at nowhere"),
+        (["render", "nowhere", "--targets", "."], "no run folder at nowhere"),
+        (["publish", "nowhere"], "is not a bundle"),
+        (["serve", "--repository", "nowhere"], "no such model repository: "),
+        (["serve", "--triton", "mine"], "--triton must be auto, embedded or system"),
+        (["synthesize", "tiny", "nowhere.png", "--url", "here"], "is not the address of a server"),
+        (["synthesize", "tiny", "a/x.png", "b/x.png"], "two label maps are called 'x'"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments: list[str], message: str, tmp_path: Path) -> None:
+    assert message in complaint(semia(*arguments, cwd=tmp_path), 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_server_is_one_line_and_status_1(free_ports: Sequence[int]) -> None:
+    assert "semia serve" in complaint(semia("models", "--url", f"127.0.0.1:{free_ports[0]}"), 1)
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    result = semia("--debug", "export", "nowhere", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr

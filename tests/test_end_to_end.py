@@ -1,0 +1,54 @@
+"""The whole way: scene folder, training, export, publishing, a real Triton, gRPC, and the same picture as PyTorch."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client import SynthesisClient
+from semia.images import read_rgb
+from serving import ServerOptions, TritonServer
+
+TOLERANCE = 2
+"""Of 255, as in the export's own check."""
+
+
+def semia(*arguments: str | Path) -> str:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "semia", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+
+
+@pytest.mark.usefixtures("embedded_triton")
+def test_a_photograph_becomes_a_server_that_draws_what_pytorch_draws(
+    scene_folder: Path, tmp_path: Path, server_options: Callable[[], ServerOptions]
+) -> None:
+    run, repository = tmp_path / "run", tmp_path / "model_repository"
+    output = semia(
+        *("train-and-export", scene_folder, "--preset", "quick", "--iterations", "2", "--name", "scene"),
+        *("--run", run, "--bundle", tmp_path / "bundle", "--repository", repository),
+    )
+    assert "model scene, version 1" in output
+
+    target = scene_folder / "cond" / "moved.png"
+    semia("render", run, "--targets", scene_folder / "cond", "--out", tmp_path / "pytorch")
+    expected = read_rgb(tmp_path / "pytorch" / "moved.png")
+
+    with TritonServer(repository, server_options()) as server, SynthesisClient(server.grpc_url) as client:
+        assert client.models() == ["scene"]
+        description = client.describe("scene")
+        served = np.asarray(client.synthesize("scene", target))
+        again = np.asarray(client.synthesize("scene", client.class_ids("scene", target)))
+
+    assert description.canvas == expected.shape[:2]
+    assert np.abs(served.astype(int) - expected.astype(int)).max() <= TOLERANCE
+    assert np.array_equal(served, again)
+    assert served.std() > 1  # a picture, not a flat colour
+
+    card = json.loads((repository / "scene" / "1" / "model_card.json").read_text())
+    assert max(entry["max_abs"] for entry in card["parity"]) <= TOLERANCE
