@@ -70,6 +70,8 @@ class Connection:
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_BACKOFF_MS),
+                # Else http_proxy, set for the web, would be asked for 127.0.0.1 too.
+                ("grpc.enable_http_proxy", 0),
             ],
         )
 

@@ -52,6 +52,7 @@ class TrainingSettings:
     discriminator_rate: float = 0.02  # Adam's rate for D: two time scales
     constant_iterations: int = 1000  # before the rates begin to fall
     final_rate_share: float = 0.1  # of the rates, reached at the last iteration by equal steps
+    mixed_precision: bool = False  # bfloat16 convolutions, on devices that have instructions for them
     max_side: int | None = None  # pixels: larger photographs are scaled down to it; None keeps them
     weights: LossWeights = field(default_factory=LossWeights)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
@@ -121,6 +122,7 @@ _SHORT = dataclasses.replace(
     PAPER,
     ratio_limit=4.0,
     initial_gain=1.0,
+    mixed_precision=True,
     generator_rate=0.001,
     discriminator_rate=0.004,
     generator_steps=5,
@@ -141,12 +143,12 @@ DEFAULT = dataclasses.replace(
 QUICK = dataclasses.replace(
     _SHORT,
     preset="quick",
-    iterations=240,
+    iterations=200,
     generator_width=16,
     discriminator_width=32,
-    segmentation_width=32,
-    progressive_iterations=24,
-    constant_iterations=96,
+    segmentation_width=16,
+    progressive_iterations=20,
+    constant_iterations=80,
     max_side=256,
 )
 

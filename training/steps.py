@@ -133,15 +133,16 @@ class AlternatingTrainer:
         real = self._judge_real(target)
         terms: dict[str, Tensor] = {}
         for _ in range(self.settings.generator_steps):
-            output = self._generate(source, target).image
-            fake = self.discriminator(output)
-            terms = {
-                "adversarial": losses.least_squares_real(fake),
-                "feature_matching": losses.feature_matching(fake, real),
-                "alignment": losses.semantic_alignment(self._segment(output), target.labels),
-                "coherence": self.coherence(output, target.class_ids, source.image, source.class_ids),
-                "supervision": F.l1_loss(output, target.image),
-            }
+            with self._autocast():
+                output = self._generate(source, target).image
+                fake = self.discriminator(output)
+                terms = {
+                    "adversarial": losses.least_squares_real(fake),
+                    "feature_matching": losses.feature_matching(fake, real),
+                    "alignment": losses.semantic_alignment(self._segment(output), target.labels),
+                    "coherence": self.coherence(output, target.class_ids, source.image, source.class_ids),
+                    "supervision": F.l1_loss(output, target.image),
+                }
             self._generator_step(
                 weights.adversarial * terms["adversarial"]
                 + weights.feature_matching * terms["feature_matching"]
@@ -159,14 +160,15 @@ class AlternatingTrainer:
         real = self._judge_real(view)
         terms: dict[str, Tensor] = {}
         for _ in range(self.settings.generator_steps):
-            synthesis = self._generate(view, view)
-            fake = self.discriminator(synthesis.image)
-            terms = {
-                "adversarial": losses.least_squares_real(fake),
-                "feature_matching": losses.feature_matching(fake, real),
-                "reconstruction": F.l1_loss(synthesis.image, view.image),
-                "fixed_point": losses.fixed_point(synthesis.translation),
-            }
+            with self._autocast():
+                synthesis = self._generate(view, view)
+                fake = self.discriminator(synthesis.image)
+                terms = {
+                    "adversarial": losses.least_squares_real(fake),
+                    "feature_matching": losses.feature_matching(fake, real),
+                    "reconstruction": F.l1_loss(synthesis.image, view.image),
+                    "fixed_point": losses.fixed_point(synthesis.translation),
+                }
             self._generator_step(
                 weights.adversarial * terms["adversarial"]
                 + weights.feature_matching * terms["feature_matching"]
@@ -181,9 +183,15 @@ class AlternatingTrainer:
         synthesis: Synthesis = self.generator(source.image + noise, source.labels, target.labels)
         return synthesis
 
+    def _autocast(self) -> torch.autocast:
+        """Bfloat16 where asked for and fast; it has float32's range, so the feature ratios stay finite."""
+        device = self.scene.image.device
+        enabled = self.settings.mixed_precision and has_fast_bfloat16(device)
+        return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
     def _judge_real(self, target: View) -> Judgement:
         """The real features that all generator steps of an iteration match: the discriminator rests meanwhile."""
-        with torch.no_grad():
+        with torch.no_grad(), self._autocast():
             judgement: Judgement = self.discriminator(target.image)
         return judgement
 
@@ -197,20 +205,30 @@ class AlternatingTrainer:
         _step(self._optimisers["generator"], loss, inputs=list(self.generator.parameters()))
 
     def _discriminator_step(self, source: View, target: View) -> float:
-        with torch.no_grad():
-            output = self._generate(source, target).image
-        both = self.discriminator(torch.cat([target.image, output]))
-        real = Judgement([score[:1] for score in both.scores], [])
-        fake = Judgement([score[1:] for score in both.scores], [])
-        loss = losses.least_squares_real(real) + losses.least_squares_fake(fake)
+        with self._autocast():
+            with torch.no_grad():
+                output = self._generate(source, target).image
+            both = self.discriminator(torch.cat([target.image, output]))
+            real = Judgement([score[:1] for score in both.scores], [])
+            fake = Judgement([score[1:] for score in both.scores], [])
+            loss = losses.least_squares_real(real) + losses.least_squares_fake(fake)
         _step(self._optimisers["discriminator"], loss, inputs=list(self.discriminator.parameters()))
         return loss.item()
 
     def _segmentation_step(self, view: View) -> float:
         self.segmentation.train()
-        loss = F.l1_loss(self.segmentation(view.image), view.labels)
+        with self._autocast():
+            loss = F.l1_loss(self.segmentation(view.image), view.labels)
         _step(self._optimisers["segmentation"], loss, inputs=list(self.segmentation.parameters()))
         return loss.item()
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether a device has bfloat16 instructions; without them it is far slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 def new_generator(settings: TrainingSettings) -> Generator:
