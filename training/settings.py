@@ -50,6 +50,7 @@ class TrainingSettings:
     progressive_iterations: int = 1000  # augmentation grows to full strength over these
     generator_rate: float = 0.005  # Adam's rate for G and S
     discriminator_rate: float = 0.02  # Adam's rate for D: two time scales
+    affine_rate_factor: float = 1.0  # of the rates, for biases and norms' scales, which no spectral norm rescales
     constant_iterations: int = 1000  # before the rates begin to fall
     final_rate_share: float = 0.1  # of the rates, reached at the last iteration by equal steps
     mixed_precision: bool = False  # bfloat16 convolutions, on devices that have instructions for them
@@ -123,8 +124,9 @@ _SHORT = dataclasses.replace(
     ratio_limit=4.0,
     initial_gain=1.0,
     mixed_precision=True,
-    generator_rate=0.001,
-    discriminator_rate=0.004,
+    generator_rate=0.0005,
+    discriminator_rate=0.002,
+    affine_rate_factor=10.0,
     generator_steps=5,
     reconstruction_every=4,
     weights=LossWeights(supervision=5.0),
@@ -143,13 +145,13 @@ DEFAULT = dataclasses.replace(
 QUICK = dataclasses.replace(
     _SHORT,
     preset="quick",
-    iterations=200,
+    iterations=220,
     generator_width=16,
     discriminator_width=32,
     segmentation_width=16,
-    progressive_iterations=20,
-    constant_iterations=80,
-    max_side=256,
+    progressive_iterations=22,
+    constant_iterations=88,
+    max_side=224,
 )
 
 PRESETS = {settings.preset: settings for settings in (PAPER, DEFAULT, QUICK)}

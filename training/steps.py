@@ -82,8 +82,8 @@ class AlternatingTrainer:
         """Run one iteration and return its losses, unweighted, as they were at its last steps."""
         torch.manual_seed((self.seed * 1_000_003 + iteration) % 2**63)
         for name, rate in self._rates(iteration).items():
-            for group in self._optimisers[name].param_groups:
-                group["lr"] = rate
+            weights, affine = self._optimisers[name].param_groups
+            weights["lr"], affine["lr"] = rate, rate * self.settings.affine_rate_factor
         augmented = self._augment(iteration)
         if self.settings.is_reconstruction(iteration):
             return self._reconstruct(augmented)
@@ -237,7 +237,11 @@ def new_generator(settings: TrainingSettings) -> Generator:
 
 
 def _adam(network: nn.Module, rate: float) -> torch.optim.Adam:
-    return torch.optim.Adam(network.parameters(), lr=rate, betas=ADAM_BETAS)
+    """Adam over two groups: convolutions' weights, then biases and norms' scales."""
+    parameters = list(network.parameters())
+    weights = [parameter for parameter in parameters if parameter.ndim > 1]
+    affine = [parameter for parameter in parameters if parameter.ndim == 1]
+    return torch.optim.Adam([{"params": weights}, {"params": affine}], lr=rate, betas=ADAM_BETAS)
 
 
 def _step(optimiser: torch.optim.Optimizer, loss: Tensor, inputs: list[nn.Parameter]) -> None:

@@ -7,12 +7,10 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from semia.contact_sheet import Tile, result_sheet
-from semia.files import sha256_of_file
 from semia.images import RGB
 from training.errors import DivergedError, RunError, SettingsError
 from training.journal import Journal
@@ -22,7 +20,6 @@ from training.run_folder import RunFolder
 from training.scene import Scene
 from training.steps import AlternatingTrainer
 from training.tensors import SceneTensors
-from training.vgg import load_vgg19
 
 SHEET_TARGETS = 5
 """A sample sheet shows at most this many targets."""
@@ -52,20 +49,6 @@ def device_from_name(name: str) -> torch.device:
     return torch.device(name)
 
 
-def patch_features_id(vgg_weights: Path | None) -> str:
-    """What a run's config says of its patch features: ``rgb``, or the weights file's SHA-256.
-
-    Raises:
-        SettingsError: if the file cannot be read.
-    """
-    if vgg_weights is None:
-        return "rgb"
-    try:
-        return sha256_of_file(vgg_weights)
-    except OSError as error:
-        raise SettingsError(f"cannot read VGG19 weights {vgg_weights}: {error.strerror}") from error
-
-
 def check_same_run(run: RunFolder, scene: Scene, config_settings: object, seed: int, patch_features: str) -> None:
     """Refuse to go on with a run that was begun otherwise.
 
@@ -93,7 +76,7 @@ def train(
     run: RunFolder,
     device: torch.device,
     *,
-    vgg_weights: Path | None = None,
+    patch_features: FeatureMaps = rgb_features,
     on_progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
     checkpoint_interval_s: float = 30.0,
@@ -107,7 +90,7 @@ def train(
     Args:
         run: the run folder, new or interrupted.
         device: where the networks live.
-        vgg_weights: a VGG19 state dict, for patch coherence on its features instead of on pixels.
+        patch_features: what patch coherence compares; the run's config must have been made for it.
         on_progress: called after every iteration.
         should_stop: asked after every iteration; a true answer writes a checkpoint and ends.
         checkpoint_interval_s: seconds between checkpoints.
@@ -123,7 +106,7 @@ def train(
     settings = run.config.settings
     scene = run.load_scene()
     tensors = SceneTensors.from_scene(scene, settings.multiple, device)
-    trainer = AlternatingTrainer(tensors, settings, run.config.seed, _patch_features(vgg_weights, device))
+    trainer = AlternatingTrainer(tensors, settings, run.config.seed, patch_features)
     checkpoint = run.load_checkpoint(device)
     first = 0 if checkpoint is None else int(checkpoint["iteration"])
     if checkpoint is not None:
@@ -158,10 +141,6 @@ def _sample_sheet(scene: Scene, render: Renderer) -> RGB:
         targets={stem: scene.palette.render(ids) for stem, ids in shown.items()},
         results={stem: render(ids) for stem, ids in shown.items()},
     )
-
-
-def _patch_features(vgg_weights: Path | None, device: torch.device) -> FeatureMaps:
-    return rgb_features if vgg_weights is None else load_vgg19(vgg_weights).to(device)
 
 
 def _check_finite(losses: dict[str, float], iteration: int) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from semia.files import sha256_of_file
 from training.errors import SettingsError
-from training.patch_coherence import FeatureMap
+from training.patch_coherence import FeatureMap, FeatureMaps, rgb_features
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -44,21 +45,38 @@ class VGG19Features(nn.Module):
         return [FeatureMap(relu1_1, 3), FeatureMap(relu2_1, 1)]
 
 
+def patch_features_from(weights: Path | None, device: torch.device) -> tuple[FeatureMaps, str]:
+    """What patch coherence compares, and what a run's config calls it.
+
+    Pixels (``rgb``), or, given a weights file, VGG19's features (called by the file's SHA-256).
+
+    Raises:
+        SettingsError: as `load_vgg19`.
+    """
+    if weights is None:
+        return rgb_features, "rgb"
+    return load_vgg19(weights).to(device), sha256_of_file(weights)
+
+
 def load_vgg19(weights: Path) -> VGG19Features:
     """Load the layers we need from a VGG19 state dict in torchvision's layout.
 
     Raises:
         SettingsError: if the file is missing, is not a plain state dict, or lacks those layers.
     """
-    network = VGG19Features()
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
-        network.load_state_dict({name: state[name] for name in network.state_dict()})
     except FileNotFoundError:
         raise SettingsError(f"no VGG19 weights at {weights}") from None
-    except KeyError as error:
-        raise SettingsError(f"{weights} has no {error}: give a VGG19 state dict in torchvision's layout") from error
-    except (OSError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SettingsError(f"cannot load VGG19 weights from {weights}: {reason}") from error
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        # PyTorch's own message would advise to load it as code.
+        raise SettingsError(f"cannot load VGG19 weights from {weights}: it is not a plain state dict") from error
+    network = VGG19Features()
+    missing = [name for name in network.state_dict() if not isinstance(state, dict) or name not in state]
+    if missing:
+        raise SettingsError(f"{weights} has no {missing[0]}: give a VGG19 state dict in torchvision's layout")
+    try:
+        network.load_state_dict({name: state[name] for name in network.state_dict()})
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise SettingsError(f"{weights} holds the first layers of another network than VGG19") from error
     return network.eval()

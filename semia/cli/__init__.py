@@ -5,6 +5,7 @@ import sys
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from semia import __version__
 from semia.cli import exporting, publishing, serving, synthesis, training
@@ -32,7 +33,6 @@ app = typer.Typer(
         "Train a generator from one photograph and its label map, serve it with Triton, "
         "and turn new label maps into pictures over gRPC."
     ),
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -62,8 +62,12 @@ def _root(
 
 def main() -> None:
     """Run the command; errors become one line and an exit status: 2 for bad input, 1 for a failure."""
+    arguments = sys.argv[1:] or ["--help"]
     try:
-        app()
+        sys.exit(app(arguments, standalone_mode=False))
+    except TyperException as error:
+        complain(f"{error.format_message()} (see `semia --help`)")
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         complain("interrupted")
         sys.exit(INTERRUPTED)

@@ -28,7 +28,7 @@ PresetOption = Annotated[
 ResizeOption = Annotated[
     float | None,
     typer.Option(
-        "--resize", help="Scale the scene by this factor; by default only the quick preset scales, to 256 pixels."
+        "--resize", help="Scale the scene by this factor; by default only the quick preset scales, to 224 pixels."
     ),
 ]
 IterationsOption = Annotated[
@@ -141,11 +141,12 @@ class TrainRequest:
         """Train to the end; raises SystemExit(130) if a signal stopped it before."""
         from training.run_folder import RunFolder
         from training.scene import load_scene
-        from training.train import Progress, check_same_run, device_from_name, patch_features_id, train
+        from training.train import Progress, check_same_run, device_from_name, train
+        from training.vgg import patch_features_from
 
         settings = self.settings()
         device = device_from_name(self.device)
-        patch_features = patch_features_id(self.vgg_weights)
+        patch_features, features_id = patch_features_from(self.vgg_weights, device)
         name = model_name_from_path(self.scene) if self.name is None else check_model_name(self.name)
         scene = load_scene(self.scene, name=name, resize=self.resize, max_side=settings.max_side)
         path = self.run or RUNS_FOLDER / scene.name
@@ -157,12 +158,12 @@ class TrainRequest:
                 raise InputError(
                     f"{path} holds a {state} run: add --resume to go on with it, or --overwrite to start anew"
                 )
-            check_same_run(run, scene, settings, self.seed, patch_features)
+            check_same_run(run, scene, settings, self.seed, features_id)
             if run.finished:
                 say(f"{path} is already trained for {run.iterations_done} iterations")
                 return run
         else:
-            run = RunFolder.create(path, scene, settings, self.seed, patch_features)
+            run = RunFolder.create(path, scene, settings, self.seed, features_id)
         say(
             f"training {scene.name}: {scene.canvas}, {len(scene.palette)} classes ({scene.palette}), "
             f"{len(scene.targets)} targets; preset {self.preset}, {settings.iterations} iterations, on {device.type}"
@@ -175,7 +176,7 @@ class TrainRequest:
                 losses = "  ".join(f"{loss} {value:.3f}" for loss, value in progress.losses.items())
                 display.update(progress.iteration, losses)
 
-            finished = train(run, device, vgg_weights=self.vgg_weights, on_progress=show, should_stop=stop)
+            finished = train(run, device, patch_features=patch_features, on_progress=show, should_stop=stop)
         if not finished:
             say(f"stopped after {run.iterations_done} of {settings.iterations} iterations; --resume goes on")
             raise SystemExit(130)

@@ -73,11 +73,15 @@ def test_calibration_leaves_training_alone(trainer: AlternatingTrainer) -> None:
     assert not calibrated.training
 
 
-def test_rates_fall_with_the_schedule(trainer: AlternatingTrainer, settings: TrainingSettings) -> None:
+def test_rates_fall_with_the_schedule(tensors: SceneTensors, settings: TrainingSettings) -> None:
+    settings = dataclasses.replace(settings, affine_rate_factor=3.0)
+    trainer = AlternatingTrainer(tensors, settings, 0, rgb_features)
     trainer.iterate(settings.iterations - 1)
-    rates = [optimiser.param_groups[0]["lr"] for optimiser in trainer._optimisers.values()]
+    weights, affine = zip(*(optimiser.param_groups for optimiser in trainer._optimisers.values()), strict=True)
     share = settings.rate_share(settings.iterations - 1)
-    assert rates == pytest.approx([0.005 * share, 0.02 * share, 0.005 * share])
+    expected = [0.005 * share, 0.02 * share, 0.005 * share]
+    assert [group["lr"] for group in weights] == pytest.approx(expected)
+    assert [group["lr"] for group in affine] == pytest.approx([3 * rate for rate in expected])
 
 
 def test_training_learns_the_photograph(tensors: SceneTensors, settings: TrainingSettings) -> None:

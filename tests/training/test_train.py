@@ -13,7 +13,7 @@ from training.errors import DivergedError, RunError, SettingsError
 from training.run_folder import METRICS_FILE, RunFolder
 from training.scene import Scene
 from training.settings import TrainingSettings
-from training.train import check_same_run, device_from_name, patch_features_id, train
+from training.train import check_same_run, device_from_name, train
 
 CPU = torch.device("cpu")
 
@@ -106,11 +106,3 @@ def test_a_missing_gpu_is_said_at_once() -> None:
 def test_training_runs_on_a_gpu(tmp_path: Path, scene: Scene, settings: TrainingSettings) -> None:
     run = RunFolder.create(tmp_path / "run", scene, settings, seed=0)
     assert train(run, torch.device("cuda"))
-
-
-def test_patch_features_are_told_apart(tmp_path: Path) -> None:
-    (tmp_path / "weights").write_bytes(b"weights")
-    assert patch_features_id(None) == "rgb"
-    assert len(patch_features_id(tmp_path / "weights")) == 64
-    with pytest.raises(SettingsError, match="cannot read VGG19"):
-        patch_features_id(tmp_path / "nowhere")

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from training.errors import SettingsError
-from training.vgg import VGG19Features, load_vgg19
+from training.patch_coherence import rgb_features
+from training.vgg import VGG19Features, load_vgg19, patch_features_from
 
 
 def torchvision_layout(path: Path) -> Path:
@@ -51,7 +52,22 @@ def test_code_in_a_weights_file_is_never_run(tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().out == ""
 
 
-def test_garbage_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "garbage.pth").write_bytes(b"garbage")
-    with pytest.raises(SettingsError, match="cannot load"):
+@pytest.mark.parametrize("content", [b"", b"garbage", b"junk\n", b"I1\n."])
+def test_garbage_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "garbage.pth").write_bytes(content)
+    with pytest.raises(SettingsError, match=r"garbage\.pth"):
         load_vgg19(tmp_path / "garbage.pth")
+
+
+def test_other_shapes_are_refused(tmp_path: Path) -> None:
+    torch.save({name: torch.zeros(1) for name in VGG19Features().state_dict()}, tmp_path / "other.pth")
+    with pytest.raises(SettingsError, match="another network"):
+        load_vgg19(tmp_path / "other.pth")
+
+
+def test_patch_features_are_told_apart(tmp_path: Path) -> None:
+    cpu = torch.device("cpu")
+    assert patch_features_from(None, cpu) == (rgb_features, "rgb")
+    features, name = patch_features_from(torchvision_layout(tmp_path / "vgg19.pth"), cpu)
+    assert isinstance(features, VGG19Features)
+    assert len(name) == 64
