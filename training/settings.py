@@ -137,9 +137,9 @@ _SHORT = dataclasses.replace(
 DEFAULT = dataclasses.replace(
     _SHORT,
     preset="default",
-    iterations=1000,
-    progressive_iterations=100,
-    constant_iterations=400,
+    iterations=600,
+    progressive_iterations=60,
+    constant_iterations=240,
 )
 
 QUICK = dataclasses.replace(

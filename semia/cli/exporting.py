@@ -80,7 +80,8 @@ def export_run_folder(run_path: Path, bundle: Path | None, name: str | None, tol
 
 
 def _show_parity(parity: "tuple[TargetParity, ...]") -> None:
-    table = Table(title="difference from PyTorch, of 255", title_justify="left")
+    say("difference from PyTorch, in levels of 255:")
+    table = Table(box=None)
     table.add_column("target")
     table.add_column("max", justify="right")
     table.add_column("mean", justify="right")

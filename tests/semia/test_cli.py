@@ -131,6 +131,7 @@ def test_a_run_becomes_a_bundle_and_a_served_version(trained: Path, tmp_path: Pa
     result = semia("export", trained, "--bundle", tmp_path / "bundle")
     assert result.returncode == 0, result.stderr
     assert "difference from PyTorch" in result.stdout
+    assert "mirrored" in result.stdout
     assert json.loads((tmp_path / "bundle" / "model_card.json").read_text())["name"] == "tiny"
     for version in (1, 2):
         result = semia("publish", tmp_path / "bundle", "--repository", tmp_path / "repository", "--name", "mine")
