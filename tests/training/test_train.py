@@ -32,6 +32,7 @@ def run_and_kill(path: Path, after: int) -> None:
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     tmp_path: Path, scene: Scene, settings: TrainingSettings
 ) -> None:
+    settings = dataclasses.replace(settings, mixed_precision=True)  # as the presets do, where the CPU can
     whole = RunFolder.create(tmp_path / "whole", scene, settings, seed=11)
     assert train(whole, CPU)
 
