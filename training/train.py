@@ -1,9 +1,7 @@
 """The training loop: iterations, checkpoints, records; it can be stopped and goes on where it was."""
 
-import ctypes
 import itertools
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -102,7 +100,6 @@ def train(
         TrainingError: if the disk refuses.
     """
     torch.set_flush_denormal(True)
-    _keep_freed_memory()
     settings = run.config.settings
     scene = run.load_scene()
     tensors = SceneTensors.from_scene(scene, settings.multiple, device)
@@ -149,18 +146,3 @@ def _check_finite(losses: dict[str, float], iteration: int) -> None:
             raise DivergedError(
                 f"training diverged at iteration {iteration}: the {name} loss is {value}; try another --seed"
             )
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep large freed blocks instead of returning them to the kernel.
-
-    Every layer allocates tens of megabytes and frees them again; fetching them back page by page
-    took a quarter of a training step on two cores (7.9 s against 10.6 s an iteration).
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    mmap_max, trim_threshold = -4, -1  # mallopt's parameter numbers, from malloc.h
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    if mallopt is not None:
-        mallopt(mmap_max, 0)
-        mallopt(trim_threshold, 2**31 - 1)
