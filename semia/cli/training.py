@@ -20,8 +20,8 @@ PresetOption = Annotated[
     str,
     typer.Option(
         "--preset",
-        help="[bold]quick[/]: minutes on two cores, a first look. [bold]default[/]: better, for "
-        "hours of CPU or minutes of GPU. "
+        help="[bold]quick[/]: minutes on two cores, a first look. [bold]default[/]: the full "
+        "network at full size, hours on two cores, meant for a GPU. "
         "[bold]paper[/]: the published hyperparameters, 2,500 iterations, about a day on two cores.",
     ),
 ]
