@@ -22,7 +22,7 @@ PresetOption = Annotated[
         "--preset",
         help="[bold]quick[/]: minutes on two cores, a first look. [bold]default[/]: the full "
         "network at full size, hours on two cores, meant for a GPU. "
-        "[bold]paper[/]: the published hyperparameters, 2,500 iterations, about a day on two cores.",
+        "[bold]paper[/]: the published hyperparameters, 2,500 iterations, 16 hours or more on two cores.",
     ),
 ]
 ResizeOption = Annotated[
@@ -154,10 +154,8 @@ class TrainRequest:
         if RunFolder.is_run(path) and not self.overwrite:
             run = RunFolder.open(path)
             if not self.resume:
-                state = "finished" if run.finished else f"unfinished ({run.iterations_done} iterations done)"
-                raise InputError(
-                    f"{path} holds a {state} run: add --resume to go on with it, or --overwrite to start anew"
-                )
+                state = "a finished run" if run.finished else f"a run stopped after {run.iterations_done} iterations"
+                raise InputError(f"{path} holds {state}: add --resume to go on with it, or --overwrite to start anew")
             check_same_run(run, scene, settings, self.seed, features_id)
             if run.finished:
                 say(f"{path} is already trained for {run.iterations_done} iterations")

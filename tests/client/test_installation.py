@@ -1,5 +1,6 @@
 """A caller installs the client alone, in an empty environment, and calls a running server."""
 
+import shutil
 import subprocess
 import venv
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from serving import TritonServer
 
 PROJECT = Path(__file__).parents[2]
+NOT_SOURCE = ("build", "bundles", "demo", "model_repository", "runs")
 
 CALL = """
 import sys
@@ -27,11 +29,13 @@ print("served", picture.size)
 
 @pytest.mark.timeout(300)
 def test_the_client_alone_calls_a_server(triton: TritonServer, tmp_path: Path) -> None:
+    # A copy, for building leaves its traces in the folder that is built.
+    source = shutil.copytree(PROJECT, tmp_path / "source", ignore=shutil.ignore_patterns(".*", *NOT_SOURCE))
     environment = tmp_path / "empty"
     venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"
     subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "-c", PROJECT / "constraints.txt", f"{PROJECT}[client]"],
+        [python, "-m", "pip", "install", "--quiet", "-c", PROJECT / "constraints.txt", f"{source}[client]"],
         check=True,
         capture_output=True,
     )
