@@ -3,14 +3,14 @@
 import ipaddress
 import signal
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
 
 from semia.cli.console import complain, say, stdout
 from semia.cli.options import DEFAULT_REPOSITORY, RepositoryOption
-from semia.errors import InputError, SemiaError
+from semia.errors import SemiaError
 
 
 def register(app: typer.Typer) -> None:
@@ -27,8 +27,8 @@ def serve(
     http_port: Annotated[int, typer.Option("--http-port", help="Port of the HTTP interface.")] = 8000,
     metrics_port: Annotated[int, typer.Option("--metrics-port", help="Port of the Prometheus metrics.")] = 8002,
     triton: Annotated[
-        str,
-        typer.Option("--triton", help="embedded (from the package index), system (tritonserver on PATH), or auto."),
+        Literal["auto", "embedded", "system"],
+        typer.Option("--triton", help="From the package index, tritonserver on PATH, or the first that is there."),
     ] = "auto",
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds until all models must be loaded.")] = 120.0,
     verbose: Annotated[bool, typer.Option("--verbose", help="Have Triton log every request.")] = False,
@@ -39,14 +39,12 @@ def serve(
     """
     from serving import ServerOptions, TritonServer
 
-    if triton not in ("auto", "embedded", "system"):
-        raise InputError(f"--triton must be auto, embedded or system, not {triton!r}")
     options = ServerOptions(
         host=host,
         grpc_port=grpc_port,
         http_port=http_port,
         metrics_port=metrics_port,
-        binary=triton,  # type: ignore[arg-type]  # checked above; typer has no Literal
+        binary=triton,
         timeout_s=timeout,
         log_verbose=verbose,
     )

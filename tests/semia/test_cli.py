@@ -195,7 +195,7 @@ def test_serve_prints_where_it_listens_and_stops_cleanly(
         (["render", "nowhere", "--targets", "."], "no run folder at nowhere"),
         (["publish", "nowhere"], "is not a bundle"),
         (["serve", "--repository", "nowhere"], "no such model repository: "),
-        (["serve", "--triton", "mine"], "--triton must be auto, embedded or system"),
+        (["serve", "--triton", "mine"], "Invalid value for '--triton'"),
         (["synthesize", "tiny", "nowhere.png", "--url", "here"], "is not the address of a server"),
         (["synthesize", "tiny", "a/x.png", "b/x.png"], "two label maps are called 'x'"),
     ],

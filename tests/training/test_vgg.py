@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from training.errors import SettingsError
-from training.patch_coherence import rgb_features
+from training.patch_coherence import PatchCoherence, rgb_features
 from training.vgg import VGG19Features, load_vgg19, patch_features_from
 
 
@@ -25,6 +25,18 @@ def test_features_come_from_the_given_weights(tmp_path: Path) -> None:
     assert (tuple(relu2_1.values.shape), relu2_1.patch) == ((1, 128, 8, 12), 1)
     assert relu1_1.values.min() == 0
     assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_patch_coherence_on_its_features_teaches_the_output(tmp_path: Path) -> None:
+    network = load_vgg19(torchvision_layout(tmp_path / "vgg19.pth"))
+    torch.manual_seed(0)
+    source, output = torch.rand(1, 3, 24, 32), torch.rand(1, 3, 24, 32, requires_grad=True)
+    ids = torch.zeros(1, 24, 32, dtype=torch.int64)
+    loss = PatchCoherence(network, output_patches=64, source_patches=256)
+    assert loss(source, ids, source, ids) < loss(output, ids, source, ids)
+    torch.autograd.backward(loss(output, ids, source, ids))
+    assert output.grad is not None
+    assert output.grad.abs().max() > 0
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
