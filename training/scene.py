@@ -78,6 +78,7 @@ def load_scene(
     Raises:
         SceneError: if a file is missing, unreadable, or contradicts the others.
     """
+    scene_name = model_name_from_path(folder) if name is None else check_model_name(name)
     if not folder.is_dir():
         raise SceneError(f"no scene folder at {folder}")
     image = read_rgb(_required(folder, IMAGE_STEM))
@@ -98,7 +99,6 @@ def load_scene(
     if Canvas(*image.shape[:2]) != canvas:
         resampled = Image.fromarray(image).resize((canvas.width, canvas.height), Image.Resampling.LANCZOS)
         image = np.asarray(resampled)
-    scene_name = model_name_from_path(folder) if name is None else check_model_name(name)
     return Scene(scene_name, image, labels, palette, targets)
 
 

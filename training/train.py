@@ -119,11 +119,15 @@ def train(
             done = iteration + 1
             on_progress(Progress(done, settings.iterations, losses))
             last = done == settings.iterations or should_stop()
-            if last or time.monotonic() - saved_at >= checkpoint_interval_s:
-                run.save_checkpoint(done, trainer.state_dict(), trainer.calibrated_generator())
+            save = last or time.monotonic() - saved_at >= checkpoint_interval_s
+            show = last or time.monotonic() - shown_at >= sheet_interval_s
+            if save or show:
+                generator = trainer.calibrated_generator()
+            if save:
+                run.save_checkpoint(done, trainer.state_dict(), generator)
                 saved_at = time.monotonic()
-            if last or time.monotonic() - shown_at >= sheet_interval_s:
-                journal.sheet(done, _sample_sheet(scene, Renderer(trainer.calibrated_generator(), tensors)))
+            if show:
+                journal.sheet(done, _sample_sheet(scene, Renderer(generator, tensors)))
                 shown_at = time.monotonic()
             if last:
                 break

@@ -10,7 +10,6 @@ import typer
 from semia.cli.console import StepDisplay, say, stop_on_signals
 from semia.cli.options import RUNS_FOLDER, NameOption, RunArgument, RunOption, SceneArgument
 from semia.errors import InputError, SemiaError
-from semia.files import check_model_name, model_name_from_path
 
 if TYPE_CHECKING:
     from training.run_folder import RunFolder
@@ -147,8 +146,7 @@ class TrainRequest:
         settings = self.settings()
         device = device_from_name(self.device)
         patch_features, features_id = patch_features_from(self.vgg_weights, device)
-        name = model_name_from_path(self.scene) if self.name is None else check_model_name(self.name)
-        scene = load_scene(self.scene, name=name, resize=self.resize, max_side=settings.max_side)
+        scene = load_scene(self.scene, name=self.name, resize=self.resize, max_side=settings.max_side)
         path = self.run or RUNS_FOLDER / scene.name
 
         if RunFolder.is_run(path) and not self.overwrite:
