@@ -16,6 +16,7 @@ from semia import __version__
 from semia.files import check_model_name, sha256_of_file, staged_directory
 from semia.labels import ClassIds
 from semia.model_card import CARD_FILE, MODEL_FILE, ModelCard, TargetParity
+from training.evaluation import quality_of_run
 from training.rendering import Renderer
 from training.run_folder import RunFolder
 from training.scene import Scene
@@ -35,6 +36,8 @@ def export_run(
 ) -> ModelCard:
     """Export a run's generator into a bundle folder, replacing the bundle that was there.
 
+    The card carries the figures of the run's latest evaluation, if that was of this very generator.
+
     Args:
         run: a run with a trained generator.
         bundle: the folder to make.
@@ -44,6 +47,7 @@ def export_run(
 
     Raises:
         RunError: if the run has no generator.
+        EvaluationError: if the run has an evaluation that cannot be read.
         ParityError: if the graph is beyond the tolerance.
         ExportError: if exporting fails or the disk refuses. No failure leaves anything under ``bundle``.
     """
@@ -53,6 +57,7 @@ def export_run(
     scene = run.load_scene()
     generator = run.load_generator()
     tensors = SceneTensors.from_scene(scene, run.config.settings.multiple, torch.device("cpu"))
+    quality = quality_of_run(run.path, run.generator_sha256())
     try:
         with staged_directory(bundle) as staging:
             model = staging / MODEL_FILE
@@ -77,6 +82,7 @@ def export_run(
                 parity_tolerance=tolerance,
                 parity=parity,
                 exported_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                quality=quality,
             )
             card.write(staging / CARD_FILE)
     except OSError as error:

@@ -42,14 +42,20 @@ def contact_sheet(tiles: Sequence[Tile], columns: int, tile_width: int = 320) ->
 
 
 def result_sheet(
-    photograph: Tile, photograph_labels: Tile, targets: Mapping[str, RGB], results: Mapping[str, RGB]
+    photograph: Tile,
+    photograph_labels: Tile,
+    targets: Mapping[str, RGB],
+    results: Mapping[str, RGB],
+    notes: Mapping[str, str] | None = None,
 ) -> RGB:
     """The photograph and every target's labels in one row, the labels of the one and results of the others below.
 
-    ``targets`` and ``results`` are pictures by target name; only targets with a result are shown.
+    ``targets`` and ``results`` are pictures by target name; only targets with a result are shown. ``notes``, by
+    target name too, stand above the results.
     """
     above = [photograph, *(Tile(name, targets[name]) for name in results)]
-    below = [photograph_labels, *(Tile("", picture) for picture in results.values())]
+    captions = notes or {}
+    below = [photograph_labels, *(Tile(captions.get(name, ""), picture) for name, picture in results.items())]
     return contact_sheet([*above, *below], columns=len(above))
 
 

@@ -4,7 +4,8 @@ TrainingError(SemiaError)
 ├── DivergedError               a loss became infinite or not a number
 ├── SceneError(InputError)      the scene folder is missing something or contradicts itself
 ├── SettingsError(InputError)   a setting is out of range, or a device is not there
-└── RunError(InputError)        a run folder cannot be read, resumed or overwritten
+├── RunError(InputError)        a run folder cannot be read, resumed or overwritten
+└── EvaluationError(InputError) what is to be judged is missing or does not fit together
 """
 
 from semia.errors import InputError, SemiaError
@@ -28,3 +29,7 @@ class SettingsError(TrainingError, InputError):
 
 class RunError(TrainingError, InputError):
     """A run folder is missing, unreadable, or belongs to another scene or other settings."""
+
+
+class EvaluationError(TrainingError, InputError):
+    """What is to be judged is missing or does not fit together, or an evaluation cannot be read."""

@@ -1,6 +1,7 @@
 """What a run writes for people and tools to watch: metrics.jsonl, TensorBoard events, sample sheets."""
 
 import json
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -62,3 +63,12 @@ def _lines_before(metrics: Path, first_iteration: int) -> list[str]:
     lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("}\n")]
     return [line for line in whole if json.loads(line)["iteration"] < first_iteration]
+
+
+def training_seconds(run: Path) -> float | None:
+    """How long a run's iterations took, all together; None where it has no records."""
+    metrics = run / METRICS_FILE
+    if not metrics.is_file():
+        return None
+    lines = _lines_before(metrics, sys.maxsize)
+    return float(sum(json.loads(line)["seconds"] for line in lines)) if lines else None

@@ -80,10 +80,11 @@ class StepDisplay:
         self._said_at = now
         elapsed = now - self._began_at
         left = elapsed / (done - self._first) * (self._total - done)
-        say(f"{self._title} {done}/{self._total}, {_clock(elapsed)} gone, {_clock(left)} left  {detail}".rstrip())
+        say(f"{self._title} {done}/{self._total}, {clock(elapsed)} gone, {clock(left)} left  {detail}".rstrip())
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

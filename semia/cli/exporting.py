@@ -76,6 +76,8 @@ def export_run_folder(run_path: Path, bundle: Path | None, name: str | None, tol
     say(f"exporting {model_name} and comparing ONNX Runtime with PyTorch")
     card = export_run(run, folder, name=model_name, tolerance=tolerance, on_parity=_show_parity)
     say(f"exported: {folder}, {card.canvas}, {card.parameters:,} parameters, {card.precision}")
+    if card.quality is None:
+        say(f"its card has no quality figures: `semia evaluate {run_path}`, then export again")
     return folder
 
 

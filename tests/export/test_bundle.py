@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -14,7 +15,9 @@ from export.bundle import export_run
 from export.errors import ExportError, ParityError
 from semia.errors import InputError
 from semia.files import sha256_of_file
+from semia.labels import Canvas
 from semia.model_card import CARD_FILE, MODEL_FILE, ModelCard
+from training.evaluation import EVALUATION_FILE, Evaluation, Figures
 from training.run_folder import RunFolder
 from training.scene import Scene
 
@@ -112,3 +115,27 @@ def test_a_bundle_can_have_another_name(
     content = json.loads((tmp_path / "bundle" / CARD_FILE).read_text())
     assert content["name"] == "another"
     assert set(content["versions"]) == {"semia", "torch", "onnx", "onnxruntime"}
+
+
+def test_the_card_carries_the_runs_evaluation(
+    run: RunFolder, tmp_path: Path, write_as: Callable[[Callable[[Path], None]], None]
+) -> None:
+    write_as(lambda _: None)
+    copy = RunFolder.open(shutil.copytree(run.path, tmp_path / "run"))
+    evaluation = Evaluation(
+        name="run",
+        generator_sha256=run.generator_sha256(),
+        size=Canvas(44, 60),
+        targets={"moved": Figures(align=0.75, swd=10.0, coherence=0.5, complete=0.5, sharp=0.25)},
+        versions={},
+        evaluated_at="2026-11-22T12:00:00+00:00",
+    )
+    evaluation.write(copy.path / EVALUATION_FILE)
+    export_run(copy, tmp_path / "bundle")
+    quality = ModelCard.read(tmp_path / "bundle" / CARD_FILE).quality
+    assert quality is not None
+    assert quality["align"] == 0.75
+
+    dataclasses.replace(evaluation, generator_sha256="0" * 64).write(copy.path / EVALUATION_FILE)
+    export_run(copy, tmp_path / "bundle")
+    assert ModelCard.read(tmp_path / "bundle" / CARD_FILE).quality is None

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from semia.images import read_rgb
@@ -19,10 +18,19 @@ from semia.palette import Palette
 from serving import TritonServer
 from training.run_folder import RunFolder
 from training.scene import Scene, save_scene
-from training.settings import TrainingSettings
-from training.train import train
 
-COMMANDS = ["train", "render", "export", "train-and-export", "publish", "serve", "synthesize", "models"]
+COMMANDS = [
+    "train",
+    "render",
+    "evaluate",
+    "compare",
+    "export",
+    "train-and-export",
+    "publish",
+    "serve",
+    "synthesize",
+    "models",
+]
 
 
 # One thread: with more, tiny layers on a busy machine wait for each other most of the time.
@@ -40,14 +48,6 @@ def complaint(result: subprocess.CompletedProcess[str], status: int) -> str:
     (line,) = result.stderr.splitlines()
     assert line.startswith("semia: ")
     return line
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, scene: Scene, settings: TrainingSettings) -> Path:
-    """A run folder of two iterations; shared, so do not change it."""
-    path = tmp_path_factory.mktemp("cli") / "run"
-    assert train(RunFolder.create(path, scene, settings.with_iterations(2), seed=0), torch.device("cpu"))
-    return path
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -193,6 +193,9 @@ def test_serve_prints_where_it_listens_and_stops_cleanly(
         (["paint"], "No such command 'paint'"),
         (["export", "nowhere"], "no run folder at nowhere"),
         (["render", "nowhere", "--targets", "."], "no run folder at nowhere"),
+        (["evaluate", "nowhere"], "nowhere is neither a run folder nor a bundle nor a published version"),
+        (["compare", "nowhere"], "name at least two runs or models"),
+        (["compare", "a", "b", "--sheet", "sheet.json"], "is no picture file"),
         (["publish", "nowhere"], "is not a bundle"),
         (["serve", "--repository", "nowhere"], "no such model repository: "),
         (["serve", "--triton", "mine"], "Invalid value for '--triton'"),

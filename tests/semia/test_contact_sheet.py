@@ -32,3 +32,12 @@ def test_only_targets_with_a_result_are_shown() -> None:
     one = result_sheet(photograph, labels, {"a": flat(3), "b": flat(4)}, {"a": flat(5)})
     two = result_sheet(photograph, labels, {"a": flat(3), "b": flat(4)}, {"a": flat(5), "b": flat(6)})
     assert two.shape[1] > one.shape[1]
+
+
+def test_notes_stand_above_the_results() -> None:
+    photograph, labels = Tile("photograph", flat(1)), Tile("its labels", flat(2))
+    plain = result_sheet(photograph, labels, {"a": flat(3)}, {"a": flat(5)})
+    noted = result_sheet(photograph, labels, {"a": flat(3)}, {"a": flat(5)}, notes={"a": "align 0.9"})
+    middle = plain.shape[0] // 2
+    assert np.array_equal(noted[:middle], plain[:middle])
+    assert not np.array_equal(noted[middle : middle + CAPTION_HEIGHT], plain[middle : middle + CAPTION_HEIGHT])

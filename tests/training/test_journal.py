@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 
 from semia.images import read_rgb
-from training.journal import Journal
+from training.journal import Journal, training_seconds
 from training.run_folder import METRICS_FILE
 
 
@@ -29,3 +29,12 @@ def test_a_resumed_journal_drops_what_will_be_done_again(tmp_path: Path) -> None
         journal.record(3, {"loss": 30}, 1.0)
     lines = [json.loads(line) for line in (tmp_path / METRICS_FILE).read_text().splitlines()]
     assert [line["loss"] for line in lines] == [0, 1, 2, 30]
+
+
+def test_the_time_of_a_run_is_that_of_its_iterations(tmp_path: Path) -> None:
+    assert training_seconds(tmp_path) is None
+    with Journal(tmp_path, 0) as journal:
+        assert training_seconds(tmp_path) is None
+        for iteration in range(3):
+            journal.record(iteration, {"loss": 1.0}, 1.5)
+        assert training_seconds(tmp_path) == 4.5

@@ -1,0 +1,44 @@
+"""An exported generator at work, in ONNX Runtime, in this process: what a server would answer."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from export.errors import ExportError
+from semia.images import RGB
+from semia.labels import ClassIds
+from semia.model_card import INPUT_NAME, OUTPUT_NAME
+
+
+class OnnxRenderer:
+    """A ``model.onnx`` as a function from layouts to pictures, on the CPU."""
+
+    def __init__(self, model: Path) -> None:
+        """Load the graph.
+
+        Raises:
+            ExportError: if ONNX Runtime cannot.
+        """
+        self._model = model
+        try:
+            self._session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
+            raise ExportError(f"ONNX Runtime cannot load {model}: {_first_line(error)}") from error
+
+    def __call__(self, target: ClassIds) -> RGB:
+        """Render a target layout ``uint8[H, W]`` on the canvas as ``uint8[H, W, 3]``.
+
+        Raises:
+            ExportError: if ONNX Runtime cannot run the graph on it.
+        """
+        try:
+            (pictures,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: target[np.newaxis]})
+        except Exception as error:  # as above
+            raise ExportError(f"ONNX Runtime cannot run {self._model}: {_first_line(error)}") from error
+        picture: RGB = pictures[0]
+        return picture
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,126 @@
+"""`semia evaluate` and `semia compare` on a tiny run, and on a bundle that paints every class in its colour."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from semia.cli import app
+from semia.cli.subjects import open_comparable, open_subject
+from semia.errors import InputError
+from semia.images import read_rgb, write_rgb
+from semia.model_card import CARD_FILE, MODEL_FILE, ModelCard
+from semia.palette import Palette
+from training.evaluation import Evaluation
+from training.run_folder import RunFolder
+from training.scene import Scene
+
+FIGURES = {"align", "swd", "coherence", "complete", "sharp"}
+
+
+def semia(*arguments: str | Path) -> None:
+    """The command, in this process: starting another takes longer than the work."""
+    app([*map(str, arguments)], standalone_mode=False)
+
+
+@pytest.fixture(autouse=True)
+def _denormals(trained: Path) -> None:
+    """Training, which the command does in a process of its own, has the processor flush them; NumPy warns of that."""
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+@pytest.fixture
+def bundle(make_bundle: Callable[..., Path], scene: Scene, tmp_path: Path) -> Path:
+    """Of the scene's palette and canvas."""
+    return make_bundle(tmp_path / "bundle", palette=scene.palette, height=scene.canvas.height, width=scene.canvas.width)
+
+
+def test_a_run_is_evaluated_on_its_own_targets(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    semia("evaluate", run, "--width", "60")
+    evaluation = Evaluation.read(run / "evaluation.json")
+    assert evaluation.targets.keys() == {"moved"}
+    assert evaluation.mean.measured().keys() == FIGURES
+    assert evaluation.size == (44, 60)
+    assert evaluation.generator_sha256 == RunFolder.open(run).generator_sha256()
+    assert read_rgb(run / "evaluation.png").shape[1] > 2 * 320
+    output = capsys.readouterr().out
+    assert "at 60x44" in output
+    assert f"{evaluation.mean.align:.3f}" in output
+
+
+def test_a_bundle_is_judged_against_the_scene_named(
+    bundle: Path, scene_folder: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match="holds no photograph to judge against: name its scene folder with --scene"):
+        semia("evaluate", bundle)
+    semia("evaluate", bundle, "--scene", scene_folder, "--width", "60")
+    quality = ModelCard.read(bundle / CARD_FILE).quality
+    assert quality == Evaluation.read(bundle / "evaluation.json").quality()
+    assert quality["width"] == 60
+    assert quality["sharp"] > 0.1  # flat colours have no texture
+
+    sheet, comparison = bundle / "c.png", bundle / "c.json"
+    capsys.readouterr()
+    semia("compare", bundle, run, "--width", "40", "--sheet", sheet, "--json", comparison)
+    painted, drawn = json.loads(comparison.read_text())["generators"]
+    assert (painted["name"], drawn["name"]) == ("bundle", "run")
+    assert painted["training_seconds"] is None
+    assert drawn["training_seconds"] > 0
+    assert (painted["parameters"], drawn["parameters"] > 100) == (9, True)
+    assert min(painted["milliseconds"], drawn["milliseconds"]) > 0
+    assert painted["mean"].keys() == FIGURES
+    assert read_rgb(sheet).shape[1] > 3 * 320
+    table = capsys.readouterr().out
+    assert all(word in table for word in ("bundle", "run", "align ↑", "parameters", "training", "ms a picture"))
+
+
+def test_results_elsewhere_leave_the_bundle_as_it_is(bundle: Path, scene_folder: Path, tmp_path: Path) -> None:
+    published = tmp_path / "repository" / "tiny" / "1"
+    shutil.copytree(bundle, published)
+    (published.parent / "config.pbtxt").touch()
+    with pytest.raises(InputError, match="is published and stays as it is: say where the results go with --out"):
+        semia("evaluate", published, "--scene", scene_folder)
+    before = (published / CARD_FILE).read_bytes()
+    semia("evaluate", published, "--scene", scene_folder, "--width", "40", "--out", tmp_path / "results")
+    assert Evaluation.read(tmp_path / "results" / "evaluation.json").name == "tiny/1"
+    assert (published / CARD_FILE).read_bytes() == before
+    assert sorted(path.name for path in published.iterdir()) == sorted([MODEL_FILE, CARD_FILE])
+
+
+def test_what_is_no_generator_is_refused(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is neither a run folder nor a bundle nor a published version"):
+        open_subject(tmp_path)
+    (bundle / MODEL_FILE).write_bytes(b"another graph")
+    with pytest.raises(InputError, match=r"has no model\.onnx that its model_card\.json describes"):
+        open_subject(bundle)
+
+
+def test_generators_of_different_scenes_are_not_compared(
+    make_bundle: Callable[..., Path], bundle: Path, run: Path, scene: Scene, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="at least two runs or models, each once"):
+        open_comparable([run, run])
+    wide = make_bundle(tmp_path / "wide", palette=scene.palette, height=44, width=64)
+    with pytest.raises(InputError, match=r"wide draws 64x44, .*run 60x44: compare generators of one size"):
+        open_comparable([run, wide])
+    grey = make_bundle(tmp_path / "grey", palette=Palette(((9, 9, 9), (99, 99, 99))), height=44, width=60)
+    with pytest.raises(InputError, match=r"grey has the classes #090909, #636363, .*: compare generators of one scene"):
+        open_comparable([run, grey])
+    other = shutil.copytree(run, tmp_path / "other")
+    write_rgb(other / "scene" / "img.png", np.flip(scene.image, axis=1))
+    with pytest.raises(InputError, match=r"other was trained on another photograph or label map than .*run"):
+        open_comparable([bundle, run, other])
+
+
+def test_equal_names_become_paths(bundle: Path, tmp_path: Path) -> None:
+    twin = shutil.copytree(bundle, tmp_path / "twin" / "bundle")
+    assert [subject.name for subject in open_comparable([bundle, twin])] == [str(bundle), str(twin)]
