@@ -73,7 +73,7 @@ def export_run(
                 palette=scene.palette.hex_codes,
                 class_names=scene.palette.names,
                 parameters=sum(parameter.numel() for parameter in generator.parameters()),
-                iterations=run.iterations_done,
+                iterations=None if run.config.imported else run.iterations_done,
                 precision="fp32",
                 opset=OPSET,
                 generator_sha256=run.generator_sha256(),

@@ -62,7 +62,7 @@ class ModelCard:
     palette: tuple[str, ...]  # #RRGGBB per class id
     class_names: tuple[str, ...]  # one per class id, or empty
     parameters: int  # number of the generator's parameters
-    iterations: int  # iterations it was trained for
+    iterations: int | None  # iterations it was trained for, None where nobody recorded it: an imported generator
     precision: str  # of the graph's arithmetic: "fp32"
     opset: int  # ONNX operator set
     generator_sha256: str  # of generator.safetensors

@@ -4,6 +4,7 @@ TrainingError(SemiaError)
 ├── DivergedError               a loss became infinite or not a number
 ├── SceneError(InputError)      the scene folder is missing something or contradicts itself
 ├── SettingsError(InputError)   a setting is out of range, or a device is not there
+├── CheckpointError(InputError) a published checkpoint cannot be read or is another network's
 ├── RunError(InputError)        a run folder cannot be read, resumed or overwritten
 └── EvaluationError(InputError) what is to be judged is missing or does not fit together
 """
@@ -25,6 +26,10 @@ class SceneError(TrainingError, InputError):
 
 class SettingsError(TrainingError, InputError):
     """A training setting is out of range, or the device asked for is not there."""
+
+
+class CheckpointError(TrainingError, InputError):
+    """A published checkpoint is missing, broken, or another network's."""
 
 
 class RunError(TrainingError, InputError):

@@ -153,12 +153,19 @@ class Generator(nn.Module):
         return Translation(gammas, betas)
 
     def forward(self, image: Tensor, source_labels: Tensor, target_labels: Tensor) -> Synthesis:
-        """Image and colour labels, each ``[N, 3, H, W]`` in [-1, 1], to the image in the target layout.
-
-        Both label maps go through the encoder as one batch, so that in training mode they share batch
-        statistics, as they do at inference: their ratio compares like with like.
-        """
-        both = self.label_encoder(torch.cat([source_labels, target_labels]))
-        halves = [features.chunk(2) for features in both]
-        translation = self.translate([half[0] for half in halves], [half[1] for half in halves])
+        """Image and colour labels, each ``[N, 3, H, W]`` in [-1, 1], to the image in the target layout."""
+        translation = self.translate(*self._label_features(source_labels, target_labels))
         return Synthesis(self.decoder(self.image_encoder(image, translation), translation), translation)
+
+    def _label_features(self, source_labels: Tensor, target_labels: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Both label maps' features.
+
+        In training mode they go through the encoder as one batch, so that they share batch statistics, as they
+        do at inference: their ratio compares like with like. In inference mode each goes alone, as in the public
+        code and in the exported graph: convolutions round differently for another batch size, and where a
+        denominator is almost 0, the ratio shows it.
+        """
+        if not self.training:
+            return self.label_encoder(source_labels), self.label_encoder(target_labels)
+        halves = [features.chunk(2) for features in self.label_encoder(torch.cat([source_labels, target_labels]))]
+        return [half[0] for half in halves], [half[1] for half in halves]

@@ -7,8 +7,11 @@ RUN/generator.safetensors    the generator, to render, export and serve
 RUN/metrics.jsonl            one line of losses an iteration
 RUN/events.out.tfevents.*    the same for TensorBoard
 RUN/samples/NNNNNN.png       contact sheets made on the way
+
+An imported run has the config, the scene and the generator, and nothing to go on from.
 """
 
+import dataclasses
 import io
 import json
 import pickle
@@ -42,8 +45,23 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
+class Imported:
+    """Where an imported generator came from; how it was trained, nobody recorded."""
+
+    checkpoint: str  # file name
+    sha256: str  # of the file
+    generator_width: int
+    depth: int
+
+    @property
+    def settings(self) -> TrainingSettings:
+        """What the network must be built with; the training's numbers in it mean nothing."""
+        return TrainingSettings(preset="imported", generator_width=self.generator_width, depth=self.depth)
+
+
+@dataclass(frozen=True)
 class RunConfig:
-    """What was asked for; two runs with equal configs on one machine compute the same weights."""
+    """What was asked for; two trained runs with equal configs on one machine compute the same weights."""
 
     scene_name: str
     palette: Palette
@@ -51,19 +69,28 @@ class RunConfig:
     seed: int
     patch_features: str  # "rgb", or the SHA-256 of a VGG19 weights file
     versions: dict[str, str]
+    imported: Imported | None = None  # None for a run that was trained here
+
+    @classmethod
+    def of_import(cls, scene_name: str, palette: Palette, imported: Imported, versions: dict[str, str]) -> "RunConfig":
+        """The config of an imported run: no seed and no patches of ours had a part in it."""
+        return cls(scene_name, palette, imported.settings, 0, "unknown", versions, imported)
 
     def to_json(self) -> str:
-        """The config as indented JSON."""
-        content = {
+        """The config as indented JSON; an imported run's says nothing about a training that nobody recorded."""
+        content: dict[str, Any] = {
             "format": FORMAT,
             "scene": self.scene_name,
             "palette": list(self.palette.hex_codes),
             "class_names": list(self.palette.names),
-            "seed": self.seed,
-            "patch_features": self.patch_features,
-            "settings": self.settings.to_dict(),
             "versions": self.versions,
         }
+        if self.imported is not None:
+            content["imported"] = dataclasses.asdict(self.imported)
+        else:
+            content["seed"] = self.seed
+            content["patch_features"] = self.patch_features
+            content["settings"] = self.settings.to_dict()
         return json.dumps(content, indent=2) + "\n"
 
     @classmethod
@@ -72,9 +99,12 @@ class RunConfig:
         content: dict[str, Any] = json.loads(text)
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, while this version reads format {FORMAT}")
+        palette = Palette.from_hex(content["palette"], content["class_names"])
+        if "imported" in content:
+            return cls.of_import(content["scene"], palette, Imported(**content["imported"]), content["versions"])
         return cls(
             scene_name=content["scene"],
-            palette=Palette.from_hex(content["palette"], content["class_names"]),
+            palette=palette,
             settings=TrainingSettings.from_dict(content["settings"]),
             seed=content["seed"],
             patch_features=content["patch_features"],
@@ -98,14 +128,43 @@ class RunFolder:
         Raises:
             RunError: if ``path`` is something other than a run folder, or cannot be written.
         """
+        config = RunConfig(scene.name, scene.palette, settings, seed, patch_features, _versions())
+        return cls._write(path, scene, config)
+
+    @classmethod
+    def create_imported(cls, path: Path, scene: Scene, checkpoint: Path, generator: Generator) -> "RunFolder":
+        """Make a run of a generator that was trained elsewhere: all appears under ``path`` together.
+
+        Args:
+            path: the folder to make; a run folder that was there is replaced.
+            scene: the photograph and labels that the generator was trained on.
+            checkpoint: the file that the generator was read from; only its name and hash are kept.
+            generator: what `training.published_checkpoint.read_published_generator` gave.
+
+        Raises:
+            RunError: if the scene is too small for the generator's depth, or ``path`` is something other than a run
+                folder, or cannot be written.
+        """
+        if min(scene.canvas) <= 2**generator.depth:
+            # The deepest features would be one pixel high or wide, with no neighbour to reflect and no variance.
+            least = f"more than {2**generator.depth} pixels either way"
+            raise RunError(
+                f"scene {scene.name} is {scene.canvas}: a generator of depth {generator.depth} needs {least}"
+            )
+        imported = Imported(checkpoint.name, sha256_of_file(checkpoint), generator.width, generator.depth)
+        config = RunConfig.of_import(scene.name, scene.palette, imported, _versions())
+        return cls._write(path, scene, config, generator)
+
+    @classmethod
+    def _write(cls, path: Path, scene: Scene, config: RunConfig, generator: Generator | None = None) -> "RunFolder":
         if path.exists() and not (path / CONFIG_FILE).is_file() and not _is_empty_folder(path):
             raise RunError(f"{path} exists and is not a run folder: choose another with --run")
-        versions = {"semia": __version__, "torch": torch.__version__, "python": platform.python_version()}
-        config = RunConfig(scene.name, scene.palette, settings, seed, patch_features, versions)
         try:
             with staged_directory(path) as staging:
                 write_text(staging / CONFIG_FILE, config.to_json())
                 save_scene(scene, staging / SCENE_FOLDER)
+                if generator is not None:
+                    write_bytes(staging / GENERATOR_FILE, _generator_bytes(generator, {}))
         except OSError as error:
             raise RunError(f"cannot create the run folder {path}: {error}") from error
         return cls(path, config)
@@ -141,11 +200,9 @@ class RunFolder:
         """
         buffer = io.BytesIO()
         torch.save({"iteration": iteration, **state}, buffer)
-        header = {"iterations": str(iteration)}
-        weights = {name: tensor.contiguous() for name, tensor in generator.state_dict().items()}
         try:
             write_bytes(self.path / CHECKPOINT_FILE, buffer.getvalue())
-            write_bytes(self.path / GENERATOR_FILE, safetensors.torch.save(weights, metadata=header))
+            write_bytes(self.path / GENERATOR_FILE, _generator_bytes(generator, {"iterations": str(iteration)}))
         except OSError as error:
             raise TrainingError(f"cannot write a checkpoint to {self.path}: {error}") from error
 
@@ -166,13 +223,29 @@ class RunFolder:
             raise RunError(f"cannot resume from {path}: {reason}; start anew with --overwrite") from error
         return checkpoint
 
+    def check_trainable(self) -> None:
+        """Refuse to train an imported run: only the generator was published, not what it was trained against.
+
+        Raises:
+            RunError: if the run was imported.
+        """
+        if self.config.imported is not None:
+            raise RunError(
+                f"{self.path} holds an imported generator, without the networks to train it on: "
+                "choose another --run, or --overwrite it"
+            )
+
     @property
     def iterations_done(self) -> int:
-        """How many iterations the saved generator was trained for; 0 before the first checkpoint.
+        """How many iterations this run has trained its generator for; 0 before the first checkpoint.
+
+        0 for an imported generator too: of its training nothing is known.
 
         Raises:
             RunError: if the generator file is broken.
         """
+        if self.config.imported is not None:
+            return 0
         if not (self.path / GENERATOR_FILE).is_file():
             return 0
         path = self.path / GENERATOR_FILE
@@ -184,8 +257,8 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has made all its iterations."""
-        return self.iterations_done >= self.config.settings.iterations
+        """Whether there is nothing left to train: all iterations are made, or the generator was imported."""
+        return self.config.imported is not None or self.iterations_done >= self.config.settings.iterations
 
     def load_generator(self) -> Generator:
         """The trained generator, in inference mode, on the CPU.
@@ -206,6 +279,15 @@ class RunFolder:
     def generator_sha256(self) -> str:
         """Hexadecimal SHA-256 of the generator file."""
         return sha256_of_file(self.path / GENERATOR_FILE)
+
+
+def _versions() -> dict[str, str]:
+    return {"semia": __version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _generator_bytes(generator: Generator, header: dict[str, str]) -> bytes:
+    weights = {name: tensor.contiguous() for name, tensor in generator.state_dict().items()}
+    return safetensors.torch.save(weights, metadata=header)
 
 
 def _is_empty_folder(path: Path) -> bool:

@@ -95,10 +95,11 @@ def train(
         sheet_interval_s: seconds between sample sheets.
 
     Raises:
-        RunError: if the checkpoint is broken.
+        RunError: if the checkpoint is broken, or the run was imported.
         DivergedError: if a loss is no longer finite; the last checkpoint stays.
         TrainingError: if the disk refuses.
     """
+    run.check_trainable()
     torch.set_flush_denormal(True)
     settings = run.config.settings
     scene = run.load_scene()

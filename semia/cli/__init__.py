@@ -8,7 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from semia import __version__
-from semia.cli import comparison, evaluation, exporting, publishing, serving, synthesis, training
+from semia.cli import comparison, evaluation, exporting, importing, publishing, serving, synthesis, training
 from semia.cli.console import complain, say
 from semia.errors import SemiaError
 
@@ -39,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (training, evaluation, comparison, exporting, publishing, serving, synthesis):
+for room in (training, importing, evaluation, comparison, exporting, publishing, serving, synthesis):
     room.register(app)
 
 _debug = False

@@ -13,7 +13,7 @@ DEFAULT_URL = "127.0.0.1:8001"
 SceneArgument = Annotated[
     Path, typer.Argument(metavar="SCENE", help="Scene folder: img.*, label.*, and target layouts in cond/.")
 ]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder made by `semia train`.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder made by `semia train` or `semia import`.")]
 NameOption = Annotated[
     str | None,
     typer.Option(

@@ -151,6 +151,7 @@ class TrainRequest:
 
         if RunFolder.is_run(path) and not self.overwrite:
             run = RunFolder.open(path)
+            run.check_trainable()
             if not self.resume:
                 state = "a finished run" if run.finished else f"a run stopped after {run.iterations_done} iterations"
                 raise InputError(f"{path} holds {state}: add --resume to go on with it, or --overwrite to start anew")

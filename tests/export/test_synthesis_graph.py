@@ -30,6 +30,7 @@ def test_the_original_stays_whole(generator: Generator, scene: Scene, tensors: S
 
 
 def test_folding_changes_no_output(generator: Generator, tensors: SceneTensors) -> None:
+    generator.ratio_limit = 4.0  # without it, where a feature is almost 0, the ratio shows how float32 rounds
     folded = without_training_parts(generator)
     with torch.no_grad():
         expected = generator(tensors.image, tensors.labels, tensors.labels.flip(3)).image

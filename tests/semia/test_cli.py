@@ -21,6 +21,7 @@ from training.scene import Scene, save_scene
 
 COMMANDS = [
     "train",
+    "import",
     "render",
     "evaluate",
     "compare",
@@ -190,6 +191,8 @@ def test_serve_prints_where_it_listens_and_stops_cleanly(
         (["train", "nowhere", "--iterations", "0"], "Invalid value for '--iterations'"),
         (["train", "nowhere", "--seed", "many"], "Invalid value for '--seed'"),
         (["train"], "Missing argument 'SCENE'"),
+        (["import", "nowhere.pth"], "Missing option '--scene'"),
+        (["import", "nowhere.pth", "--scene", "nowhere"], "no scene folder at nowhere"),
         (["paint"], "No such command 'paint'"),
         (["export", "nowhere"], "no run folder at nowhere"),
         (["render", "nowhere", "--targets", "."], "no run folder at nowhere"),

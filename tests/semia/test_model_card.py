@@ -74,7 +74,7 @@ WRONG: list[tuple[str, Any]] = [
     ("class_names", [1, 2]),
     ("class_names", None),
     ("parameters", "many"),
-    ("iterations", None),
+    ("iterations", "many"),
     ("opset", [18]),
     ("versions", ["semia"]),
     ("versions", {"semia": 1}),
@@ -94,6 +94,12 @@ def test_a_mistyped_field_is_noticed(tmp_path: Path, field: str, value: Any) -> 
     path.write_text(json.dumps(json.loads(CARD.to_json()) | {field: value}))
     with pytest.raises(InputError, match=r"model_card\.json is not a model card"):
         ModelCard.read(path)
+
+
+def test_an_imported_generators_card_leaves_its_iterations_open(tmp_path: Path) -> None:
+    card = dataclasses.replace(CARD, iterations=None)
+    card.write(tmp_path / "model_card.json")
+    assert ModelCard.read(tmp_path / "model_card.json") == card
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"5", b"null", b'"text"', b"{", b"\xff\xfe", b"{}"])

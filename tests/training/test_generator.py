@@ -69,3 +69,18 @@ def test_the_image_part_can_be_computed_beforehand(generator: Generator) -> None
     translation: Translation = generator.translate(features, features)
     encoder = generator.image_encoder
     assert torch.equal(encoder(image, translation), encoder.continue_from(encoder.unmodulated(image), translation))
+
+
+def test_at_inference_each_label_map_is_read_alone(generator: Generator) -> None:
+    generator.eval()
+    image, source, target = images(), images(), images()
+    translation = generator.translate(generator.label_encoder(source), generator.label_encoder(target))
+    for together, alone in zip(generator(image, source, target).translation.gammas, translation.gammas, strict=True):
+        assert torch.equal(together, alone)
+
+
+def test_in_training_both_label_maps_share_batch_statistics(generator: Generator) -> None:
+    dark, bright = images() - 5, images() + 5
+    both = generator.label_encoder(torch.cat([dark, bright]))
+    expected = generator.translate([f[:1] for f in both], [f[1:] for f in both])
+    assert torch.allclose(generator(images(), dark, bright).translation.betas[0], expected.betas[0], atol=1e-3)
