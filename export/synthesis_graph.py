@@ -48,7 +48,9 @@ class SynthesisGraph(nn.Module):
         self.levels = folded.depth
         self.canvas = scene.canvas
         with torch.no_grad():
-            source_features = folded.label_encoder(scene.labels)
+            # From the generator itself: these are the ratio's denominators. Where one is almost 0, folded norms,
+            # which round differently, would make another ratio of it.
+            source_features = generator.eval().label_encoder(scene.labels)
             image_features = folded.image_encoder.unmodulated(scene.image)
         self.register_buffer("palette", scene.palette)
         self.register_buffer("rows", edge_indices(scene.canvas.height, scene.multiple))

@@ -46,3 +46,11 @@ def test_the_graph_draws_what_the_generator_draws(generator: Generator, scene: S
     assert (pictures.shape, pictures.dtype) == ((2, 44, 60, 3), np.uint8)
     for picture, target in zip(pictures, targets, strict=True):
         assert np.abs(picture.astype(int) - render(target).astype(int)).max() <= 1
+
+
+def test_the_ratios_denominators_are_the_generators_own(generator: Generator, tensors: SceneTensors) -> None:
+    graph = SynthesisGraph(generator, tensors)
+    with torch.no_grad():
+        features = generator.label_encoder(tensors.labels)
+    for level, expected in enumerate(features):
+        assert torch.equal(graph.get_buffer(f"source_features_{level}"), expected)
