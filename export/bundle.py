@@ -9,9 +9,9 @@ import onnxruntime
 import torch
 
 from export.errors import ExportError
+from export.graphs import synthesis_graph
 from export.onnx_format import OPSET, write_onnx
 from export.parity import check_parity, measure_parity
-from export.synthesis_graph import SynthesisGraph
 from semia import __version__
 from semia.files import check_model_name, sha256_of_file, staged_directory
 from semia.labels import ClassIds
@@ -55,18 +55,19 @@ def export_run(
     if bundle.exists() and not (bundle / CARD_FILE).is_file() and not (bundle.is_dir() and not any(bundle.iterdir())):
         raise ExportError(f"{bundle} exists and is not a bundle: choose another with --bundle")
     scene = run.load_scene()
-    generator = run.load_generator()
     tensors = SceneTensors.from_scene(scene, run.config.settings.multiple, torch.device("cpu"))
+    generator = run.load_generator(tensors)
     quality = quality_of_run(run.path, run.generator_sha256())
     try:
         with staged_directory(bundle) as staging:
             model = staging / MODEL_FILE
-            write_onnx(SynthesisGraph(generator, tensors), model)
+            write_onnx(synthesis_graph(generator, tensors), model)
             parity = measure_parity(model, Renderer(generator, tensors), parity_targets(scene))
             on_parity(parity)
             check_parity(parity, tolerance)
             card = ModelCard(
                 name=model_name,
+                generator=run.config.settings.generator,
                 preset=run.config.settings.preset,
                 canvas_height=scene.canvas.height,
                 canvas_width=scene.canvas.width,

@@ -11,7 +11,7 @@ import onnx
 import torch
 
 from export.errors import ExportError
-from export.synthesis_graph import SynthesisGraph
+from export.graphs import SceneGraph
 from semia.model_card import INPUT_NAME, OUTPUT_NAME
 
 OPSET = 20
@@ -24,7 +24,7 @@ TRAINING_OPERATORS = {"BatchNormalization", "Dropout"}
 """Operators that are folded away before export; one that is left would compute something else at inference."""
 
 
-def write_onnx(graph: SynthesisGraph, path: Path) -> None:
+def write_onnx(graph: SceneGraph, path: Path) -> None:
     """Export a synthesis graph and check the file.
 
     Raises:
@@ -51,7 +51,7 @@ def write_onnx(graph: SynthesisGraph, path: Path) -> None:
     _check_contract(model, graph)
 
 
-def _check_contract(model: onnx.ModelProto, graph: SynthesisGraph) -> None:
+def _check_contract(model: onnx.ModelProto, graph: SceneGraph) -> None:
     """What every served model promises: names, types and sizes, and no operator that belongs to training."""
     height, width = graph.canvas
     signature = {INPUT_NAME: [height, width], OUTPUT_NAME: [height, width, 3]}

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from semia.errors import InputError
 from semia.files import check_model_name, write_text
@@ -16,6 +16,9 @@ MODEL_FILE = "model.onnx"
 CARD_FILE = "model_card.json"
 INPUT_NAME = "target_labels"
 OUTPUT_NAME = "image"
+
+GeneratorKind = Literal["published", "copying"]
+"""Which network paints: the published one, or the one that copies pixels from the photograph."""
 
 
 def _check_types(card: "TargetParity | ModelCard") -> None:
@@ -30,6 +33,8 @@ def _is_of_type(value: object, annotation: Any) -> bool:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is UnionType:
         return any(_is_of_type(value, argument) for argument in arguments)
+    if origin is Literal:
+        return value in arguments
     if origin is tuple:
         return isinstance(value, tuple) and all(_is_of_type(item, arguments[0]) for item in value)
     if origin is dict:
@@ -72,6 +77,7 @@ class ModelCard:
     parity: tuple[TargetParity, ...]  # one per checked target
     exported_at: str  # ISO 8601, UTC
     quality: dict[str, float] | None = None  # quality figures, None where they were not measured
+    generator: GeneratorKind = "published"  # cards from before there was another do not say it
 
     def __post_init__(self) -> None:
         _check_types(self)

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from training.blocks import ResidualBlock, base_block, conv, down_block, up_block
+from training.interface import SceneGenerator
+from training.settings import TrainingSettings
+from training.tensors import SceneTensors
 
 RATIO_EPSILON = 1e-14
 """Keeps the feature ratio finite; far below half precision, so the ratio is always taken in float32."""
@@ -115,7 +118,7 @@ class Synthesis(NamedTuple):
     translation: Translation
 
 
-class Generator(nn.Module):
+class Generator(SceneGenerator):
     """G(I, P, P'): the appearance of image I, whose layout is P, in the layout P'.
 
     Height and width of everything that goes in are multiples of ``2 ** depth``.
@@ -139,6 +142,19 @@ class Generator(nn.Module):
         channels = [width << level for level in range(1, depth + 1)]
         self.gamma_heads = nn.ModuleList(TranslationHead(count) for count in channels)
         self.beta_heads = nn.ModuleList(TranslationHead(count) for count in channels)
+
+    @classmethod
+    def from_settings(cls, settings: TrainingSettings) -> "Generator":
+        """An untrained generator as the settings want it, on the CPU."""
+        return cls(settings.generator_width, settings.depth, settings.ratio_limit)
+
+    def synthesise(self, scene: SceneTensors, target_ids: Tensor) -> Tensor:
+        """Padded class ids ``[N, H, W]`` to images ``[N, 3, H, W]``, not bounded."""
+        count = len(target_ids)
+        image = scene.image.expand(count, -1, -1, -1)
+        source_labels = scene.labels.expand(count, -1, -1, -1)
+        synthesis: Synthesis = self(image, source_labels, scene.colours(target_ids))
+        return synthesis.image
 
     def translate(self, source_features: list[Tensor], target_features: list[Tensor]) -> Translation:
         """Semantic feature translation: gamma from the ratio, beta from the difference of label features."""

@@ -4,7 +4,7 @@ import torch
 
 from semia.images import RGB
 from semia.labels import ClassIds
-from training.generator import Generator
+from training.interface import SceneGenerator
 from training.pixels import picture_from_tensor
 from training.tensors import SceneTensors
 
@@ -12,13 +12,12 @@ from training.tensors import SceneTensors
 class Renderer:
     """A generator, in inference mode, with its scene's constants in place."""
 
-    def __init__(self, generator: Generator, scene: SceneTensors) -> None:
+    def __init__(self, generator: SceneGenerator, scene: SceneTensors) -> None:
         self._generator = generator.eval()
         self._scene = scene
 
     def __call__(self, target: ClassIds) -> RGB:
         """Render a target layout ``uint8[H, W]`` on the canvas as ``uint8[H, W, 3]``."""
         with torch.no_grad():
-            labels = self._scene.colours(self._scene.target_ids(target))
-            image = self._generator(self._scene.image, self._scene.labels, labels).image
+            image = self._generator.synthesise(self._scene, self._scene.target_ids(target))
         return picture_from_tensor(self._scene.crop(image))

@@ -30,9 +30,11 @@ from semia.files import sha256_of_file, staged_directory, write_bytes, write_tex
 from semia.palette import Palette
 from training.errors import RunError, TrainingError
 from training.generator import Generator
+from training.generators import new_generator
+from training.interface import SceneGenerator
 from training.scene import Scene, load_scene, save_scene
 from training.settings import TrainingSettings
-from training.steps import new_generator
+from training.tensors import SceneTensors
 
 CONFIG_FILE = "config.json"
 SCENE_FOLDER = "scene"
@@ -113,6 +115,14 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """What a killed run goes on from; ``last.pt`` is this, as a dictionary."""
+
+    iteration: int  # iterations done
+    trainer: dict[str, Any]  # as `training.interface.Trainer.state_dict` gives it
+
+
+@dataclass(frozen=True)
 class RunFolder:
     """A run folder on disk, opened."""
 
@@ -156,7 +166,9 @@ class RunFolder:
         return cls._write(path, scene, config, generator)
 
     @classmethod
-    def _write(cls, path: Path, scene: Scene, config: RunConfig, generator: Generator | None = None) -> "RunFolder":
+    def _write(
+        cls, path: Path, scene: Scene, config: RunConfig, generator: SceneGenerator | None = None
+    ) -> "RunFolder":
         if path.exists() and not (path / CONFIG_FILE).is_file() and not _is_empty_folder(path):
             raise RunError(f"{path} exists and is not a run folder: choose another with --run")
         try:
@@ -192,22 +204,24 @@ class RunFolder:
         """The scene as it was trained."""
         return load_scene(self.path / SCENE_FOLDER, name=self.config.scene_name, palette=self.config.palette)
 
-    def save_checkpoint(self, iteration: int, state: dict[str, object], generator: Generator) -> None:
-        """Write what ``iteration`` iterations have taught, each file whole or not at all.
+    def save_checkpoint(self, checkpoint: Checkpoint, generator: SceneGenerator) -> None:
+        """Write a checkpoint and the generator as it is then, each file whole or not at all.
 
         Raises:
             TrainingError: if the disk refuses; the previous checkpoint is still there.
         """
         buffer = io.BytesIO()
-        torch.save({"iteration": iteration, **state}, buffer)
+        torch.save(vars(checkpoint), buffer)
+        header = {"iterations": str(checkpoint.iteration)}
         try:
+            # The generator first: if only it is written before a kill, the run is finished or resumed all the same.
+            write_bytes(self.path / GENERATOR_FILE, _generator_bytes(generator, header))
             write_bytes(self.path / CHECKPOINT_FILE, buffer.getvalue())
-            write_bytes(self.path / GENERATOR_FILE, _generator_bytes(generator, {"iterations": str(iteration)}))
         except OSError as error:
             raise TrainingError(f"cannot write a checkpoint to {self.path}: {error}") from error
 
-    def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
-        """What `save_checkpoint` wrote, with its ``iteration``; None before the first one.
+    def load_checkpoint(self, device: torch.device) -> Checkpoint | None:
+        """What `save_checkpoint` wrote, its tensors on a device; None before the first one.
 
         Raises:
             RunError: if the file is broken.
@@ -216,12 +230,13 @@ class RunFolder:
         if not path.is_file():
             return None
         try:
-            checkpoint: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-            int(checkpoint["iteration"])
+            content = torch.load(path, map_location=device, weights_only=True)
+            if set(content) != {field.name for field in dataclasses.fields(Checkpoint)}:
+                raise ValueError("another version of semia wrote it")
+            return Checkpoint(**content)
         except (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, pickle.UnpicklingError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise RunError(f"cannot resume from {path}: {reason}; start anew with --overwrite") from error
-        return checkpoint
 
     def check_trainable(self) -> None:
         """Refuse to train an imported run: only the generator was published, not what it was trained against.
@@ -258,10 +273,13 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether there is nothing left to train: all iterations are made, or the generator was imported."""
-        return self.config.imported is not None or self.iterations_done >= self.config.settings.iterations
+        return self.config.imported is not None or self.config.settings.progress(self.iterations_done) >= 1
 
-    def load_generator(self) -> Generator:
-        """The trained generator, in inference mode, on the CPU.
+    def load_generator(self, scene: SceneTensors) -> SceneGenerator:
+        """The trained generator, in inference mode, on the scene's device.
+
+        Args:
+            scene: `load_scene` as tensors, padded as the run's settings want it.
 
         Raises:
             RunError: if no checkpoint was written yet, or the file is broken.
@@ -269,7 +287,7 @@ class RunFolder:
         path = self.path / GENERATOR_FILE
         if not path.is_file():
             raise RunError(f"{self.path} has no {GENERATOR_FILE} yet: train it with `semia train SCENE --resume`")
-        generator = new_generator(self.config.settings)
+        generator = new_generator(self.config.settings, scene)
         try:
             generator.load_state_dict(safetensors.torch.load_file(path))
         except (RuntimeError, safetensors.SafetensorError) as error:
@@ -285,7 +303,7 @@ def _versions() -> dict[str, str]:
     return {"semia": __version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
-def _generator_bytes(generator: Generator, header: dict[str, str]) -> bytes:
+def _generator_bytes(generator: SceneGenerator, header: dict[str, str]) -> bytes:
     weights = {name: tensor.contiguous() for name, tensor in generator.state_dict().items()}
     return safetensors.torch.save(weights, metadata=header)
 

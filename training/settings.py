@@ -3,9 +3,11 @@
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
+from semia.model_card import GeneratorKind
 from training.augmentation import AugmentationSettings
+from training.copying_settings import CopyingSettings
 from training.errors import SettingsError
 
 
@@ -34,6 +36,7 @@ class TrainingSettings:
     """One run's settings; the defaults are the published ones (Li et al. 2020, section 4.1)."""
 
     preset: str = "paper"  # the preset they began as
+    generator: GeneratorKind = "published"
     iterations: int = 2500
     generator_width: int = 32  # b: channels before the first down block
     depth: int = 3  # n: how often the picture is halved
@@ -57,8 +60,11 @@ class TrainingSettings:
     max_side: int | None = None  # pixels: larger photographs are scaled down to it; None keeps them
     weights: LossWeights = field(default_factory=LossWeights)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
+    copying: CopyingSettings = field(default_factory=CopyingSettings)  # for the copying generator alone
 
     def __post_init__(self) -> None:
+        if self.generator not in get_args(GeneratorKind):
+            raise SettingsError(f"no generator {self.generator!r}: there are {', '.join(get_args(GeneratorKind))}")
         for name in ("iterations", "generator_width", "depth", "discriminator_width", "segmentation_width"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -82,15 +88,19 @@ class TrainingSettings:
         """Canvas sides are padded to multiples of this."""
         return int(2**self.depth)
 
-    def augmentation_strength(self, iteration: int) -> float:
-        """The strength q in [0, 1] at an iteration: the progressive schedule."""
-        return min(1.0, iteration / max(1, self.progressive_iterations))
+    def progress(self, iterations: int) -> float:
+        """The share of the run that so many iterations are, in [0, 1]."""
+        return min(1.0, iterations / self.iterations)
 
-    def rate_share(self, iteration: int) -> float:
-        """The share of the learning rates at an iteration: constant, then falling by equal steps."""
+    def augmentation_strength(self, progress: float) -> float:
+        """The strength q in [0, 1] when a share of the run is done: the progressive schedule."""
+        return min(1.0, progress * self.iterations / max(1, self.progressive_iterations))
+
+    def rate_share(self, progress: float) -> float:
+        """The share of the learning rates when a share of the run is done: constant, then falling by equal steps."""
         falling = max(1, self.iterations - self.constant_iterations)
-        progress = min(1.0, max(0, iteration - self.constant_iterations) / falling)
-        return 1 - (1 - self.final_rate_share) * progress
+        fallen = min(1.0, max(0.0, progress * self.iterations - self.constant_iterations) / falling)
+        return 1 - (1 - self.final_rate_share) * fallen
 
     def is_reconstruction(self, iteration: int) -> bool:
         """Whether an iteration reconstructs the augmented photograph; the others sample."""
@@ -102,7 +112,7 @@ class TrainingSettings:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "TrainingSettings":
-        """The inverse of `to_dict`.
+        """The inverse of `to_dict`; fields that did not exist when they were written have their defaults.
 
         Raises:
             SettingsError: if a field is unknown or out of range.
@@ -111,6 +121,7 @@ class TrainingSettings:
             nested = {
                 "weights": LossWeights(**content["weights"]),
                 "augmentation": AugmentationSettings(**content["augmentation"]),
+                "copying": CopyingSettings(**content.get("copying", {})),
             }
             return cls(**{**content, **nested})
         except (KeyError, TypeError) as error:

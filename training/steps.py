@@ -1,6 +1,7 @@
 """One iteration of alternating training: sampling or reconstruction (Li et al. 2020, algorithm 1)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +45,7 @@ class AlternatingTrainer:
         self.settings = settings
         self.seed = seed
         self.coherence = PatchCoherence(patch_features)
-        self.generator = new_generator(settings).to(device)
+        self.generator = Generator.from_settings(settings).to(device)
         self.discriminator = Discriminator(settings.discriminator_width).to(device)
         self.segmentation = SegmentationNetwork(settings.segmentation_width).to(device)
         for network in self._networks.values():
@@ -56,14 +57,14 @@ class AlternatingTrainer:
         }
         self._source = View(scene.image, scene.class_ids, scene.labels)
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         """All that a later process needs to go on: tensors and numbers, loadable with ``weights_only``."""
         return {
             **{name: network.state_dict() for name, network in self._networks.items()},
             **{f"{name}_optimiser": optimiser.state_dict() for name, optimiser in self._optimisers.items()},
         }
 
-    def load_state_dict(self, state: dict[str, dict[str, object]]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` gave."""
         for name, network in self._networks.items():
             network.load_state_dict(state[name])
@@ -78,26 +79,29 @@ class AlternatingTrainer:
             "segmentation": self.segmentation,
         }
 
-    def iterate(self, iteration: int) -> dict[str, float]:
-        """Run one iteration and return its losses, unweighted, as they were at its last steps."""
+    def iterate(self, iteration: int, progress: float) -> dict[str, float]:
+        """Run one iteration and return its losses, unweighted, as they were at its last steps.
+
+        ``progress`` is the share of the run that was done before it, in [0, 1].
+        """
         torch.manual_seed((self.seed * 1_000_003 + iteration) % 2**63)
-        for name, rate in self._rates(iteration).items():
+        for name, rate in self._rates(progress).items():
             weights, affine = self._optimisers[name].param_groups
             weights["lr"], affine["lr"] = rate, rate * self.settings.affine_rate_factor
-        augmented = self._augment(iteration)
+        augmented = self._augment(progress)
         if self.settings.is_reconstruction(iteration):
             return self._reconstruct(augmented)
         swapped = torch.rand(()).item() < self.settings.swap_probability
         source, target = (augmented, self._source) if swapped else (self._source, augmented)
         return self._sample(source, target)
 
-    def calibrated_generator(self) -> Generator:
+    def finished_generator(self) -> Generator:
         """A copy of the generator whose batch norms know the statistics of its present weights.
 
         The running averages that training keeps lag behind weights that change at every step, and a
         single image gives noisy ones; here they are taken anew over several augmentations.
         """
-        generator = new_generator(self.settings).to(self.scene.image.device)
+        generator = Generator.from_settings(self.settings).to(self.scene.image.device)
         generator.load_state_dict(self.generator.state_dict())
         for layer in generator.modules():
             if isinstance(layer, nn.BatchNorm2d):
@@ -106,12 +110,12 @@ class AlternatingTrainer:
         torch.manual_seed(self.seed)
         with torch.no_grad():
             for _ in range(CALIBRATION_PASSES):
-                augmented = self._augment(self.settings.iterations)
+                augmented = self._augment(1.0)
                 generator(self._source.image, self._source.labels, augmented.labels)
         return generator.eval()
 
-    def _rates(self, iteration: int) -> dict[str, float]:
-        share = self.settings.rate_share(iteration)
+    def _rates(self, progress: float) -> dict[str, float]:
+        share = self.settings.rate_share(progress)
         generator_rate = self.settings.generator_rate * share
         return {
             "generator": generator_rate,
@@ -119,8 +123,8 @@ class AlternatingTrainer:
             "segmentation": generator_rate,
         }
 
-    def _augment(self, iteration: int) -> View:
-        strength = self.settings.augmentation_strength(iteration)
+    def _augment(self, progress: float) -> View:
+        strength = self.settings.augmentation_strength(progress)
         height, width = self.scene.image.shape[2:]
         grid = draw_grid(self.settings.augmentation, strength, height, width, self.scene.image.device)
         class_ids = warp_ids(self.scene.class_ids, grid)
@@ -229,11 +233,6 @@ def has_fast_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
-
-
-def new_generator(settings: TrainingSettings) -> Generator:
-    """An untrained generator as the settings want it."""
-    return Generator(settings.generator_width, settings.depth, settings.ratio_limit)
 
 
 def _adam(network: nn.Module, rate: float) -> torch.optim.Adam:

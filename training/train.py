@@ -11,12 +11,12 @@ import torch
 from semia.contact_sheet import Tile, result_sheet
 from semia.images import RGB
 from training.errors import DivergedError, RunError, SettingsError
+from training.generators import new_trainer
 from training.journal import Journal
 from training.patch_coherence import FeatureMaps, rgb_features
 from training.rendering import Renderer
-from training.run_folder import RunFolder
+from training.run_folder import Checkpoint, RunFolder
 from training.scene import Scene
-from training.steps import AlternatingTrainer
 from training.tensors import SceneTensors
 
 SHEET_TARGETS = 5
@@ -104,17 +104,17 @@ def train(
     settings = run.config.settings
     scene = run.load_scene()
     tensors = SceneTensors.from_scene(scene, settings.multiple, device)
-    trainer = AlternatingTrainer(tensors, settings, run.config.seed, patch_features)
+    trainer = new_trainer(settings, tensors, run.config.seed, patch_features)
     checkpoint = run.load_checkpoint(device)
-    first = 0 if checkpoint is None else int(checkpoint["iteration"])
+    first = 0 if checkpoint is None else checkpoint.iteration
     if checkpoint is not None:
-        trainer.load_state_dict(checkpoint)
+        trainer.load_state_dict(checkpoint.trainer)
 
     with Journal(run.path, first) as journal:
         saved_at = shown_at = time.monotonic()
         for iteration in range(first, settings.iterations):
             began = time.monotonic()
-            losses = trainer.iterate(iteration)
+            losses = trainer.iterate(iteration, settings.progress(iteration))
             _check_finite(losses, iteration)
             journal.record(iteration, losses, time.monotonic() - began)
             done = iteration + 1
@@ -123,9 +123,9 @@ def train(
             save = last or time.monotonic() - saved_at >= checkpoint_interval_s
             show = last or time.monotonic() - shown_at >= sheet_interval_s
             if save or show:
-                generator = trainer.calibrated_generator()
+                generator = trainer.finished_generator()
             if save:
-                run.save_checkpoint(done, trainer.state_dict(), generator)
+                run.save_checkpoint(Checkpoint(done, trainer.state_dict()), generator)
                 saved_at = time.monotonic()
             if show:
                 journal.sheet(done, _sample_sheet(scene, Renderer(generator, tensors)))

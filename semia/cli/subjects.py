@@ -97,8 +97,8 @@ def _open_run(path: Path) -> Subject:
 
     run = RunFolder.open(path)
     scene = run.load_scene()
-    generator = run.load_generator()
     tensors = SceneTensors.from_scene(scene, run.config.settings.multiple, torch.device("cpu"))
+    generator = run.load_generator(tensors)
     return Subject(
         path=path,
         name=path.resolve().name,

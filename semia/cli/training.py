@@ -132,6 +132,8 @@ class TrainRequest:
         settings = PRESETS[self.preset]
         if self.iterations is not None:
             settings = settings.with_iterations(self.iterations)
+        if self.vgg_weights is not None and settings.generator != "published":
+            raise InputError(f"--vgg-weights: the {settings.generator} generator compares no VGG19 features; drop it")
         asked = {"max_rotation_degrees": self.rotate, "max_shift": self.shift}
         changes = {field: value for field, value in asked.items() if value is not None}
         return replace(settings, augmentation=replace(settings.augmentation, **changes))
@@ -197,9 +199,8 @@ def render(
 
     trained = RunFolder.open(run)
     scene = trained.load_scene()
-    generator = trained.load_generator()
     tensors = SceneTensors.from_scene(scene, trained.config.settings.multiple, torch.device("cpu"))
-    draw = Renderer(generator, tensors)
+    draw = Renderer(trained.load_generator(tensors), tensors)
     folder = out or run / "pictures"
     paths = list_images(targets)
     failures: list[str] = []

@@ -26,6 +26,7 @@ def test_a_bundle_is_whole_and_says_what_it_is(run: RunFolder, exported: Path, s
     assert sorted(path.name for path in exported.iterdir()) == [MODEL_FILE, CARD_FILE]
     card = ModelCard.read(exported / CARD_FILE)
     assert card.name == scene.name
+    assert card.generator == "published"
     assert card.canvas == scene.canvas
     assert card.to_palette() == scene.palette
     assert card.graph_sha256 == sha256_of_file(exported / MODEL_FILE)

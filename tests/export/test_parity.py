@@ -27,7 +27,7 @@ def test_the_difference_is_measured(
         return picture
 
     monkeypatch.setattr(Renderer, "__call__", paint)
-    render = Renderer(run.load_generator(), tensors)
+    render = Renderer(run.load_generator(tensors), tensors)
     (entry,) = measure_parity(tiny_bundle / MODEL_FILE, render, {"flat": ids})
     assert (entry.target, entry.max_abs) == ("flat", 3)
     assert entry.mean_abs == pytest.approx(3 / ids.size / 3, abs=1e-6)
@@ -38,7 +38,7 @@ def test_a_graph_that_cannot_be_loaded_is_an_export_error(
 ) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(ExportError, match="ONNX Runtime cannot run"):
-        measure_parity(tmp_path / "model.onnx", Renderer(run.load_generator(), tensors), {})
+        measure_parity(tmp_path / "model.onnx", Renderer(run.load_generator(tensors), tensors), {})
 
 
 def test_the_tolerance_decides() -> None:

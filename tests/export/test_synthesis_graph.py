@@ -13,8 +13,10 @@ from training.tensors import SceneTensors
 
 
 @pytest.fixture
-def generator(run: RunFolder) -> Generator:
-    return run.load_generator()
+def generator(run: RunFolder, tensors: SceneTensors) -> Generator:
+    generator = run.load_generator(tensors)
+    assert isinstance(generator, Generator)
+    return generator
 
 
 def test_nothing_of_training_is_left(generator: Generator) -> None:

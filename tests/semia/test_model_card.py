@@ -33,7 +33,12 @@ CARD = ModelCard(
 )
 
 
-@pytest.mark.parametrize("card", [CARD, dataclasses.replace(CARD, quality=None, class_names=(), parity=())])
+REQUIRED = [field.name for field in dataclasses.fields(ModelCard) if field.default is dataclasses.MISSING]
+
+
+@pytest.mark.parametrize(
+    "card", [CARD, dataclasses.replace(CARD, quality=None, class_names=(), parity=(), generator="copying")]
+)
 def test_a_card_is_read_as_it_was_written(tmp_path: Path, card: ModelCard) -> None:
     path = tmp_path / "model_card.json"
     card.write(path)
@@ -46,7 +51,7 @@ def test_a_card_knows_its_canvas_and_palette() -> None:
     assert CARD.to_palette() == Palette(((0, 249, 0), (255, 147, 0)), ("lawn", "house"))
 
 
-@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(ModelCard) if field.name != "quality"])
+@pytest.mark.parametrize("field", REQUIRED)
 def test_a_missing_field_is_noticed(tmp_path: Path, field: str) -> None:
     content = json.loads(CARD.to_json())
     del content[field]
@@ -54,6 +59,14 @@ def test_a_missing_field_is_noticed(tmp_path: Path, field: str) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"model_card\.json is not a model card.*" + field):
         ModelCard.read(path)
+
+
+def test_a_card_that_does_not_name_its_generator_is_the_published_ones(tmp_path: Path) -> None:
+    content = json.loads(CARD.to_json())
+    del content["generator"]
+    path = tmp_path / "model_card.json"
+    path.write_text(json.dumps(content))
+    assert ModelCard.read(path).generator == "published"
 
 
 WRONG: list[tuple[str, Any]] = [
@@ -84,6 +97,8 @@ WRONG: list[tuple[str, Any]] = [
     ("parity", {"target": "1"}),
     ("quality", {"lpips": "good"}),
     ("quality", [0.2]),
+    ("generator", "best"),
+    ("generator", None),
     ("unheard_of", 1),
 ]
 

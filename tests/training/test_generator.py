@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from training.generator import Generator, Translation, modulate
+from training.tensors import SceneTensors
 
 
 @pytest.fixture
@@ -19,6 +20,19 @@ def test_the_published_size() -> None:
     unread = 256 * 256 * 9 + 2 * 256
     count = sum(parameter.numel() for parameter in Generator(32, 3).parameters())
     assert round((count + unread) / 1e6, 2) == 5.51
+
+
+def test_a_batch_of_layouts_is_painted_as_each_alone(tensors: SceneTensors) -> None:
+    torch.manual_seed(0)
+    generator = Generator(8, 3, ratio_limit=4.0).eval()
+    layouts = torch.cat([tensors.class_ids, tensors.class_ids.flip(2)])
+    with torch.no_grad():
+        images = generator.synthesise(tensors, layouts)
+        alone = [generator.synthesise(tensors, layout.unsqueeze(0)) for layout in layouts]
+        expected = generator(tensors.image, tensors.labels, tensors.labels).image
+    assert images.shape == (2, 3, 48, 64)
+    assert torch.allclose(images, torch.cat(alone), atol=1e-3)
+    assert torch.equal(alone[0], expected)
 
 
 def test_shapes_level_by_level(generator: Generator) -> None:

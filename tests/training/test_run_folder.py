@@ -7,9 +7,10 @@ import torch
 
 from training.errors import RunError, TrainingError
 from training.generator import Generator
-from training.run_folder import CHECKPOINT_FILE, CONFIG_FILE, GENERATOR_FILE, RunFolder
+from training.run_folder import CHECKPOINT_FILE, CONFIG_FILE, GENERATOR_FILE, Checkpoint, RunFolder
 from training.scene import Scene
 from training.settings import TrainingSettings
+from training.tensors import SceneTensors
 
 
 @pytest.fixture
@@ -25,21 +26,22 @@ def test_a_run_is_opened_as_it_was_created(run: RunFolder, scene: Scene) -> None
     assert not opened.finished
 
 
-def test_a_checkpoint_is_read_back(run: RunFolder, settings: TrainingSettings) -> None:
+def test_a_checkpoint_is_read_back(run: RunFolder, settings: TrainingSettings, tensors: SceneTensors) -> None:
     generator = Generator(settings.generator_width, settings.depth)
-    run.save_checkpoint(4, {"generator": generator.state_dict()}, generator)
+    run.save_checkpoint(Checkpoint(4, {"generator": generator.state_dict()}), generator)
     checkpoint = run.load_checkpoint(torch.device("cpu"))
     assert checkpoint is not None
-    assert checkpoint["iteration"] == 4
+    assert checkpoint.iteration == 4
+    assert checkpoint.trainer["generator"].keys() == generator.state_dict().keys()
     assert run.iterations_done == 4
-    for name, value in run.load_generator().state_dict().items():
+    for name, value in run.load_generator(tensors).state_dict().items():
         assert torch.equal(value, generator.state_dict()[name])
     assert not list(run.path.glob("*.partial*"))
 
 
-def test_a_run_without_checkpoint_cannot_be_rendered(run: RunFolder) -> None:
+def test_a_run_without_checkpoint_cannot_be_rendered(run: RunFolder, tensors: SceneTensors) -> None:
     with pytest.raises(RunError, match=r"has no generator\.safetensors yet"):
-        run.load_generator()
+        run.load_generator(tensors)
 
 
 def test_no_run_is_an_error(tmp_path: Path) -> None:
@@ -55,28 +57,42 @@ def test_a_broken_config_is_named(run: RunFolder, content: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\x08" * 100])
-def test_a_broken_generator_is_named(run: RunFolder, content: bytes) -> None:
+def test_a_broken_generator_is_named(run: RunFolder, content: bytes, tensors: SceneTensors) -> None:
     (run.path / GENERATOR_FILE).write_bytes(content)
     with pytest.raises(RunError, match=r"generator\.safetensors"):
-        run.load_generator()
+        run.load_generator(tensors)
     with pytest.raises(RunError, match="not a generator of ours"):
         _ = run.iterations_done
 
 
 def test_a_truncated_checkpoint_is_named(run: RunFolder) -> None:
     generator = Generator(4, 3)
-    run.save_checkpoint(4, {"generator": generator.state_dict()}, generator)
+    run.save_checkpoint(Checkpoint(4, {"generator": generator.state_dict()}), generator)
     path = run.path / CHECKPOINT_FILE
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(RunError, match="start anew with --overwrite"):
         run.load_checkpoint(torch.device("cpu"))
 
 
-def test_another_networks_generator_is_refused(run: RunFolder) -> None:
+@pytest.mark.parametrize("content", [{"iteration": 4, "generator": {}}, {"iteration": 4}, [4]])
+def test_a_checkpoint_of_another_version_is_refused(run: RunFolder, content: object) -> None:
+    torch.save(content, run.path / CHECKPOINT_FILE)
+    with pytest.raises(RunError, match="another version of semia wrote it; start anew with --overwrite"):
+        run.load_checkpoint(torch.device("cpu"))
+
+
+def test_a_config_from_before_there_was_a_choice_of_generators_is_read(run: RunFolder) -> None:
+    content = json.loads((run.path / CONFIG_FILE).read_text())
+    del content["settings"]["generator"], content["settings"]["copying"]
+    (run.path / CONFIG_FILE).write_text(json.dumps(content))
+    assert RunFolder.open(run.path).config == run.config
+
+
+def test_another_networks_generator_is_refused(run: RunFolder, tensors: SceneTensors) -> None:
     wider = Generator(8, 3)
-    run.save_checkpoint(1, {}, wider)
+    run.save_checkpoint(Checkpoint(1, {}), wider)
     with pytest.raises(RunError, match="does not hold this generator"):
-        run.load_generator()
+        run.load_generator(tensors)
 
 
 def test_somebody_elses_folder_is_never_replaced(tmp_path: Path, scene: Scene, settings: TrainingSettings) -> None:
@@ -89,14 +105,14 @@ def test_somebody_elses_folder_is_never_replaced(tmp_path: Path, scene: Scene, s
 
 def test_a_full_disk_leaves_the_last_checkpoint(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = Generator(4, 3)
-    run.save_checkpoint(4, {}, generator)
+    run.save_checkpoint(Checkpoint(4, {}), generator)
 
     def no_space(self: Path, content: bytes) -> int:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", no_space)
     with pytest.raises(TrainingError, match="No space left"):
-        run.save_checkpoint(5, {}, generator)
+        run.save_checkpoint(Checkpoint(5, {}), generator)
     assert run.iterations_done == 4
     assert not list(run.path.glob(".*partial*"))
 

@@ -1,7 +1,10 @@
+import dataclasses
 import json
+from typing import Any
 
 import pytest
 
+from training.copying_settings import CopyingSettings
 from training.errors import SettingsError
 from training.settings import PAPER, PRESETS, LossWeights, TrainingSettings
 
@@ -11,11 +14,11 @@ def test_the_paper_preset_is_the_published_schedule() -> None:
     assert [PAPER.is_reconstruction(iteration) for iteration in range(5)] == [False, False, False, False, True]
     assert (PAPER.generator_rate, PAPER.discriminator_rate) == (0.005, 0.02)
     assert PAPER.augmentation_strength(0) == 0
-    assert PAPER.augmentation_strength(500) == 0.5
-    assert PAPER.augmentation_strength(2000) == 1
-    assert PAPER.rate_share(999) == 1
-    assert PAPER.rate_share(1750) == pytest.approx(0.55)
-    assert PAPER.rate_share(2500) == pytest.approx(0.1)
+    assert PAPER.augmentation_strength(500 / 2500) == 0.5
+    assert PAPER.augmentation_strength(2000 / 2500) == 1
+    assert PAPER.rate_share(999 / 2500) == 1
+    assert PAPER.rate_share(1750 / 2500) == pytest.approx(0.55)
+    assert PAPER.rate_share(1) == pytest.approx(0.1)
     assert PAPER.ratio_limit is None
     assert PAPER.weights.supervision == 0
 
@@ -30,7 +33,22 @@ def test_settings_survive_json(name: str) -> None:
 def test_schedules_scale_with_the_iterations() -> None:
     half = PAPER.with_iterations(1250)
     assert (half.progressive_iterations, half.constant_iterations) == (500, 500)
-    assert half.rate_share(1250) == pytest.approx(0.1)
+    assert half.rate_share(1) == pytest.approx(0.1)
+
+
+def test_progress_is_the_share_of_the_iterations() -> None:
+    assert [PAPER.progress(done) for done in (0, 1000, 2500, 2501)] == [0, 0.4, 1, 1]
+
+
+def test_the_copying_generators_settings_survive_json() -> None:
+    copying = dataclasses.replace(PAPER, generator="copying", copying=CopyingSettings(width=48))
+    assert TrainingSettings.from_dict(json.loads(json.dumps(copying.to_dict()))) == copying
+
+
+def test_settings_from_before_there_was_a_choice_of_generators_are_read() -> None:
+    content = PAPER.to_dict()
+    del content["generator"], content["copying"]
+    assert TrainingSettings.from_dict(content) == PAPER
 
 
 def test_unknown_settings_are_refused() -> None:
@@ -38,8 +56,18 @@ def test_unknown_settings_are_refused() -> None:
         TrainingSettings.from_dict(PAPER.to_dict() | {"speed": 11})
 
 
-@pytest.mark.parametrize("change", [{"iterations": 0}, {"generator_width": 6}, {"generator_steps": 0}])
-def test_impossible_settings_are_refused(change: dict[str, int]) -> None:
+IMPOSSIBLE: list[dict[str, Any]] = [
+    {"iterations": 0},
+    {"generator_width": 6},
+    {"generator_steps": 0},
+    {"generator": "best"},
+    {"copying": {"width": 0}},
+    {"copying": {"depth": 3}},
+]
+
+
+@pytest.mark.parametrize("change", IMPOSSIBLE, ids=str)
+def test_impossible_settings_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
         TrainingSettings.from_dict(PAPER.to_dict() | change)
 

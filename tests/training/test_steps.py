@@ -20,7 +20,7 @@ def weights(network: torch.nn.Module) -> torch.Tensor:
 
 def test_a_sampling_iteration_trains_generator_and_discriminator(trainer: AlternatingTrainer) -> None:
     before = [weights(network) for network in (trainer.generator, trainer.discriminator, trainer.segmentation)]
-    terms = trainer.iterate(0)
+    terms = trainer.iterate(0, 0.0)
     assert set(terms) == {
         "adversarial", "feature_matching", "alignment", "coherence", "supervision", "discriminator"
     }  # fmt: skip
@@ -31,7 +31,7 @@ def test_a_sampling_iteration_trains_generator_and_discriminator(trainer: Altern
 
 def test_a_reconstruction_iteration_trains_all_three(trainer: AlternatingTrainer) -> None:
     before = [weights(network) for network in (trainer.generator, trainer.discriminator, trainer.segmentation)]
-    terms = trainer.iterate(2)
+    terms = trainer.iterate(2, 2 / 6)
     assert {"reconstruction", "fixed_point", "segmentation"} < set(terms)
     after = [weights(network) for network in (trainer.generator, trainer.discriminator, trainer.segmentation)]
     assert not any(torch.equal(old, new) for old, new in zip(before, after, strict=True))
@@ -47,7 +47,7 @@ def test_each_sampling_loss_reaches_the_generator(term: str, tensors: SceneTenso
     for variant in (silent, heard):
         trainer = AlternatingTrainer(tensors, variant, 0, rgb_features)
         before = weights(trainer.generator)
-        trainer.iterate(0)
+        trainer.iterate(0, 0.0)
         moved.append((weights(trainer.generator) - before).abs().max().item())
     assert moved[0] == 0
     assert moved[1] > 0
@@ -57,16 +57,16 @@ def test_the_seed_decides_every_weight(tensors: SceneTensors, settings: Training
     runs = []
     for seed in (5, 5, 6):
         trainer = AlternatingTrainer(tensors, settings, seed, rgb_features)
-        trainer.iterate(0)
+        trainer.iterate(0, 0.0)
         runs.append(weights(trainer.generator))
     assert torch.equal(runs[0], runs[1])
     assert not torch.equal(runs[0], runs[2])
 
 
 def test_calibration_leaves_training_alone(trainer: AlternatingTrainer) -> None:
-    trainer.iterate(0)
+    trainer.iterate(0, 0.0)
     before = {name: value.clone() for name, value in trainer.generator.state_dict().items()}
-    calibrated = trainer.calibrated_generator()
+    calibrated = trainer.finished_generator()
     assert all(torch.equal(value, before[name]) for name, value in trainer.generator.state_dict().items())
     means = [name for name in before if name.endswith("running_mean")]
     assert any(not torch.equal(calibrated.state_dict()[name], before[name]) for name in means)
@@ -76,9 +76,9 @@ def test_calibration_leaves_training_alone(trainer: AlternatingTrainer) -> None:
 def test_rates_fall_with_the_schedule(tensors: SceneTensors, settings: TrainingSettings) -> None:
     settings = dataclasses.replace(settings, affine_rate_factor=3.0)
     trainer = AlternatingTrainer(tensors, settings, 0, rgb_features)
-    trainer.iterate(settings.iterations - 1)
+    trainer.iterate(settings.iterations - 1, 0.9)
     weights, affine = zip(*(optimiser.param_groups for optimiser in trainer._optimisers.values()), strict=True)
-    share = settings.rate_share(settings.iterations - 1)
+    share = settings.rate_share(0.9)
     expected = [0.005 * share, 0.02 * share, 0.005 * share]
     assert [group["lr"] for group in weights] == pytest.approx(expected)
     assert [group["lr"] for group in affine] == pytest.approx([3 * rate for rate in expected])
@@ -91,7 +91,7 @@ def test_training_learns_the_photograph(tensors: SceneTensors, settings: Trainin
         settings.with_iterations(30), generator_width=8, generator_steps=5, reconstruction_every=1, **changes
     )
     trainer = AlternatingTrainer(tensors, longer, 0, rgb_features)
-    first = trainer.iterate(0)["reconstruction"]
+    first = trainer.iterate(0, 0.0)["reconstruction"]
     for iteration in range(1, 20):
-        last = trainer.iterate(iteration)["reconstruction"]
+        last = trainer.iterate(iteration, iteration / 30)["reconstruction"]
     assert last < 0.6 * first

@@ -13,6 +13,7 @@ from training.errors import DivergedError, RunError, SettingsError
 from training.run_folder import METRICS_FILE, RunFolder
 from training.scene import Scene
 from training.settings import TrainingSettings
+from training.tensors import SceneTensors
 from training.train import check_same_run, device_from_name, train
 
 CPU = torch.device("cpu")
@@ -30,7 +31,7 @@ def run_and_kill(path: Path, after: int) -> None:
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
-    tmp_path: Path, scene: Scene, settings: TrainingSettings
+    tmp_path: Path, scene: Scene, tensors: SceneTensors, settings: TrainingSettings
 ) -> None:
     settings = dataclasses.replace(settings, mixed_precision=True)  # as the presets do, where the CPU can
     whole = RunFolder.create(tmp_path / "whole", scene, settings, seed=11)
@@ -44,7 +45,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     assert 0 < killed.iterations_done < settings.iterations
     assert train(killed, CPU)
 
-    expected, resumed = whole.load_generator().state_dict(), killed.load_generator().state_dict()
+    expected, resumed = (run.load_generator(tensors).state_dict() for run in (whole, killed))
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)
     lines = [json.loads(line) for line in (killed.path / METRICS_FILE).read_text().splitlines()]
     assert [line["iteration"] for line in lines] == list(range(settings.iterations))

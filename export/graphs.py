@@ -1,0 +1,38 @@
+"""Which synthesis graph a generator becomes: the one place that knows them all."""
+
+from typing import Protocol
+
+from torch import nn
+
+from export.synthesis_graph import SynthesisGraph
+from semia.labels import Canvas
+from training.generator import Generator
+from training.interface import SceneGenerator
+from training.tensors import SceneTensors
+
+
+class SceneGraph(Protocol):
+    """A module that maps class ids ``uint8[N, H, W]`` on the canvas to pictures ``uint8[N, H, W, 3]``."""
+
+    canvas: Canvas
+
+    def eval(self) -> nn.Module:
+        """The module itself, in inference mode."""
+        ...
+
+
+def synthesis_graph(generator: SceneGenerator, scene: SceneTensors) -> SceneGraph:
+    """A trained generator bound to its scene, ready to be exported as it stands.
+
+    Args:
+        generator: as `RunFolder.load_generator` gives it.
+        scene: the scene that it was trained on, on the CPU.
+    """
+    if isinstance(generator, Generator):
+        return SynthesisGraph(generator, scene)
+    from export.copying_graph import CopyingGraph
+    from training.copying_generator import CopyingGenerator
+
+    assert isinstance(generator, CopyingGenerator)
+    graph: SceneGraph = CopyingGraph(generator, scene)
+    return graph
