@@ -63,7 +63,10 @@ class Imported:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What was asked for; two trained runs with equal configs on one machine compute the same weights."""
+    """What was asked for.
+
+    Two trained runs of counted iterations with equal configs on one machine compute the same weights.
+    """
 
     scene_name: str
     palette: Palette
@@ -119,6 +122,7 @@ class Checkpoint:
     """What a killed run goes on from; ``last.pt`` is this, as a dictionary."""
 
     iteration: int  # iterations done
+    seconds: float  # of training they took, preparations, checkpoints and sheets included
     trainer: dict[str, Any]  # as `training.interface.Trainer.state_dict` gives it
 
 
@@ -212,7 +216,7 @@ class RunFolder:
         """
         buffer = io.BytesIO()
         torch.save(vars(checkpoint), buffer)
-        header = {"iterations": str(checkpoint.iteration)}
+        header = {"iterations": str(checkpoint.iteration), "seconds": str(checkpoint.seconds)}
         try:
             # The generator first: if only it is written before a kill, the run is finished or resumed all the same.
             write_bytes(self.path / GENERATOR_FILE, _generator_bytes(generator, header))
@@ -259,21 +263,40 @@ class RunFolder:
         Raises:
             RunError: if the generator file is broken.
         """
-        if self.config.imported is not None:
-            return 0
-        if not (self.path / GENERATOR_FILE).is_file():
-            return 0
-        path = self.path / GENERATOR_FILE
-        try:
-            with safetensors.safe_open(path, framework="pt") as file:
-                return int((file.metadata() or {})["iterations"])
-        except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
-            raise RunError(f"{path} is not a generator of ours: {type(error).__name__}: {error}") from error
+        return self._training_done()[0]
+
+    @property
+    def seconds_done(self) -> float:
+        """How many seconds the saved generator was trained for; 0 before the first checkpoint or if imported.
+
+        Raises:
+            RunError: if the generator file is broken.
+        """
+        return self._training_done()[1]
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to train: all iterations are made, or the generator was imported."""
-        return self.config.imported is not None or self.config.settings.progress(self.iterations_done) >= 1
+        """Whether there is nothing left to train.
+
+        All iterations are made, all minutes are used up, or the generator was imported.
+
+        Raises:
+            RunError: if the generator file is broken.
+        """
+        return self.config.imported is not None or self.config.settings.progress(*self._training_done()) >= 1
+
+    def _training_done(self) -> tuple[int, float]:
+        """Iterations and seconds that the saved generator was trained for."""
+        path = self.path / GENERATOR_FILE
+        if self.config.imported is not None or not path.is_file():
+            return 0, 0.0
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                header = file.metadata() or {}
+            # Before there were runs by the clock, nobody noted the seconds.
+            return int(header["iterations"]), float(header.get("seconds", "0"))
+        except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+            raise RunError(f"{path} is not a generator of ours: {type(error).__name__}: {error}") from error
 
     def load_generator(self, scene: SceneTensors) -> SceneGenerator:
         """The trained generator, in inference mode, on the scene's device.

@@ -37,7 +37,8 @@ class TrainingSettings:
 
     preset: str = "paper"  # the preset they began as
     generator: GeneratorKind = "published"
-    iterations: int = 2500
+    iterations: int = 2500  # with minutes: only the scale that the schedules' iterations are told on
+    minutes: float | None = None  # the run ends after so long, on any machine; None counts iterations
     generator_width: int = 32  # b: channels before the first down block
     depth: int = 3  # n: how often the picture is halved
     ratio_limit: float | None = None  # clamps the feature ratios, either sign; None, as published, leaves them
@@ -68,6 +69,8 @@ class TrainingSettings:
         for name in ("iterations", "generator_width", "depth", "discriminator_width", "segmentation_width"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise SettingsError(f"minutes must be above 0, not {self.minutes}")
         if self.generator_width % 4:
             raise SettingsError(f"generator_width must be a multiple of 4, not {self.generator_width}")
         if self.generator_steps < 1 or self.reconstruction_every < 1:
@@ -88,9 +91,11 @@ class TrainingSettings:
         """Canvas sides are padded to multiples of this."""
         return int(2**self.depth)
 
-    def progress(self, iterations: int) -> float:
-        """The share of the run that so many iterations are, in [0, 1]."""
-        return min(1.0, iterations / self.iterations)
+    def progress(self, iterations: int, seconds: float) -> float:
+        """The share of the run, in [0, 1], that is done after so many iterations and seconds of training."""
+        if self.minutes is None:
+            return min(1.0, iterations / self.iterations)
+        return min(1.0, seconds / (60 * self.minutes))
 
     def augmentation_strength(self, progress: float) -> float:
         """The strength q in [0, 1] when a share of the run is done: the progressive schedule."""

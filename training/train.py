@@ -28,7 +28,7 @@ class Progress:
     """One iteration's news."""
 
     iteration: int  # iterations done, of this run's whole life
-    iterations: int  # iterations there will be
+    seconds: float  # that it has been training, likewise
     losses: dict[str, float]
 
 
@@ -82,8 +82,10 @@ def train(
 ) -> bool:
     """Train a run from its last checkpoint on; returns whether it is finished.
 
-    The weights depend on the run's config and the machine alone, not on where the run was interrupted
-    or how often it wrote checkpoints.
+    Where iterations are counted, the weights depend on the run's config and the machine alone, not on where the
+    run was interrupted or how often it wrote checkpoints. Where minutes are, they depend on the clock too: the
+    schedules follow the time gone, in which preparing, checkpoints and sheets count; pauses do not, nor does work
+    that a kill destroyed. Such a run ends after the first iteration that reaches its time; it makes at least one.
 
     Args:
         run: the run folder, new or interrupted.
@@ -100,32 +102,38 @@ def train(
         TrainingError: if the disk refuses.
     """
     run.check_trainable()
+    if run.finished:
+        return True
+    began = time.monotonic()
     torch.set_flush_denormal(True)
     settings = run.config.settings
     scene = run.load_scene()
     tensors = SceneTensors.from_scene(scene, settings.multiple, device)
     trainer = new_trainer(settings, tensors, run.config.seed, patch_features)
     checkpoint = run.load_checkpoint(device)
-    first = 0 if checkpoint is None else checkpoint.iteration
+    first, seconds_before = (0, 0.0) if checkpoint is None else (checkpoint.iteration, checkpoint.seconds)
     if checkpoint is not None:
         trainer.load_state_dict(checkpoint.trainer)
 
+    def seconds_done() -> float:
+        return seconds_before + time.monotonic() - began
+
     with Journal(run.path, first) as journal:
         saved_at = shown_at = time.monotonic()
-        for iteration in range(first, settings.iterations):
-            began = time.monotonic()
-            losses = trainer.iterate(iteration, settings.progress(iteration))
+        for iteration in itertools.count(first):
+            seconds_at_start = seconds_done()
+            losses = trainer.iterate(iteration, settings.progress(iteration, seconds_at_start))
             _check_finite(losses, iteration)
-            journal.record(iteration, losses, time.monotonic() - began)
-            done = iteration + 1
-            on_progress(Progress(done, settings.iterations, losses))
-            last = done == settings.iterations or should_stop()
+            done, seconds = iteration + 1, seconds_done()
+            journal.record(iteration, losses, seconds - seconds_at_start)
+            on_progress(Progress(done, seconds, losses))
+            last = settings.progress(done, seconds) >= 1 or should_stop()
             save = last or time.monotonic() - saved_at >= checkpoint_interval_s
             show = last or time.monotonic() - shown_at >= sheet_interval_s
             if save or show:
                 generator = trainer.finished_generator()
             if save:
-                run.save_checkpoint(Checkpoint(done, trainer.state_dict()), generator)
+                run.save_checkpoint(Checkpoint(done, seconds, trainer.state_dict()), generator)
                 saved_at = time.monotonic()
             if show:
                 journal.sheet(done, _sample_sheet(scene, Renderer(generator, tensors)))

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -35,56 +37,85 @@ def complain(message: str) -> None:
     stderr.print(f"semia: {' '.join(message.split())}", markup=False, soft_wrap=True)
 
 
-class StepDisplay:
-    """A progress bar with the time left on a terminal; a line now and then elsewhere."""
+class _Display:
+    """A progress bar on a terminal; a line now and then elsewhere."""
 
-    def __init__(self, title: str, total: int) -> None:
+    def __init__(self, title: str, total: float, *columns: ProgressColumn) -> None:
         self._title = title
         self._total = total
+        self._columns = columns
         self._began_at = self._said_at = time.monotonic()
-        self._first: int | None = None
         self._bar: Progress | None = None
         self._task = TaskID(0)
 
-    def __enter__(self) -> "StepDisplay":
+    def __enter__(self) -> Self:
         if stdout.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
+                *self._columns,
                 TextColumn("{task.fields[detail]}"),
                 console=stdout,
                 speed_estimate_period=600,
             )
             self._bar.start()
-            self._task = self._bar.add_task(self._title, total=self._total, detail="")
+            self._task = self._bar.add_task(self._title, total=self._total, detail="", step=0, left="")
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 
+    def _line_is_due(self, done: float) -> bool:
+        """Whether it is time for a line; the last is always due."""
+        now = time.monotonic()
+        if done < self._total and now - self._said_at < LINE_INTERVAL_S:
+            return False
+        self._said_at = now
+        return True
+
+
+class StepDisplay(_Display):
+    """How many of a number of steps are done, and how long the others will take."""
+
+    def __init__(self, title: str, total: int) -> None:
+        super().__init__(title, total, MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        self._first: int | None = None
+
     def update(self, done: int, detail: str = "") -> None:
         """Say that ``done`` steps of the total are done."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done, detail=detail)
             return
-        now = time.monotonic()
         if self._first is None:
             # A resumed run begins in the middle; only steps made here tell the speed.
             self._first = done - 1
-        if done < self._total and now - self._said_at < LINE_INTERVAL_S:
+        if not self._line_is_due(done):
             return
-        self._said_at = now
-        elapsed = now - self._began_at
+        elapsed = time.monotonic() - self._began_at
         left = elapsed / (done - self._first) * (self._total - done)
         say(f"{self._title} {done}/{self._total}, {clock(elapsed)} gone, {clock(left)} left  {detail}".rstrip())
 
 
+class ClockDisplay(_Display):
+    """How many steps are done in a given time, and what is left of it."""
+
+    def __init__(self, title: str, total_s: float) -> None:
+        super().__init__(
+            title, total_s, TextColumn("{task.fields[step]}"), TextColumn("{task.fields[left]} left", style="cyan")
+        )
+
+    def update(self, done: int, seconds: float, detail: str = "") -> None:
+        """Say that ``done`` steps were made, and that ``seconds`` of the time are gone."""
+        left = clock(max(0.0, self._total - seconds))
+        if self._bar is not None:
+            self._bar.update(self._task, completed=seconds, step=done, left=left, detail=detail)
+        elif self._line_is_due(seconds):
+            say(f"{self._title} {done}, {clock(seconds)} gone, {left} left  {detail}".rstrip())
+
+
 def clock(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
+    """A duration as M:SS, or H:MM:SS from an hour on."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

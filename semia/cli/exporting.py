@@ -23,6 +23,7 @@ from semia.cli.options import (
 from semia.cli.training import (
     DeviceOption,
     IterationsOption,
+    MinutesOption,
     OverwriteOption,
     PresetOption,
     ResizeOption,
@@ -32,6 +33,7 @@ from semia.cli.training import (
     ShiftOption,
     TrainRequest,
     VggOption,
+    how_far,
 )
 from semia.files import check_model_name
 
@@ -71,8 +73,7 @@ def export_run_folder(run_path: Path, bundle: Path | None, name: str | None, tol
     model_name = check_model_name(name or run.config.scene_name)
     folder = bundle or BUNDLES_FOLDER / model_name
     if not run.finished:
-        wanted = run.config.settings.iterations
-        say(f"{run_path} is not trained to its end: {run.iterations_done} of {wanted} iterations")
+        say(f"{run_path} is not trained to its end: {how_far(run)}")
     say(f"exporting {model_name} and comparing ONNX Runtime with PyTorch")
     card = export_run(run, folder, name=model_name, tolerance=tolerance, on_parity=_show_parity)
     say(f"exported: {folder}, {card.canvas}, {card.parameters:,} parameters, {card.precision}")
@@ -101,6 +102,7 @@ def train_and_export(
     name: NameOption = None,
     resize: ResizeOption = None,
     iterations: IterationsOption = None,
+    minutes: MinutesOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     vgg_weights: VggOption = None,
@@ -119,6 +121,7 @@ def train_and_export(
         name=name,
         resize=resize,
         iterations=iterations,
+        minutes=minutes,
         seed=seed,
         device=device,
         vgg_weights=vgg_weights,

@@ -1,19 +1,21 @@
 """``semia train`` and ``semia render``: generators from scenes, pictures from generators, no server."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from semia.cli.console import StepDisplay, say, stop_on_signals
+from semia.cli.console import ClockDisplay, StepDisplay, clock, say, stop_on_signals
 from semia.cli.options import RUNS_FOLDER, NameOption, RunArgument, RunOption, SceneArgument
 from semia.errors import InputError, SemiaError
 
 if TYPE_CHECKING:
     from training.run_folder import RunFolder
     from training.settings import TrainingSettings
+    from training.train import Progress
 
 PresetOption = Annotated[
     str,
@@ -32,6 +34,15 @@ ResizeOption = Annotated[
 ]
 IterationsOption = Annotated[
     int | None, typer.Option("--iterations", min=1, help="Another number of iterations; the schedules scale with it.")
+]
+MinutesOption = Annotated[
+    float | None,
+    typer.Option(
+        "--minutes",
+        min=0.01,
+        help="Train for so many minutes, whatever the machine, in place of a number of iterations; "
+        "the schedules scale with it.",
+    ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
@@ -74,6 +85,7 @@ def train(
     name: NameOption = None,
     resize: ResizeOption = None,
     iterations: IterationsOption = None,
+    minutes: MinutesOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     vgg_weights: VggOption = None,
@@ -94,6 +106,7 @@ def train(
         name=name,
         resize=resize,
         iterations=iterations,
+        minutes=minutes,
         seed=seed,
         device=device,
         vgg_weights=vgg_weights,
@@ -115,6 +128,7 @@ class TrainRequest:
     name: str | None
     resize: float | None
     iterations: int | None
+    minutes: float | None
     seed: int
     device: str
     vgg_weights: Path | None
@@ -129,7 +143,9 @@ class TrainRequest:
 
         if self.preset not in PRESETS:
             raise InputError(f"no preset {self.preset!r}: choose {', '.join(PRESETS)}")
-        settings = PRESETS[self.preset]
+        settings = replace(PRESETS[self.preset], minutes=self.minutes)
+        if self.iterations is not None and self.minutes is not None:
+            raise InputError("--iterations and --minutes both say when training ends: give one of them")
         if self.iterations is not None:
             settings = settings.with_iterations(self.iterations)
         if self.vgg_weights is not None and settings.generator != "published":
@@ -142,7 +158,7 @@ class TrainRequest:
         """Train to the end; raises SystemExit(130) if a signal stopped it before."""
         from training.run_folder import RunFolder
         from training.scene import load_scene
-        from training.train import Progress, check_same_run, device_from_name, train
+        from training.train import check_same_run, device_from_name, train
         from training.vgg import patch_features_from
 
         settings = self.settings()
@@ -165,22 +181,44 @@ class TrainRequest:
             run = RunFolder.create(path, scene, settings, self.seed, features_id)
         say(
             f"training {scene.name}: {scene.canvas}, {len(scene.palette)} classes ({scene.palette}), "
-            f"{len(scene.targets)} targets; preset {self.preset}, {settings.iterations} iterations, on {device.type}"
+            f"{len(scene.targets)} targets; preset {self.preset}, {_length(settings)}, on {device.type}"
         )
         say(f"watch: {path}/samples, or tensorboard --logdir {path}")
 
-        with stop_on_signals() as stop, StepDisplay("iteration", settings.iterations) as display:
-
-            def show(progress: Progress) -> None:
-                losses = "  ".join(f"{loss} {value:.3f}" for loss, value in progress.losses.items())
-                display.update(progress.iteration, losses)
-
+        with stop_on_signals() as stop, _display(settings) as show:
             finished = train(run, device, patch_features=patch_features, on_progress=show, should_stop=stop)
         if not finished:
-            say(f"stopped after {run.iterations_done} of {settings.iterations} iterations; --resume goes on")
+            say(f"stopped after {how_far(run)}; --resume goes on")
             raise SystemExit(130)
         say(f"trained: {path}, {run.iterations_done} iterations")
         return run
+
+
+def _length(settings: "TrainingSettings") -> str:
+    return f"{settings.iterations} iterations" if settings.minutes is None else f"{settings.minutes:g} minutes"
+
+
+def how_far(run: "RunFolder") -> str:
+    """How much of its training a run has behind it, in words."""
+    settings = run.config.settings
+    if settings.minutes is None:
+        return f"{run.iterations_done} of {settings.iterations} iterations"
+    return f"{run.iterations_done} iterations in {clock(run.seconds_done)} of {clock(60 * settings.minutes)} minutes"
+
+
+@contextmanager
+def _display(settings: "TrainingSettings") -> "Iterator[Callable[[Progress], None]]":
+    """Show how training gets on: yields what takes its news."""
+
+    def losses(news: "Progress") -> str:
+        return "  ".join(f"{loss} {value:.3f}" for loss, value in news.losses.items())
+
+    if settings.minutes is None:
+        with StepDisplay("iteration", settings.iterations) as steps:
+            yield lambda news: steps.update(news.iteration, losses(news))
+    else:
+        with ClockDisplay("iteration", 60 * settings.minutes) as minutes:
+            yield lambda news: minutes.update(news.iteration, news.seconds, losses(news))
 
 
 def render(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -92,6 +93,21 @@ def test_a_scene_becomes_a_run(scene_folder: Path, tmp_path: Path) -> None:
     assert "holds a finished run: add --resume" in complaint(semia(*arguments), 2)
     assert "already trained for 1 iterations" in semia(*arguments, "--resume").stdout
     assert "another seed" in complaint(semia(*arguments, "--resume", "--seed", "1"), 2)
+
+
+def test_a_run_by_the_clock_ends_by_itself(scene_folder: Path, tmp_path: Path) -> None:
+    arguments: list[str | Path] = ["train", scene_folder, "--preset", "quick", "--run", tmp_path / "run"]
+    result = semia(*arguments, "--minutes", "0.05")
+    assert result.returncode == 0, result.stderr
+    assert "preset quick, 0.05 minutes, on " in result.stdout
+    assert re.search(r"iteration \d+, 0:\d\d gone, 0:00 left  adversarial", result.stdout)
+
+    run = RunFolder.open(tmp_path / "run")
+    assert run.finished
+    assert run.iterations_done == len((run.path / "metrics.jsonl").read_text().splitlines())
+    assert 3.0 <= run.seconds_done < 60.0
+    assert "already trained for" in semia(*arguments, "--minutes", "0.05", "--resume").stdout
+    assert "another settings" in complaint(semia(*arguments, "--resume"), 2)
 
 
 def test_ctrl_c_keeps_what_was_learnt(scene_folder: Path, tmp_path: Path) -> None:
@@ -189,6 +205,9 @@ def test_serve_prints_where_it_listens_and_stops_cleanly(
         (["train", "nowhere", "--name", "../evil"], "cannot name a model"),
         (["train", "nowhere", "--vgg-weights", "vgg.pth"], "no VGG19 weights at vgg.pth"),
         (["train", "nowhere", "--iterations", "0"], "Invalid value for '--iterations'"),
+        (["train", "nowhere", "--minutes", "0"], "Invalid value for '--minutes'"),
+        (["train", "nowhere", "--minutes", "5", "--iterations", "9"], "--iterations and --minutes both say when"),
+        (["train-and-export", "nowhere", "--minutes", "inf"], "minutes must be above 0"),
         (["train", "nowhere", "--seed", "many"], "Invalid value for '--seed'"),
         (["train"], "Missing argument 'SCENE'"),
         (["import", "nowhere.pth"], "Missing option '--scene'"),

@@ -1,8 +1,10 @@
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from training.errors import RunError, TrainingError
@@ -28,15 +30,42 @@ def test_a_run_is_opened_as_it_was_created(run: RunFolder, scene: Scene) -> None
 
 def test_a_checkpoint_is_read_back(run: RunFolder, settings: TrainingSettings, tensors: SceneTensors) -> None:
     generator = Generator(settings.generator_width, settings.depth)
-    run.save_checkpoint(Checkpoint(4, {"generator": generator.state_dict()}), generator)
+    run.save_checkpoint(Checkpoint(4, 2.5, {"generator": generator.state_dict()}), generator)
     checkpoint = run.load_checkpoint(torch.device("cpu"))
     assert checkpoint is not None
     assert checkpoint.iteration == 4
     assert checkpoint.trainer["generator"].keys() == generator.state_dict().keys()
-    assert run.iterations_done == 4
+    assert checkpoint.seconds == 2.5
+    assert (run.iterations_done, run.seconds_done) == (4, 2.5)
     for name, value in run.load_generator(tensors).state_dict().items():
         assert torch.equal(value, generator.state_dict()[name])
     assert not list(run.path.glob("*.partial*"))
+
+
+@pytest.mark.parametrize(
+    ("iteration", "seconds", "counted", "by_the_clock"),
+    [(5, 61.0, False, True), (6, 59.9, True, False), (1, 60.0, False, True)],
+)
+def test_a_run_is_finished_by_its_iterations_or_its_minutes(
+    tmp_path: Path,
+    scene: Scene,
+    settings: TrainingSettings,
+    iteration: int,
+    seconds: float,
+    counted: bool,
+    by_the_clock: bool,
+) -> None:
+    generator = Generator(settings.generator_width, settings.depth)
+    for minutes, expected in ((None, counted), (1.0, by_the_clock)):
+        run = RunFolder.create(tmp_path / "run", scene, dataclasses.replace(settings, minutes=minutes), seed=0)
+        assert not run.finished
+        run.save_checkpoint(Checkpoint(iteration, seconds, {}), generator)
+        assert run.finished == expected
+
+
+def test_a_generator_from_before_seconds_were_noted_is_read(run: RunFolder) -> None:
+    safetensors.torch.save_file({}, run.path / GENERATOR_FILE, metadata={"iterations": "6"})
+    assert (run.iterations_done, run.seconds_done, run.finished) == (6, 0.0, True)
 
 
 def test_a_run_without_checkpoint_cannot_be_rendered(run: RunFolder, tensors: SceneTensors) -> None:
@@ -67,7 +96,7 @@ def test_a_broken_generator_is_named(run: RunFolder, content: bytes, tensors: Sc
 
 def test_a_truncated_checkpoint_is_named(run: RunFolder) -> None:
     generator = Generator(4, 3)
-    run.save_checkpoint(Checkpoint(4, {"generator": generator.state_dict()}), generator)
+    run.save_checkpoint(Checkpoint(4, 2.5, {"generator": generator.state_dict()}), generator)
     path = run.path / CHECKPOINT_FILE
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(RunError, match="start anew with --overwrite"):
@@ -81,16 +110,17 @@ def test_a_checkpoint_of_another_version_is_refused(run: RunFolder, content: obj
         run.load_checkpoint(torch.device("cpu"))
 
 
-def test_a_config_from_before_there_was_a_choice_of_generators_is_read(run: RunFolder) -> None:
+def test_a_config_from_before_there_were_two_generators_and_minutes_is_read(run: RunFolder) -> None:
     content = json.loads((run.path / CONFIG_FILE).read_text())
-    del content["settings"]["generator"], content["settings"]["copying"]
+    for field in ("generator", "copying", "minutes"):
+        del content["settings"][field]
     (run.path / CONFIG_FILE).write_text(json.dumps(content))
     assert RunFolder.open(run.path).config == run.config
 
 
 def test_another_networks_generator_is_refused(run: RunFolder, tensors: SceneTensors) -> None:
     wider = Generator(8, 3)
-    run.save_checkpoint(Checkpoint(1, {}), wider)
+    run.save_checkpoint(Checkpoint(1, 2.5, {}), wider)
     with pytest.raises(RunError, match="does not hold this generator"):
         run.load_generator(tensors)
 
@@ -105,14 +135,14 @@ def test_somebody_elses_folder_is_never_replaced(tmp_path: Path, scene: Scene, s
 
 def test_a_full_disk_leaves_the_last_checkpoint(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = Generator(4, 3)
-    run.save_checkpoint(Checkpoint(4, {}), generator)
+    run.save_checkpoint(Checkpoint(4, 2.5, {}), generator)
 
     def no_space(self: Path, content: bytes) -> int:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", no_space)
     with pytest.raises(TrainingError, match="No space left"):
-        run.save_checkpoint(Checkpoint(5, {}), generator)
+        run.save_checkpoint(Checkpoint(5, 2.5, {}), generator)
     assert run.iterations_done == 4
     assert not list(run.path.glob(".*partial*"))
 

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 from typing import Any
 
 import pytest
@@ -37,7 +38,13 @@ def test_schedules_scale_with_the_iterations() -> None:
 
 
 def test_progress_is_the_share_of_the_iterations() -> None:
-    assert [PAPER.progress(done) for done in (0, 1000, 2500, 2501)] == [0, 0.4, 1, 1]
+    assert [PAPER.progress(done, seconds=9.0) for done in (0, 1000, 2500, 2501)] == [0, 0.4, 1, 1]
+
+
+def test_progress_by_the_clock_is_the_share_of_the_minutes() -> None:
+    five_minutes = dataclasses.replace(PAPER, minutes=5)
+    assert [five_minutes.progress(9999, seconds) for seconds in (0, 75, 300, 301)] == [0, 0.25, 1, 1]
+    assert five_minutes.rate_share(0.7) == PAPER.rate_share(0.7)  # the schedules keep their shape
 
 
 def test_the_copying_generators_settings_survive_json() -> None:
@@ -45,9 +52,9 @@ def test_the_copying_generators_settings_survive_json() -> None:
     assert TrainingSettings.from_dict(json.loads(json.dumps(copying.to_dict()))) == copying
 
 
-def test_settings_from_before_there_was_a_choice_of_generators_are_read() -> None:
+def test_settings_from_before_there_were_two_generators_and_minutes_are_read() -> None:
     content = PAPER.to_dict()
-    del content["generator"], content["copying"]
+    del content["generator"], content["copying"], content["minutes"]
     assert TrainingSettings.from_dict(content) == PAPER
 
 
@@ -61,6 +68,9 @@ IMPOSSIBLE: list[dict[str, Any]] = [
     {"generator_width": 6},
     {"generator_steps": 0},
     {"generator": "best"},
+    {"minutes": 0.0},
+    {"minutes": math.inf},
+    {"minutes": math.nan},
     {"copying": {"width": 0}},
     {"copying": {"depth": 3}},
 ]

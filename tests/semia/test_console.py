@@ -1,0 +1,45 @@
+"""Progress where output goes to a file: a line now and then; on a terminal: a bar."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from semia.cli import console
+from semia.cli.console import ClockDisplay, StepDisplay, clock
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (63, "1:03"), (3600, "1:00:00"), (36_061, "10:01:01")])
+def test_durations_read_like_clocks(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
+
+
+def test_steps_are_counted_and_the_last_is_always_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with StepDisplay("iteration", 3) as display:
+        for done in (1, 2, 3):
+            display.update(done, f"loss {done}")
+    assert capsys.readouterr().out == "iteration 3/3, 0:00 gone, 0:00 left  loss 3\n"
+
+
+def test_the_clock_says_exactly_what_is_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ClockDisplay("iteration", 300) as display:
+        display.update(1, 10.0)  # too soon for a line
+        monkeypatch.setattr(console, "LINE_INTERVAL_S", 0.0)
+        display.update(7, 63.0, "loss 0.5")
+        display.update(8, 301.2)
+    assert capsys.readouterr().out == "iteration 7, 1:03 gone, 3:57 left  loss 0.5\niteration 8, 5:01 gone, 0:00 left\n"
+
+
+def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(console, "stdout", Console(file=terminal, force_terminal=True, width=120, highlight=False))
+    with ClockDisplay("iteration", 300) as display:
+        display.update(7, 63.0, "loss 0.5")
+    with StepDisplay("rendering", 4) as steps:
+        steps.update(4, "a.png")
+    shown = terminal.getvalue()
+    assert "3:57 left" in shown
+    assert "loss 0.5" in shown
+    assert "4/4" in shown
