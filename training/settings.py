@@ -77,11 +77,12 @@ class TrainingSettings:
             raise SettingsError("generator_steps and reconstruction_every must be at least 1")
 
     def with_iterations(self, iterations: int) -> "TrainingSettings":
-        """The same run, shorter or longer: the schedules scale with it."""
+        """The same run ending after so many iterations: the schedules scale with them."""
         scale = iterations / self.iterations
         return dataclasses.replace(
             self,
             iterations=iterations,
+            minutes=None,
             progressive_iterations=round(self.progressive_iterations * scale),
             constant_iterations=round(self.constant_iterations * scale),
         )

@@ -143,11 +143,13 @@ class TrainRequest:
 
         if self.preset not in PRESETS:
             raise InputError(f"no preset {self.preset!r}: choose {', '.join(PRESETS)}")
-        settings = replace(PRESETS[self.preset], minutes=self.minutes)
         if self.iterations is not None and self.minutes is not None:
             raise InputError("--iterations and --minutes both say when training ends: give one of them")
+        settings = PRESETS[self.preset]
         if self.iterations is not None:
             settings = settings.with_iterations(self.iterations)
+        if self.minutes is not None:
+            settings = replace(settings, minutes=self.minutes)
         if self.vgg_weights is not None and settings.generator != "published":
             raise InputError(f"--vgg-weights: the {settings.generator} generator compares no VGG19 features; drop it")
         asked = {"max_rotation_degrees": self.rotate, "max_shift": self.shift}

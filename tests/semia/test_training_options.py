@@ -30,6 +30,13 @@ def test_a_preset_stays_as_it_is_unless_asked() -> None:
     assert settings(rotate=10.0).augmentation.max_rotation_degrees == 10.0
 
 
+def test_a_presets_minutes_yield_to_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "quick", dataclasses.replace(QUICK, minutes=3.0))
+    assert settings().minutes == 3.0
+    assert settings(minutes=5.0).minutes == 5.0
+    assert settings(iterations=110) == QUICK.with_iterations(110)
+
+
 def test_vgg_weights_are_for_the_generator_that_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PRESETS, "quick", dataclasses.replace(QUICK, generator="copying"))
     assert settings().generator == "copying"
