@@ -1,0 +1,184 @@
+"""From copied tokens to a picture: sharp where copies meet, exact at the layout's borders.
+
+A pixel's source is the smooth mean of what the tokens around it propose, as far as they agree with the
+nearest (so a copy may bend), and the nearest alone where they do not (so a seam is sharp).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.context_encoder import pad_edges
+from training.patch_voting import hann_weights
+from training.source_tokens import SourceTokens
+
+BEND = 0.3  # tokens: proposals that differ by less than this are bent into one another
+OTHER_CLASS_SHARE = 0.05  # how much a proposal counts that would copy another class
+WINDOW = 5  # pixels along the window in which source and target layouts are compared
+STRICTNESS = 1.0  # of that comparison, per unit of mean absolute colour difference of the label windows
+BAND = 4  # pixels around a moved object that take its rim and its contact shadow along
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """All that is copied from; pictures in [-1, 1], flattened over pixels."""
+
+    layers: Tensor  # every class's layer [K * H * W, 3]
+    remainder: Tensor  # photograph minus its own class's layer: what belongs to borders alone [H * W, 3]
+    class_ids: Tensor  # int64 [H * W]
+    windows: Tensor  # colour labels averaged over small windows [H * W, 3]
+    palette: Tensor  # [K, 3]
+    unmoved: Tensor  # bool [K]: classes that stay in place
+    size: tuple[int, int]  # H, W
+
+
+def label_windows(class_ids: Tensor, palette: Tensor) -> Tensor:
+    """Colour labels averaged over small windows: int64 ``[N, H, W]`` to ``[N, H, W, 3]``."""
+    colours = palette[class_ids].permute(0, 3, 1, 2)
+    return F.avg_pool2d(pad_edges(colours, WINDOW // 2), WINDOW, 1).permute(0, 2, 3, 1)
+
+
+def compose(target: Tensor, chosen: Tensor, source: SourceTokens, photograph: Photograph, token: int) -> Tensor:
+    """Paint target layouts by copying.
+
+    Args:
+        target: class ids int64 ``[N, H, W]``.
+        chosen: for every token, the number of the source token it copies, int64 ``[N, h, w]``.
+        source: the fine source tokens.
+        photograph: what is copied from.
+        token: a token's side in pixels.
+
+    Returns:
+        Images ``[N, 3, H, W]`` in [-1, 1].
+    """
+    y, x = source_places(target, chosen, source, photograph, token)
+    windows = label_windows(target, photograph.palette)
+    agreement = _agreement(windows, target, photograph, y.round().long(), x.round().long())
+    height, width = photograph.size
+    rows = torch.arange(height, device=target.device)[:, None].expand(height, width)
+    columns = torch.arange(width, device=target.device).expand(height, width)
+    agreement_in_place = _agreement(windows, target, photograph, rows, columns)
+
+    unmoved = photograph.unmoved[target]
+    near = _nearness(~unmoved)
+    # What an unmoved class shows comes from its own place; only rims and shadows come along with objects.
+    layer = _sample_layer(
+        photograph, target, torch.where(unmoved, rows.to(y.dtype), y), torch.where(unmoved, columns.to(x.dtype), x)
+    )
+    brought = torch.where(unmoved, near, torch.ones_like(near)) * agreement
+    kept = torch.where(unmoved, (1 - near) * agreement_in_place, torch.zeros_like(near))
+    remainder = photograph.remainder
+    image = (
+        layer
+        + brought[..., None] * _bilinear(remainder, y, x, photograph.size)
+        + kept[..., None] * remainder.view(height, width, 3)
+    )
+    confidence = torch.where(unmoved, torch.maximum(near * agreement, kept), agreement)
+    return _soften_cuts(image.permute(0, 3, 1, 2), target, confidence)
+
+
+def source_places(
+    target: Tensor, chosen: Tensor, source: SourceTokens, photograph: Photograph, token: int
+) -> tuple[Tensor, Tensor]:
+    """Where every pixel is copied from: ``[N, H, W]`` each, vertical and horizontal, in pixels, not whole."""
+    height, width = photograph.size
+    proposals = _proposals(chosen, source, token)  # [N, 9, 2, H, W]
+    y = proposals[:, :, 0].clamp(0, height - 1)
+    x = proposals[:, :, 1].clamp(0, width - 1)
+    seen = photograph.class_ids[y.round().long() * width + x.round().long()]
+    same = (seen == target[:, None]).to(y.dtype)
+    pattern = hann_weights(token).to(y.device).repeat(1, height // token, width // token)
+    weights = pattern * (OTHER_CLASS_SHARE + (1 - OTHER_CLASS_SHARE) * same)
+    best = weights.argmax(1, keepdim=True)
+    distance = (y - y.gather(1, best)).square() + (x - x.gather(1, best)).square()
+    weights = weights * (distance < (BEND * token) ** 2)
+    total = weights.sum(1)
+    return (y * weights).sum(1) / total, (x * weights).sum(1) / total
+
+
+def _proposals(chosen: Tensor, source: SourceTokens, token: int) -> Tensor:
+    """What each of the 3x3 tokens around a pixel would copy there: ``[N, 9, 2, H, W]`` (y, x)."""
+    centres = source.centres[chosen].permute(0, 3, 1, 2)
+    steps = source.steps[chosen].permute(0, 3, 1, 2)
+    h, w = chosen.shape[-2:]
+    within = torch.arange(token, device=chosen.device) - (token - 1) / 2
+    proposals = []
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            rows = (torch.arange(h, device=chosen.device) + dy).clamp(0, h - 1)
+            columns = (torch.arange(w, device=chosen.device) + dx).clamp(0, w - 1)
+            # At the canvas's edge the edge token itself stands in, so its distance is that to itself.
+            from_y = (torch.arange(h, device=chosen.device) - rows)[:, None] * token + within
+            from_x = (torch.arange(w, device=chosen.device) - columns)[:, None] * token + within
+            centre, step = (v.index_select(2, rows).index_select(3, columns) for v in (centres, steps))
+            grown = _grow(centre, token)
+            slope = _grow(step, token)
+            away = torch.stack(
+                torch.meshgrid(from_y.flatten(), from_x.flatten(), indexing="ij")
+            )  # [2, H, W]
+            proposals.append(grown + slope * away)
+    return torch.stack(proposals, dim=1)
+
+
+def _grow(x: Tensor, factor: int) -> Tensor:
+    """``[N, C, h, w]`` with every value repeated over factor x factor pixels."""
+    n, channels, h, w = x.shape
+    grown = x[:, :, :, None, :, None].expand(n, channels, h, factor, w, factor)
+    return grown.reshape(n, channels, h * factor, w * factor)
+
+
+def _agreement(windows: Tensor, target: Tensor, photograph: Photograph, rows: Tensor, columns: Tensor) -> Tensor:
+    """How alike the layouts are around target pixels and source pixels, in [0, 1]: ``[N, H, W]``."""
+    index = rows * photograph.size[1] + columns
+    difference = (windows - photograph.windows[index]).abs().sum(-1)
+    same = (photograph.class_ids[index] == target).to(windows.dtype)
+    return same * (1 - STRICTNESS * difference).clamp(0, 1)
+
+
+def _nearness(objects: Tensor) -> Tensor:
+    """1 beside an object, falling to 0 at `BAND` pixels from it: bool ``[N, H, W]`` to float."""
+    mask = objects[:, None].float()
+    near = torch.zeros_like(mask)
+    for _ in range(BAND):
+        mask = F.max_pool2d(mask, 3, 1, 1)
+        near = near + mask / BAND
+    return near[:, 0]
+
+
+def _sample_layer(photograph: Photograph, target: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    height, width = photograph.size
+    return _bilinear(photograph.layers, y, x, photograph.size, target * (height * width))
+
+
+def _bilinear(table: Tensor, y: Tensor, x: Tensor, size: tuple[int, int], first: Tensor | int = 0) -> Tensor:
+    """Sample flattened pictures ``[P, C]`` at places ``[N, H, W]``, to ``[N, H, W, C]``; exact at whole pixels.
+
+    Args:
+        table: one picture of ``size``, or several in a row.
+        y: vertical places in [0, H - 1].
+        x: horizontal places.
+        size: one picture's H and W.
+        first: index of the first pixel of the picture to sample from.
+    """
+    height, width = size
+    top, left = y.floor(), x.floor()
+    down, right = (y - top)[..., None], (x - left)[..., None]
+    row, column = top.long(), left.long()
+    below, beside = (row + 1).clamp(max=height - 1), (column + 1).clamp(max=width - 1)
+    upper, lower = first + row * width, first + below * width
+    above = table[upper + column] * (1 - right) + table[upper + beside] * right
+    under = table[lower + column] * (1 - right) + table[lower + beside] * right
+    return above * (1 - down) + under * down
+
+
+def _soften_cuts(image: Tensor, target: Tensor, confidence: Tensor) -> Tensor:
+    """Anti-alias borders that were cut through layers; what comes from the photograph is smooth already."""
+    ids = target[:, None].float()
+    at_border = F.max_pool2d(ids, 3, 1, 1) + F.max_pool2d(-ids, 3, 1, 1) > 0
+    axis = torch.tensor([1.0, 2.0, 1.0], device=image.device) / 4
+    kernel = (axis[:, None] * axis).expand(3, 1, 3, 3)
+    softened = F.conv2d(pad_edges(image, 1), kernel, groups=3)
+    share = at_border * (1 - confidence)[:, None]
+    return image * (1 - share) + softened * share

@@ -1,0 +1,96 @@
+"""Descriptors of layouts: what every token of a label map has around it, near and far.
+
+Two tokens, one of the photograph's labels and one of a target's, belong together where their descriptors
+are close. Windows of growing dilation see class shares; a learned metric weighs them.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WINDOWS = ((7, 1, 1.0), (9, 2, 0.8), (9, 4, 0.6), (5, 8, 0.5))
+"""Size in tokens, dilation in tokens, weight: the nearer, the finer and the more important."""
+
+GAUSSIAN_SHARE = 1.5
+"""A window's radius in standard deviations of its Gaussian weights."""
+
+
+def pad_edges(x: Tensor, pixels: int) -> Tensor:
+    """``[N, C, H, W]`` with its border repeated on all sides."""
+    return F.pad(x, (pixels,) * 4, mode="replicate")
+
+
+def smoothed(shares: Tensor, dilation: int) -> Tensor:
+    """Class shares averaged over what lies between two taps of a dilated window."""
+    if dilation == 1:
+        return shares
+    size = dilation | 1
+    return F.avg_pool2d(pad_edges(shares, size // 2), size, 1)
+
+
+class ContextEncoder(nn.Module):
+    """Class shares of tokens to descriptors, translation-equivariant: it knows no positions."""
+
+    metric_scale: Tensor
+
+    def __init__(self, classes: int, width: int) -> None:
+        """Build an encoder whose projection is not set yet: see `project`.
+
+        Args:
+            classes: K.
+            width: D, the descriptors' size.
+        """
+        super().__init__()
+        self.windows = nn.ModuleList(
+            nn.Conv2d(classes, width, size, dilation=dilation, bias=False) for size, dilation, _ in WINDOWS
+        )
+        self.hidden = nn.Conv2d(width, 2 * width, 1)
+        self.correction = nn.Conv2d(2 * width, width, 1, bias=False)
+        nn.init.zeros_(self.correction.weight)
+        # Squared distances between descriptors keep one scale, whatever is learnt: the other costs are set to it.
+        self.register_buffer("metric_scale", torch.ones(()))
+
+    def forward(self, shares: Tensor) -> Tensor:
+        """Shares ``[N, K, h, w]`` in [0, 1] to descriptors ``[N, D, h, w]``."""
+        z = torch.zeros((), device=shares.device)
+        for window, (size, dilation, _) in zip(self.windows, WINDOWS, strict=True):
+            z = z + window(pad_edges(smoothed(shares, dilation), size // 2 * dilation))
+        return (z + self.correction(F.leaky_relu(self.hidden(z), 0.2))) * self.metric_scale
+
+    @torch.no_grad()
+    def project(self, shares: Tensor) -> None:
+        """Begin as the best rotation of the plain windows: their principal components over a scene's own layouts.
+
+        Args:
+            shares: class shares ``[N, K, h, w]`` of the scene's label map, as it is and transformed.
+        """
+        contexts = plain_contexts(shares)
+        width = self.hidden.in_channels
+        components = min(width, *contexts.shape)
+        directions = torch.pca_lowrank(contexts, q=components, niter=4)[2]
+        directions = F.pad(directions, (0, width - components))
+        begin = 0
+        for window, (size, _, weight) in zip(self.windows, WINDOWS, strict=True):
+            taps = window.in_channels * size * size
+            rows = directions[begin : begin + taps].T.reshape(width, window.in_channels, size, size)
+            window.weight.copy_(rows * (weight * gaussian(size).sqrt()))
+            begin += taps
+
+
+def gaussian(size: int) -> Tensor:
+    """A window's weights ``[size, size]``, of sum 1."""
+    axis = torch.arange(size) - size // 2
+    squares = axis[:, None] ** 2 + axis[None, :] ** 2
+    weights = torch.exp(-squares / (2 * (size // 2 / GAUSSIAN_SHARE) ** 2))
+    return weights / weights.sum()
+
+
+def plain_contexts(shares: Tensor) -> Tensor:
+    """All windows' weighted shares, one row a token: ``[N, K, h, w]`` to ``[N * h * w, taps]``."""
+    parts = []
+    for size, dilation, weight in WINDOWS:
+        padded = pad_edges(smoothed(shares, dilation), size // 2 * dilation)
+        taps = F.unfold(padded, size, dilation=dilation)  # [N, K * size², h * w]
+        scale = (weight * gaussian(size).sqrt()).flatten().repeat(shares.shape[1])
+        parts.append(taps * scale[:, None])
+    return torch.cat(parts, dim=1).transpose(1, 2).flatten(0, 1)

@@ -1,0 +1,129 @@
+"""The generator that copies: it decides where in the photograph every pixel comes from.
+
+Layout contexts are matched (`layout_matching`), copies are joined (`composition`); classes that run along
+the canvas's border, such as sky or grass, stay in place. Learnt are the descriptors that are matched
+(`context_encoder`); the photograph's class layers (`class_layers`) are completed once.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.class_layers import complete_layers
+from training.composition import Photograph, compose, label_windows
+from training.context_encoder import ContextEncoder
+from training.copying_settings import CopyingSettings
+from training.interface import SceneGenerator
+from training.layout_matching import match
+from training.source_tokens import VARIANTS, SourceTokens, lay_out, number_tokens
+from training.tensors import SceneTensors, pad
+
+MOST_TOKENS = 100
+"""Tokens along the canvas's longer side: matching costs the same on every canvas."""
+
+SMALLEST_TOKEN = 4
+"""Pixels along a token's side."""
+
+UNMOVED_SHARE = 0.3
+"""A class that holds this much of the canvas's border is a background: it stays in place."""
+
+
+def token_side(height: int, width: int) -> int:
+    """A fine token's side in pixels: the least power of two, from 4, that keeps tokens few enough."""
+    side = SMALLEST_TOKEN
+    while max(height, width) > MOST_TOKENS * side:
+        side *= 2
+    return side
+
+
+class CopyingGenerator(SceneGenerator):
+    """Copies the photograph, token by token, into other layouts."""
+
+    layers: Tensor
+    image: Tensor
+    class_ids: Tensor
+    palette: Tensor
+
+    def __init__(self, settings: CopyingSettings, scene: SceneTensors) -> None:
+        """Build a generator for a scene; it copies nothing before `prepare`, or before a state is loaded.
+
+        Args:
+            settings: its sizes.
+            scene: the photograph; its canvas decides the tokens' size.
+        """
+        super().__init__()
+        self.token = token_side(*scene.image.shape[-2:])
+        self.multiple = 2 * self.token
+        image, class_ids = pad(scene.image, self.multiple), pad(scene.class_ids, self.multiple)
+        self.classes = len(scene.palette)
+        self.encoder = ContextEncoder(self.classes, settings.width)
+        # Eight bits are enough: what the layers lack of the photograph is added from the photograph itself.
+        self.register_buffer("layers", torch.zeros(self.classes, *image.shape[-2:], 3, dtype=torch.uint8))
+        self.register_buffer("image", image, persistent=False)
+        self.register_buffer("class_ids", class_ids, persistent=False)
+        self.register_buffer("palette", scene.palette, persistent=False)
+
+    @torch.no_grad()
+    def prepare(self, on_layer: Callable[[int], None] = lambda _: None) -> None:
+        """Complete the class layers and set the encoder to where it begins; needs seconds.
+
+        Args:
+            on_layer: told the number of layers done.
+        """
+        image = (self.image[0].cpu() + 1) / 2
+        layers = complete_layers(image, self.class_ids[0].cpu(), self.unmoved().tolist(), on_layer)
+        self.layers.copy_((layers * 255).round().permute(0, 2, 3, 1))
+        grids = [lay_out(variant, (self.image[0] + 1) / 2, self.one_hot()[0], self.token) for variant in VARIANTS[:1]]
+        self.encoder.project(grids[0].shares[None])
+
+    def unmoved(self) -> Tensor:
+        """Which classes stay in place, bool ``[K]``."""
+        ids = self.class_ids[0]
+        border = torch.cat([ids[0], ids[-1], ids[:, 0], ids[:, -1]])
+        return torch.bincount(border, minlength=self.classes) >= UNMOVED_SHARE * len(border)
+
+    def one_hot(self) -> Tensor:
+        """The photograph's labels, float32 ``[1, K, H, W]``."""
+        return F.one_hot(self.class_ids, self.classes).permute(0, 3, 1, 2).float()
+
+    def source_tokens(self) -> list[SourceTokens]:
+        """All that may be copied, as the encoder now describes it: fine tokens, then coarse."""
+        image, labels = (self.image[0] + 1) / 2, self.one_hot()[0]
+        grids = [lay_out(variant, image, labels, self.token) for variant in VARIANTS]
+        descriptors = [self.encoder(grid.shares[None])[0] for grid in grids]
+        height, width = image.shape[-2:]
+        return number_tokens(grids, descriptors, (height, width))
+
+    def photograph(self) -> Photograph:
+        """What is copied from, as `composition` takes it."""
+        height, width = self.class_ids.shape[-2:]
+        layers = self.layers.float() / 127.5 - 1
+        own = layers.gather(0, self.class_ids[..., None].expand(1, height, width, 3))[0]
+        return Photograph(
+            layers=layers.flatten(0, 2),
+            remainder=(self.image[0].permute(1, 2, 0) - own).flatten(0, 1),
+            class_ids=self.class_ids.flatten(),
+            windows=label_windows(self.class_ids, self.palette).flatten(0, 2),
+            palette=self.palette,
+            unmoved=self.unmoved(),
+            size=(height, width),
+        )
+
+    def describe(self, target: Tensor) -> Tensor:
+        """Descriptors ``[N, D, h, w]`` of the fine tokens of class ids ``[N, H, W]``."""
+        one_hot = F.one_hot(target, self.classes).permute(0, 3, 1, 2).float()
+        return cast(Tensor, self.encoder(F.avg_pool2d(one_hot, self.token)))
+
+    def copy(self, target: Tensor, sources: list[SourceTokens], photograph: Photograph) -> Tensor:
+        """Paint padded class ids int64 ``[N, H, W]`` as ``[N, 3, H, W]``, from sources that are worked out already."""
+        chosen = match(self.describe(target), sources, self.token, target.shape[-1])
+        return compose(target, chosen, sources[0], photograph, self.token)
+
+    def synthesise(self, scene: SceneTensors, target_ids: Tensor) -> Tensor:
+        """See `SceneGenerator.synthesise`; the scene is the one it was built for."""
+        height, width = target_ids.shape[-2:]
+        image = self.copy(pad(target_ids, self.multiple), self.source_tokens(), self.photograph())
+        return image[..., :height, :width]
