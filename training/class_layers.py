@@ -220,9 +220,7 @@ class _Search:
         return cost
 
     def _inside(self, positions: _Positions) -> Tensor:
-        on_canvas = (
-            (positions.y >= 0) & (positions.x >= 0) & (positions.y < self.height) & (positions.x < self.width)
-        )
+        on_canvas = (positions.y >= 0) & (positions.x >= 0) & (positions.y < self.height) & (positions.x < self.width)
         return on_canvas & self.valid[self._flat(positions)]
 
     def _seen(self, positions: _Positions) -> Tensor:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.context_encoder import pad_edges
+from training.exact_arithmetic import on_grid
 from training.patch_voting import hann_weights
 from training.source_tokens import SourceTokens
 
@@ -18,6 +19,8 @@ BEND = 0.3  # tokens: proposals that differ by less than this are bent into one 
 OTHER_CLASS_SHARE = 0.05  # how much a proposal counts that would copy another class
 WINDOW = 5  # pixels along the window in which source and target layouts are compared
 STRICTNESS = 1.0  # of that comparison, per unit of mean absolute colour difference of the label windows
+WEIGHT_STEPS = 2.0**14  # proposals' weights and
+PLACE_STEPS = 32.0  # their ways from the best one are multiples of one part in so many: their sums are exact
 BAND = 4  # pixels around a moved object that take its rim and its contact shadow along
 
 
@@ -90,12 +93,13 @@ def source_places(
     seen = photograph.class_ids[y.round().long() * width + x.round().long()]
     same = (seen == target[:, None]).to(y.dtype)
     pattern = hann_weights(token).to(y.device).repeat(1, height // token, width // token)
-    weights = pattern * (OTHER_CLASS_SHARE + (1 - OTHER_CLASS_SHARE) * same)
+    weights = on_grid(pattern * (OTHER_CLASS_SHARE + (1 - OTHER_CLASS_SHARE) * same), WEIGHT_STEPS)
     best = weights.argmax(1, keepdim=True)
-    distance = (y - y.gather(1, best)).square() + (x - x.gather(1, best)).square()
-    weights = weights * (distance < (BEND * token) ** 2)
+    best_y, best_x = y.gather(1, best), x.gather(1, best)
+    away_y, away_x = on_grid(y - best_y, PLACE_STEPS), on_grid(x - best_x, PLACE_STEPS)
+    weights = weights * (away_y.square() + away_x.square() < (BEND * token) ** 2)
     total = weights.sum(1)
-    return (y * weights).sum(1) / total, (x * weights).sum(1) / total
+    return best_y[:, 0] + (away_y * weights).sum(1) / total, best_x[:, 0] + (away_x * weights).sum(1) / total
 
 
 def _proposals(chosen: Tensor, source: SourceTokens, token: int) -> Tensor:
@@ -115,9 +119,7 @@ def _proposals(chosen: Tensor, source: SourceTokens, token: int) -> Tensor:
             centre, step = (v.index_select(2, rows).index_select(3, columns) for v in (centres, steps))
             grown = _grow(centre, token)
             slope = _grow(step, token)
-            away = torch.stack(
-                torch.meshgrid(from_y.flatten(), from_x.flatten(), indexing="ij")
-            )  # [2, H, W]
+            away = torch.stack(torch.meshgrid(from_y.flatten(), from_x.flatten(), indexing="ij"))  # [2, H, W]
             proposals.append(grown + slope * away)
     return torch.stack(proposals, dim=1)
 

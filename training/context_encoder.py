@@ -8,8 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.exact_arithmetic import on_grid
+
 WINDOWS = ((7, 1, 1.0), (9, 2, 0.8), (9, 4, 0.6), (5, 8, 0.5))
 """Size in tokens, dilation in tokens, weight: the nearer, the finer and the more important."""
+
+SHARE_STEPS = 64.0
+WEIGHT_STEPS = 2.0**12
+DESCRIPTOR_STEPS = 2.0**9
+"""Class shares, the windows' weights and descriptors are multiples of one part in so many, at inference."""
 
 GAUSSIAN_SHARE = 1.5
 """A window's radius in standard deviations of its Gaussian weights."""
@@ -51,11 +58,25 @@ class ContextEncoder(nn.Module):
         self.register_buffer("metric_scale", torch.ones(()))
 
     def forward(self, shares: Tensor) -> Tensor:
-        """Shares ``[N, K, h, w]`` in [0, 1] to descriptors ``[N, D, h, w]``."""
+        """Shares ``[N, K, h, w]`` in [0, 1] to descriptors ``[N, D, h, w]``.
+
+        At inference all is rounded to grids on which float32 sums are exact: every machine finds the same.
+        """
+        shares = self._rounded(shares, SHARE_STEPS)
         z = torch.zeros((), device=shares.device)
         for window, (size, dilation, _) in zip(self.windows, WINDOWS, strict=True):
-            z = z + window(pad_edges(smoothed(shares, dilation), size // 2 * dilation))
-        return (z + self.correction(F.leaky_relu(self.hidden(z), 0.2))) * self.metric_scale
+            seen = pad_edges(self._rounded(smoothed(shares, dilation), SHARE_STEPS), size // 2 * dilation)
+            z = z + F.conv2d(seen, self._rounded(window.weight, WEIGHT_STEPS), dilation=dilation)
+        steps = DESCRIPTOR_STEPS
+        hidden = F.conv2d(
+            self._rounded(z, steps), self._rounded(self.hidden.weight, steps), self._rounded(self.hidden.bias, steps)
+        )
+        active = self._rounded(F.leaky_relu(hidden, 0.2), steps)
+        corrected = z + F.conv2d(active, self._rounded(self.correction.weight, steps))
+        return self._rounded(corrected * self.metric_scale, steps)
+
+    def _rounded(self, x: Tensor, steps: float) -> Tensor:
+        return x if self.training else on_grid(x, steps)
 
     @torch.no_grad()
     def project(self, shares: Tensor) -> None:

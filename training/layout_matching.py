@@ -5,12 +5,15 @@ neighbours should continue one another, or meet where that shows least. The sum 
 tokens to fine ones by letting offsets spread from neighbour to neighbour.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.exact_arithmetic import on_grid
 from training.source_tokens import SourceTokens, space_to_depth
 
 DISTANCE_WEIGHT = 0.05  # of the way from the source to the target, in canvas widths
@@ -20,11 +23,23 @@ LONGEST_JUMP = 4.0  # tokens: beyond, a jump costs no more
 SEAM_WEIGHT = 0.5  # of the squared difference of what meets at a jump, in image units of [0, 1]
 SAME = 0.25  # tokens: offsets that differ by less are one
 
+COST_GRID = 2.0**20
+"""Costs are multiples of 1 / COST_GRID: below 16 their sums are exact, so every machine chooses alike."""
+
 COARSE_ROUNDS = 16
 FINE_ROUNDS = 10
 
 NEIGHBOURS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
 NEIGHBOUR_WEIGHTS = [1.0 if dy == 0 or dx == 0 else 0.7 for dy, dx in NEIGHBOURS]
+
+
+def _drawn(low: int, high: int, shape: tuple[int, ...]) -> list[Any]:
+    return torch.randint(low, high, shape, generator=torch.Generator().manual_seed(0)).tolist()
+
+
+# Drawn once: where a graph is traced for export, nothing can be drawn.
+JITTERS: list[list[list[int]]] = _drawn(-2, 3, (COARSE_ROUNDS, 3, 2))  # of each round: steps in tokens
+FOLLOWED: list[int] = _drawn(0, len(NEIGHBOURS), (COARSE_ROUNDS,))  # of each round: a neighbour's number
 
 
 @dataclass(frozen=True)
@@ -33,7 +48,8 @@ class Level:
 
     source: SourceTokens
     descriptors: Tensor  # the target's, [N, h * w, D]
-    places: Tensor  # centres of the target's tokens, [h * w, 2] (y, x) in pixels
+    rows: Tensor  # centres of the target's tokens in pixels [h]
+    columns: Tensor  # [w]
     shape: tuple[int, int]  # h, w
     side: int  # a token's, in pixels
     way_cost: float  # of one pixel of way
@@ -62,16 +78,17 @@ def _level(target: Tensor, source: SourceTokens, side: int, width: int) -> Level
     h, w = target.shape[-2:]
     rows = torch.arange(h, device=target.device) * side + (side - 1) / 2
     columns = torch.arange(w, device=target.device) * side + (side - 1) / 2
-    places = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).flatten(0, 1)
     descriptors = target.flatten(2).transpose(1, 2)
-    return Level(source, descriptors, places, (h, w), side, DISTANCE_WEIGHT / width)
+    return Level(source, descriptors, rows, columns, (h, w), side, DISTANCE_WEIGHT / width)
 
 
 def _cheapest(level: Level) -> Tensor:
     """The source token of least cost for every target token, each on its own: int64 ``[N, h, w]``."""
     source = level.source
-    way = (level.places.square().sum(1)[:, None] + source.centres.square().sum(1)) - 2 * level.places @ source.centres.T
-    fixed = level.way_cost * way.clamp_min(0).sqrt() + source.cost + source.descriptors.square().sum(1)
+    away_y = (level.rows[:, None] - source.centres[:, 0]).square()
+    away_x = (level.columns[:, None] - source.centres[:, 1]).square()
+    way = (away_y[:, None] + away_x).sqrt().flatten(0, 1)
+    fixed = on_grid(level.way_cost * way + source.cost, COST_GRID) + source.squares
     # The target descriptor's own square is the same for all its candidates.
     cost = fixed - 2 * level.descriptors @ source.descriptors.T
     return cost.argmin(-1).view(-1, *level.shape)
@@ -89,50 +106,94 @@ def _children(chosen: Tensor, coarse: SourceTokens, fine: SourceTokens) -> Tenso
 def _settle(chosen: Tensor, level: Level, rounds: int) -> Tensor:
     """Let offsets spread between neighbours; odd and even tokens take turns."""
     h, w = level.shape
-    rows, columns = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    turns = [((rows + columns) % 2 == odd).to(chosen.device) for odd in (0, 1)]
-    jitters = torch.randint(-2, 3, (rounds, 3, 2), generator=torch.Generator().manual_seed(rounds)).tolist()
-    followed = torch.randint(len(NEIGHBOURS), (rounds,), generator=torch.Generator().manual_seed(rounds)).tolist()
+    device = chosen.device
+    numbers = torch.arange(h * w, device=device).view(h, w)
+    around = torch.stack([_shifted(numbers, dy, dx).flatten() for dy, dx in NEIGHBOURS])
+    # The tokens of either colour of a chessboard, and the order that puts one half before the other back in place.
+    turns = _chessboard(numbers)
+    orders = [torch.cat([turns[odd], turns[1 - odd]]).argsort() for odd in (0, 1)]
+    flat = chosen.flatten(1)
     for number in range(rounds):
-        better = _round(chosen, level, jitters[number], followed[number])
-        chosen = torch.where(turns[number % 2], better, chosen)
-    return chosen
+        odd = number % 2
+        better = _round(flat, level, turns[odd], around[:, turns[odd]], number)
+        flat = torch.cat([better, flat[:, turns[1 - odd]]], dim=1)[:, orders[odd]]
+    return flat.view_as(chosen)
 
 
-def _round(chosen: Tensor, level: Level, jitters: list[list[int]], followed: int) -> Tensor:
-    """The cheapest of each token's candidates: its own source, its neighbours' continued, some beside them."""
+def _chessboard(numbers: Tensor) -> list[Tensor]:
+    """The black and the white numbers of a board ``[h, w]``, w even: ``[h * w / 2]`` each."""
+    pairs = numbers.unflatten(1, (-1, 2))
+    odd_row = (torch.arange(len(numbers), device=numbers.device) % 2)[:, None]
+    return [torch.where(odd_row == odd, pairs[..., 0], pairs[..., 1]).flatten() for odd in (0, 1)]
+
+
+def _round(flat: Tensor, level: Level, tokens: Tensor, around: Tensor, number: int) -> Tensor:
+    """The cheapest of each token's candidates: its own source, its neighbours' continued, some beside them.
+
+    Args:
+        flat: all tokens' sources, int64 ``[N, h * w]``.
+        level: what they may copy.
+        tokens: those whose turn it is ``[T]``.
+        around: their eight neighbours ``[8, T]``.
+        number: the round's.
+
+    Returns:
+        Their sources, ``[N, T]``.
+    """
     source = level.source
-    around = [_shifted(chosen, dy, dx) for dy, dx in NEIGHBOURS]
-    continued = [
-        number - dy * source.stride[number] - dx for number, (dy, dx) in zip(around, NEIGHBOURS, strict=True)
-    ]
-    starts = [chosen, chosen, continued[followed]]
-    beside = [start + dy * source.stride[start] + dx for start, (dy, dx) in zip(starts, jitters, strict=True)]
+    own = flat[:, tokens]
+    continued = _beside(flat[:, around], [(-dy, -dx) for dy, dx in NEIGHBOURS], source)
+    starts = torch.stack([own, own, continued[:, FOLLOWED[number]]], dim=1)
     # Its own source comes first, so that a tie changes nothing.
-    candidates = torch.stack([chosen, *continued, *beside], dim=1).flatten(2)  # [N, candidates, h * w]
-    appearance = source.appearance[candidates]
-    centres = source.centres[candidates]
-    cost = _own_cost(candidates, centres, level)
-    for k, weight in enumerate(NEIGHBOUR_WEIGHTS, start=1):
-        jump = (centres - centres[:, k : k + 1]).square().sum(-1).sqrt() / level.side
-        seam = (appearance - appearance[:, k : k + 1]).square().mean(-1)
-        jumps = (jump > SAME).to(jump.dtype)
-        cost = cost + weight * (
-            jumps * (JUMP_COST + SEAM_WEIGHT * seam) + JUMP_WEIGHT * jump.clamp(max=LONGEST_JUMP)
-        )
+    candidates = torch.cat([own[:, None], continued, _beside(starts, JITTERS[number], source)], dim=1)
+    cost = _own_cost(candidates, tokens, level) + _joining_cost(candidates, level)
     best = cost.argmin(1, keepdim=True)
-    return candidates.gather(1, best).view_as(chosen)
+    return candidates.gather(1, best)[:, 0]
 
 
-def _own_cost(candidates: Tensor, centres: Tensor, level: Level) -> Tensor:
-    context = (level.source.descriptors[candidates] - level.descriptors[:, None]).square().sum(-1)
-    way = (centres - level.places).square().sum(-1).sqrt()
-    return context + level.way_cost * way + level.source.cost[candidates]
+def _beside(numbers: Tensor, steps: Sequence[Sequence[int]], source: SourceTokens) -> Tensor:
+    """Source tokens ``[N, S, T]``, each of the S rows moved by its step (y, x)."""
+    moves = torch.tensor(steps, device=numbers.device)[:, :, None]
+    return numbers + moves[:, 0] * source.stride[numbers] + moves[:, 1]
+
+
+def _own_cost(candidates: Tensor, tokens: Tensor, level: Level) -> Tensor:
+    """What each candidate ``[N, C, T]`` costs by itself, less what all of a token's candidates cost alike."""
+    source = level.source
+    h, w = level.shape
+    places_y = level.rows[:, None].expand(h, w).flatten()[tokens]
+    places_x = level.columns.expand(h, w).flatten()[tokens]
+    way = (
+        (source.centres[:, 0][candidates] - places_y).square() + (source.centres[:, 1][candidates] - places_x).square()
+    ).sqrt()
+    seen = source.descriptors[candidates.transpose(1, 2)]  # [N, T, C, D]
+    likeness = (seen @ level.descriptors[:, tokens, :, None])[..., 0].transpose(1, 2)
+    fixed = on_grid(level.way_cost * way + source.cost[candidates], COST_GRID)
+    return fixed + source.squares[candidates] - 2 * likeness
+
+
+def _joining_cost(candidates: Tensor, level: Level) -> Tensor:
+    """What each candidate ``[N, C, T]`` costs beside its neighbours, the continuations of which are numbers 1 to 8."""
+    source = level.source
+    y, x = source.centres[:, 0][candidates], source.centres[:, 1][candidates]
+    jump = ((y[:, :, None] - y[:, None, 1:9]).square() + (x[:, :, None] - x[:, None, 1:9]).square()).sqrt() / level.side
+    seam = _seams(source.appearance[candidates.transpose(1, 2)]).permute(0, 2, 3, 1)
+    jumps = (jump > SAME).to(jump.dtype)
+    cost = jumps * (JUMP_COST + SEAM_WEIGHT * seam) + JUMP_WEIGHT * jump.clamp(max=LONGEST_JUMP)
+    weights = torch.tensor(NEIGHBOUR_WEIGHTS, device=cost.device)[:, None]
+    return on_grid(weights * cost, COST_GRID).sum(2)
+
+
+def _seams(appearance: Tensor) -> Tensor:
+    """Mean squared differences in levels of [0, 1] between candidates and continuations: ``[N, T, C, 12]`` to ``[N, T, C, 8]``."""
+    squares = appearance.square().sum(-1)
+    products = appearance @ appearance[:, :, 1:9].transpose(-1, -2)
+    return (squares[..., None] + squares[:, :, None, 1:9] - 2 * products) / appearance.shape[-1]
 
 
 def _shifted(x: Tensor, dy: int, dx: int) -> Tensor:
-    """``[N, h, w]`` with every place holding its neighbour's value; at the edge, its own row's or column's."""
-    h, w = x.shape[-2:]
+    """``[h, w]`` with every place holding its neighbour's value; at the edge, its own row's or column's."""
+    h, w = x.shape
     rows = (torch.arange(h, device=x.device) + dy).clamp(0, h - 1)
     columns = (torch.arange(w, device=x.device) + dx).clamp(0, w - 1)
-    return x.index_select(-2, rows).index_select(-1, columns)
+    return x[rows][:, columns]

@@ -7,11 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.exact_arithmetic import on_grid
+
 GUARD = 3
 """Tokens around every variant that nothing may copy: a step beyond a variant's edge lands here."""
 
 FORBIDDEN = 100.0
 """The cost of a token that lies outside the photograph."""
+
+APPEARANCE_STEPS = 256.0
+"""Levels of a token's appearance: sums of their squares are exact."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ class SourceTokens:
     """All variants' tokens at one size, in one numbered row of M; each variant is a grid with a guard around it."""
 
     descriptors: Tensor  # float32 [M, D]
-    appearance: Tensor  # float32 [M, 12], image units of [0, 1]
+    squares: Tensor  # float32 [M]: the descriptors' squared lengths
+    appearance: Tensor  # float32 [M, 12], image units of [0, 1], multiples of 1 / APPEARANCE_STEPS
     centres: Tensor  # float32 [M, 2]: where a token's centre lies in the photograph, (y, x) in pixels
     steps: Tensor  # float32 [M, 2]: how far the photograph moves per pixel of a token, (y, x); negative if mirrored
     cost: Tensor  # float32 [M]
@@ -164,7 +170,8 @@ def _joined(grids: list[_Fields], fine: list[_Fields]) -> SourceTokens:
     device = tables["cost"].device
     return SourceTokens(
         descriptors=tables["descriptors"],
-        appearance=tables["appearance"],
+        squares=tables["descriptors"].square().sum(1),
+        appearance=on_grid(tables["appearance"], APPEARANCE_STEPS),
         centres=tables["centres"],
         steps=tables["steps"],
         cost=tables["cost"][:, 0],
