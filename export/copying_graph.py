@@ -35,20 +35,25 @@ class CopyingGraph(nn.Module):
         self.register_buffer("rows", torch.arange(height).clamp(max=self.canvas.height - 1))
         self.register_buffer("columns", torch.arange(width).clamp(max=self.canvas.width - 1))
         for level, source in enumerate(sources):
-            for name, values in source.tensors().items():
-                self.register_buffer(f"source_{level}_{name}", values)
+            self._store(f"source_{level}_", source)
+        self._store("photograph_", photograph)
+        self.strides = [source.stride for source in sources]
         self.size = photograph.size
-        for name, values in vars(photograph).items():
-            if name != "size":
-                self.register_buffer(f"photograph_{name}", values)
 
     def forward(self, target_labels: Tensor) -> Tensor:
         """Class ids ``uint8[N, H, W]`` on the canvas to pictures ``uint8[N, H, W, 3]``."""
         padded = target_labels.long().index_select(1, self.rows).index_select(2, self.columns)
-        sources = [SourceTokens(**self._stored(f"source_{level}_")) for level in (0, 1)]
+        sources = [
+            SourceTokens(stride=stride, **self._stored(f"source_{level}_")) for level, stride in enumerate(self.strides)
+        ]
         photograph = Photograph(size=self.size, **self._stored("photograph_"))
         image = self.generator.copy(padded, sources, photograph)
         return pixels_from_tensor(image[:, :, : self.canvas.height, : self.canvas.width])
+
+    def _store(self, prefix: str, tables: SourceTokens | Photograph) -> None:
+        for name, values in vars(tables).items():
+            if isinstance(values, Tensor):
+                self.register_buffer(prefix + name, values)
 
     def _stored(self, prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): values for name, values in self.named_buffers() if name.startswith(prefix)}

@@ -39,7 +39,7 @@ class Photograph:
 
 def label_windows(class_ids: Tensor, palette: Tensor) -> Tensor:
     """Colour labels averaged over small windows: int64 ``[N, H, W]`` to ``[N, H, W, 3]``."""
-    colours = palette[class_ids].permute(0, 3, 1, 2)
+    colours = F.embedding(class_ids, palette).permute(0, 3, 1, 2)
     return F.avg_pool2d(pad_edges(colours, WINDOW // 2), WINDOW, 1).permute(0, 2, 3, 1)
 
 
@@ -64,7 +64,7 @@ def compose(target: Tensor, chosen: Tensor, source: SourceTokens, photograph: Ph
     columns = torch.arange(width, device=target.device).expand(height, width)
     agreement_in_place = _agreement(windows, target, photograph, rows, columns)
 
-    unmoved = photograph.unmoved[target]
+    unmoved = _look_up(photograph.unmoved, target)
     near = _nearness(~unmoved)
     # What an unmoved class shows comes from its own place; only rims and shadows come along with objects.
     layer = _sample_layer(
@@ -90,7 +90,7 @@ def source_places(
     proposals = _proposals(chosen, source, token)  # [N, 9, 2, H, W]
     y = proposals[:, :, 0].clamp(0, height - 1)
     x = proposals[:, :, 1].clamp(0, width - 1)
-    seen = photograph.class_ids[y.round().long() * width + x.round().long()]
+    seen = _look_up(photograph.class_ids, y.round().long() * width + x.round().long())
     same = (seen == target[:, None]).to(y.dtype)
     pattern = hann_weights(token).to(y.device).repeat(1, height // token, width // token)
     weights = on_grid(pattern * (OTHER_CLASS_SHARE + (1 - OTHER_CLASS_SHARE) * same), WEIGHT_STEPS)
@@ -104,8 +104,8 @@ def source_places(
 
 def _proposals(chosen: Tensor, source: SourceTokens, token: int) -> Tensor:
     """What each of the 3x3 tokens around a pixel would copy there: ``[N, 9, 2, H, W]`` (y, x)."""
-    centres = source.centres[chosen].permute(0, 3, 1, 2)
-    steps = source.steps[chosen].permute(0, 3, 1, 2)
+    centres = F.embedding(chosen, source.centres).permute(0, 3, 1, 2)
+    steps = F.embedding(chosen, source.steps).permute(0, 3, 1, 2)
     h, w = chosen.shape[-2:]
     within = torch.arange(token, device=chosen.device) - (token - 1) / 2
     proposals = []
@@ -124,6 +124,11 @@ def _proposals(chosen: Tensor, source: SourceTokens, token: int) -> Tensor:
     return torch.stack(proposals, dim=1)
 
 
+def _look_up(table: Tensor, index: Tensor) -> Tensor:
+    """Single values ``[P]`` at an index of any shape; plain indexing becomes a far slower operator of ONNX."""
+    return F.embedding(index, table[:, None])[..., 0]
+
+
 def _grow(x: Tensor, factor: int) -> Tensor:
     """``[N, C, h, w]`` with every value repeated over factor x factor pixels."""
     n, channels, h, w = x.shape
@@ -134,8 +139,8 @@ def _grow(x: Tensor, factor: int) -> Tensor:
 def _agreement(windows: Tensor, target: Tensor, photograph: Photograph, rows: Tensor, columns: Tensor) -> Tensor:
     """How alike the layouts are around target pixels and source pixels, in [0, 1]: ``[N, H, W]``."""
     index = rows * photograph.size[1] + columns
-    difference = (windows - photograph.windows[index]).abs().sum(-1)
-    same = (photograph.class_ids[index] == target).to(windows.dtype)
+    difference = (windows - F.embedding(index, photograph.windows)).abs().sum(-1)
+    same = (_look_up(photograph.class_ids, index) == target).to(windows.dtype)
     return same * (1 - STRICTNESS * difference).clamp(0, 1)
 
 
@@ -170,8 +175,8 @@ def _bilinear(table: Tensor, y: Tensor, x: Tensor, size: tuple[int, int], first:
     row, column = top.long(), left.long()
     below, beside = (row + 1).clamp(max=height - 1), (column + 1).clamp(max=width - 1)
     upper, lower = first + row * width, first + below * width
-    above = table[upper + column] * (1 - right) + table[upper + beside] * right
-    under = table[lower + column] * (1 - right) + table[lower + beside] * right
+    above = F.embedding(upper + column, table) * (1 - right) + F.embedding(upper + beside, table) * right
+    under = F.embedding(lower + column, table) * (1 - right) + F.embedding(lower + beside, table) * right
     return above * (1 - down) + under * down
 
 

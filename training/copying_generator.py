@@ -122,7 +122,7 @@ class CopyingGenerator(SceneGenerator):
         chosen = match(self.describe(target), sources, self.token, target.shape[-1])
         return compose(target, chosen, sources[0], photograph, self.token)
 
-    def synthesise(self, scene: SceneTensors, target_ids: Tensor) -> Tensor:
+    def synthesise(self, scene: SceneTensors, target_ids: Tensor) -> Tensor:  # noqa: ARG002 - it has its own copy
         """See `SceneGenerator.synthesise`; the scene is the one it was built for."""
         height, width = target_ids.shape[-2:]
         image = self.copy(pad(target_ids, self.multiple), self.source_tokens(), self.photograph())

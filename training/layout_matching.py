@@ -5,7 +5,6 @@ neighbours should continue one another, or meet where that shows least. The sum 
 tokens to fine ones by letting offsets spread from neighbour to neighbour.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.exact_arithmetic import on_grid
-from training.source_tokens import SourceTokens, space_to_depth
+from training.source_tokens import APPEARANCE_SIZE, SourceTokens, space_to_depth
 
 DISTANCE_WEIGHT = 0.05  # of the way from the source to the target, in canvas widths
 JUMP_COST = 0.02  # of any change of offset between neighbours
@@ -23,8 +21,8 @@ LONGEST_JUMP = 4.0  # tokens: beyond, a jump costs no more
 SEAM_WEIGHT = 0.5  # of the squared difference of what meets at a jump, in image units of [0, 1]
 SAME = 0.25  # tokens: offsets that differ by less are one
 
-COST_GRID = 2.0**20
-"""Costs are multiples of 1 / COST_GRID: below 16 their sums are exact, so every machine chooses alike."""
+COST_STEPS = 2.0**20
+"""Costs are counted in whole parts of one in so many: below 16 their sums are exact, so every machine chooses alike."""
 
 COARSE_ROUNDS = 16
 FINE_ROUNDS = 10
@@ -42,14 +40,20 @@ JITTERS: list[list[list[int]]] = _drawn(-2, 3, (COARSE_ROUNDS, 3, 2))  # of each
 FOLLOWED: list[int] = _drawn(0, len(NEIGHBOURS), (COARSE_ROUNDS,))  # of each round: a neighbour's number
 
 
+CANDIDATES = [0, *range(1, 9), 0, 0]  # a token's own source, its neighbours' continued, two beside its own;
+# then one beside a neighbour's. Its own comes first, so that a tie changes nothing.
+
+
 @dataclass(frozen=True)
 class Level:
-    """Target tokens of one size, and all that they may copy."""
+    """Target tokens of one size, and all that they may copy; costs are in steps of `COST_STEPS`."""
 
     source: SourceTokens
-    descriptors: Tensor  # the target's, [N, h * w, D]
-    rows: Tensor  # centres of the target's tokens in pixels [h]
-    columns: Tensor  # [w]
+    likeness: Tensor  # of every source token, [M, D + 1]: times the target's, the squared distance less a constant
+    target: Tensor  # the target's tokens', [N, h * w, D + 1]
+    facts: Tensor  # of every source token, [M, 3]: its centre (y, x) in pixels, its cost
+    seams: tuple[Tensor, Tensor]  # of every source token, [M, 14] twice: the product is two tokens' squared difference
+    places: Tensor  # centres of the target's tokens, [h * w, 2] (y, x) in pixels
     shape: tuple[int, int]  # h, w
     side: int  # a token's, in pixels
     way_cost: float  # of one pixel of way
@@ -78,26 +82,39 @@ def _level(target: Tensor, source: SourceTokens, side: int, width: int) -> Level
     h, w = target.shape[-2:]
     rows = torch.arange(h, device=target.device) * side + (side - 1) / 2
     columns = torch.arange(w, device=target.device) * side + (side - 1) / 2
-    descriptors = target.flatten(2).transpose(1, 2)
-    return Level(source, descriptors, rows, columns, (h, w), side, DISTANCE_WEIGHT / width)
+    cells = target.flatten(2).transpose(1, 2)
+    squares = source.appearance.square().sum(1, keepdim=True)
+    ones = torch.ones_like(squares)
+    return Level(
+        source=source,
+        likeness=torch.cat([source.descriptors, source.descriptors.square().sum(1, keepdim=True)], dim=1),
+        target=torch.cat([-2 * cells, torch.ones_like(cells[..., :1])], dim=-1) * COST_STEPS,
+        facts=torch.cat([source.centres, source.cost[:, None] * COST_STEPS], dim=1),
+        seams=(
+            torch.cat([source.appearance, squares, ones], dim=1),
+            torch.cat([-2 * source.appearance, ones, squares], dim=1),
+        ),
+        places=torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).flatten(0, 1),
+        shape=(h, w),
+        side=side,
+        way_cost=DISTANCE_WEIGHT / width * COST_STEPS,
+    )
 
 
 def _cheapest(level: Level) -> Tensor:
     """The source token of least cost for every target token, each on its own: int64 ``[N, h, w]``."""
-    source = level.source
-    away_y = (level.rows[:, None] - source.centres[:, 0]).square()
-    away_x = (level.columns[:, None] - source.centres[:, 1]).square()
-    way = (away_y[:, None] + away_x).sqrt().flatten(0, 1)
-    fixed = on_grid(level.way_cost * way + source.cost, COST_GRID) + source.squares
-    # The target descriptor's own square is the same for all its candidates.
-    cost = fixed - 2 * level.descriptors @ source.descriptors.T
-    return cost.argmin(-1).view(-1, *level.shape)
+    allowed = level.source.allowed
+    y, x, cost = level.facts[allowed].unbind(1)
+    way = ((level.places[:, :1] - y).square() + (level.places[:, 1:] - x).square()).sqrt()
+    fixed = (level.way_cost * way + cost).round()
+    best = (level.target @ level.likeness[allowed].T + fixed).argmin(-1)
+    return F.embedding(best, allowed[:, None]).view(-1, *level.shape)
 
 
 def _children(chosen: Tensor, coarse: SourceTokens, fine: SourceTokens) -> Tensor:
     """Four fine tokens go on where their coarse one was: ``[N, h, w]`` to ``[N, 2h, 2w]``."""
-    first = coarse.child[chosen]
-    below = first + fine.stride[first]
+    first = F.embedding(chosen, coarse.child[:, None])[..., 0]
+    below = first + fine.stride
     rows = torch.stack([first, first + 1], dim=-1).flatten(-2)
     lower_rows = torch.stack([below, below + 1], dim=-1).flatten(-2)
     return torch.stack([rows, lower_rows], dim=-2).flatten(-3, -2)
@@ -105,90 +122,74 @@ def _children(chosen: Tensor, coarse: SourceTokens, fine: SourceTokens) -> Tenso
 
 def _settle(chosen: Tensor, level: Level, rounds: int) -> Tensor:
     """Let offsets spread between neighbours; odd and even tokens take turns."""
-    h, w = level.shape
-    device = chosen.device
-    numbers = torch.arange(h * w, device=device).view(h, w)
-    around = torch.stack([_shifted(numbers, dy, dx).flatten() for dy, dx in NEIGHBOURS])
-    # The tokens of either colour of a chessboard, and the order that puts one half before the other back in place.
-    turns = _chessboard(numbers)
-    orders = [torch.cat([turns[odd], turns[1 - odd]]).argsort() for odd in (0, 1)]
+    numbers = torch.arange(level.shape[0] * level.shape[1], device=chosen.device).view(level.shape)
+    around = torch.stack([numbers.flatten(), *(_shifted(numbers, dy, dx).flatten() for dy, dx in NEIGHBOURS)])
+    turns = [_Turn(level, around, tokens) for tokens in _chessboard(numbers)]
+    odd = (numbers % level.shape[1] + numbers // level.shape[1]) % 2
+    # Where each token is found when one half's sources are followed by the other's.
+    place = numbers.flatten() // 2
+    half = len(place) // 2
+    orders = [place + half * (odd.flatten() != turn) for turn in (0, 1)]
     flat = chosen.flatten(1)
     for number in range(rounds):
-        odd = number % 2
-        better = _round(flat, level, turns[odd], around[:, turns[odd]], number)
-        flat = torch.cat([better, flat[:, turns[1 - odd]]], dim=1)[:, orders[odd]]
+        turn = turns[number % 2]
+        better = turn.better(flat, number)
+        kept = flat.index_select(1, turns[1 - number % 2].tokens)
+        flat = torch.cat([better, kept], dim=1).index_select(1, orders[number % 2])
     return flat.view_as(chosen)
 
 
 def _chessboard(numbers: Tensor) -> list[Tensor]:
-    """The black and the white numbers of a board ``[h, w]``, w even: ``[h * w / 2]`` each."""
+    """The numbers on a board ``[h, w]``'s black and on its white squares, ``[h * w / 2]`` each; w is even."""
     pairs = numbers.unflatten(1, (-1, 2))
     odd_row = (torch.arange(len(numbers), device=numbers.device) % 2)[:, None]
     return [torch.where(odd_row == odd, pairs[..., 0], pairs[..., 1]).flatten() for odd in (0, 1)]
 
 
-def _round(flat: Tensor, level: Level, tokens: Tensor, around: Tensor, number: int) -> Tensor:
-    """The cheapest of each token's candidates: its own source, its neighbours' continued, some beside them.
+class _Turn:
+    """Half of a level's tokens, T of them, no two of them edge to edge: they choose at once."""
 
-    Args:
-        flat: all tokens' sources, int64 ``[N, h * w]``.
-        level: what they may copy.
-        tokens: those whose turn it is ``[T]``.
-        around: their eight neighbours ``[8, T]``.
-        number: the round's.
+    def __init__(self, level: Level, around: Tensor, tokens: Tensor) -> None:
+        self.level = level
+        self.tokens = tokens
+        self.around = around.index_select(1, tokens).flatten()  # themselves, then their eight neighbours
+        self.target = level.target.index_select(1, tokens)[..., None]
+        self.y, self.x = level.places.index_select(0, tokens).unbind(1)
+        self.weights = torch.tensor(NEIGHBOUR_WEIGHTS, device=tokens.device)[:, None]
 
-    Returns:
-        Their sources, ``[N, T]``.
-    """
-    source = level.source
-    own = flat[:, tokens]
-    continued = _beside(flat[:, around], [(-dy, -dx) for dy, dx in NEIGHBOURS], source)
-    starts = torch.stack([own, own, continued[:, FOLLOWED[number]]], dim=1)
-    # Its own source comes first, so that a tie changes nothing.
-    candidates = torch.cat([own[:, None], continued, _beside(starts, JITTERS[number], source)], dim=1)
-    cost = _own_cost(candidates, tokens, level) + _joining_cost(candidates, level)
-    best = cost.argmin(1, keepdim=True)
-    return candidates.gather(1, best)[:, 0]
+    def better(self, flat: Tensor, number: int) -> Tensor:
+        """The cheapest of each token's candidates in a round, ``[N, T]``, from all tokens' sources ``[N, h * w]``."""
+        near = flat.index_select(1, self.around).unflatten(1, (9, -1))
+        follow = FOLLOWED[number] + 1
+        steps = [(0, 0), *((-dy, -dx) for dy, dx in NEIGHBOURS)]
+        for start, (dy, dx) in zip((0, 0, follow), JITTERS[number], strict=True):
+            steps.append((steps[start][0] + dy, steps[start][1] + dx))
+        starts = torch.tensor([*CANDIDATES, follow], device=flat.device)
+        moves = torch.tensor([dy * self.level.source.stride + dx for dy, dx in steps], device=flat.device)
+        candidates = near.index_select(1, starts) + moves[:, None]
+        best = self._cost(candidates).argmin(1, keepdim=True)
+        return candidates.gather(1, best)[:, 0]
 
+    def _cost(self, candidates: Tensor) -> Tensor:
+        """Of candidates ``[N, C, T]``, numbers 1 to 8 of which are the neighbours' continuations."""
+        level = self.level
+        by_token = candidates.transpose(1, 2)
+        likeness = (F.embedding(by_token, level.likeness) @ self.target)[..., 0].transpose(1, 2)
+        y, x, cost = F.embedding(candidates, level.facts).unbind(-1)
+        way = ((y - self.y).square() + (x - self.x).square()).sqrt()
+        alone = likeness + (level.way_cost * way + cost).round()
+        here, there = level.seams
+        seam = F.embedding(by_token, here) @ F.embedding(by_token[..., 1:9], there).transpose(-1, -2)
+        return alone + self._joining(y, x, seam.permute(0, 2, 3, 1)).sum(2)
 
-def _beside(numbers: Tensor, steps: Sequence[Sequence[int]], source: SourceTokens) -> Tensor:
-    """Source tokens ``[N, S, T]``, each of the S rows moved by its step (y, x)."""
-    moves = torch.tensor(steps, device=numbers.device)[:, :, None]
-    return numbers + moves[:, 0] * source.stride[numbers] + moves[:, 1]
-
-
-def _own_cost(candidates: Tensor, tokens: Tensor, level: Level) -> Tensor:
-    """What each candidate ``[N, C, T]`` costs by itself, less what all of a token's candidates cost alike."""
-    source = level.source
-    h, w = level.shape
-    places_y = level.rows[:, None].expand(h, w).flatten()[tokens]
-    places_x = level.columns.expand(h, w).flatten()[tokens]
-    way = (
-        (source.centres[:, 0][candidates] - places_y).square() + (source.centres[:, 1][candidates] - places_x).square()
-    ).sqrt()
-    seen = source.descriptors[candidates.transpose(1, 2)]  # [N, T, C, D]
-    likeness = (seen @ level.descriptors[:, tokens, :, None])[..., 0].transpose(1, 2)
-    fixed = on_grid(level.way_cost * way + source.cost[candidates], COST_GRID)
-    return fixed + source.squares[candidates] - 2 * likeness
-
-
-def _joining_cost(candidates: Tensor, level: Level) -> Tensor:
-    """What each candidate ``[N, C, T]`` costs beside its neighbours, the continuations of which are numbers 1 to 8."""
-    source = level.source
-    y, x = source.centres[:, 0][candidates], source.centres[:, 1][candidates]
-    jump = ((y[:, :, None] - y[:, None, 1:9]).square() + (x[:, :, None] - x[:, None, 1:9]).square()).sqrt() / level.side
-    seam = _seams(source.appearance[candidates.transpose(1, 2)]).permute(0, 2, 3, 1)
-    jumps = (jump > SAME).to(jump.dtype)
-    cost = jumps * (JUMP_COST + SEAM_WEIGHT * seam) + JUMP_WEIGHT * jump.clamp(max=LONGEST_JUMP)
-    weights = torch.tensor(NEIGHBOUR_WEIGHTS, device=cost.device)[:, None]
-    return on_grid(weights * cost, COST_GRID).sum(2)
-
-
-def _seams(appearance: Tensor) -> Tensor:
-    """Mean squared differences in levels of [0, 1] between candidates and continuations: ``[N, T, C, 12]`` to ``[N, T, C, 8]``."""
-    squares = appearance.square().sum(-1)
-    products = appearance @ appearance[:, :, 1:9].transpose(-1, -2)
-    return (squares[..., None] + squares[:, :, None, 1:9] - 2 * products) / appearance.shape[-1]
+    def _joining(self, y: Tensor, x: Tensor, seam: Tensor) -> Tensor:
+        """What each candidate costs beside each neighbour, ``[N, C, 8, T]``."""
+        side = self.level.side
+        jump = ((y[:, :, None] - y[:, None, 1:9]).square() + (x[:, :, None] - x[:, None, 1:9]).square()).sqrt()
+        cut = JUMP_COST * COST_STEPS + (SEAM_WEIGHT / APPEARANCE_SIZE * COST_STEPS) * seam
+        cost = torch.where(jump > SAME * side, cut, torch.zeros_like(cut))
+        cost = cost + JUMP_WEIGHT / side * COST_STEPS * jump.clamp(max=LONGEST_JUMP * side)
+        return (self.weights * cost).round()
 
 
 def _shifted(x: Tensor, dy: int, dx: int) -> Tensor:

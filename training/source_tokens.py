@@ -15,6 +15,9 @@ GUARD = 3
 FORBIDDEN = 100.0
 """The cost of a token that lies outside the photograph."""
 
+APPEARANCE_SIZE = 12
+"""Numbers in a token's appearance: the mean colours of its quarters."""
+
 APPEARANCE_STEPS = 256.0
 """Levels of a token's appearance: sums of their squares are exact."""
 
@@ -45,17 +48,13 @@ class SourceTokens:
     """All variants' tokens at one size, in one numbered row of M; each variant is a grid with a guard around it."""
 
     descriptors: Tensor  # float32 [M, D]
-    squares: Tensor  # float32 [M]: the descriptors' squared lengths
     appearance: Tensor  # float32 [M, 12], image units of [0, 1], multiples of 1 / APPEARANCE_STEPS
     centres: Tensor  # float32 [M, 2]: where a token's centre lies in the photograph, (y, x) in pixels
     steps: Tensor  # float32 [M, 2]: how far the photograph moves per pixel of a token, (y, x); negative if mirrored
     cost: Tensor  # float32 [M]
-    stride: Tensor  # int64 [M]: from a token to the one below it
     child: Tensor  # int64 [M]: number of the first of its four children among the tokens of half the size
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All of them by name."""
-        return dict(vars(self))
+    allowed: Tensor  # int64 [A]: numbers of those that lie on the photograph
+    stride: int  # from a token to the one below it
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def number_tokens(grids: list[VariantGrid], descriptors: list[Tensor], size: tup
 
 
 def space_to_depth(x: Tensor) -> Tensor:
-    """Join 2x2 tokens: ``[N, D, h, w]`` to ``[N, 4D, h/2, w/2]``, so that squared distances become means over the four."""
+    """Join 2x2 tokens, ``[N, D, h, w]`` to ``[N, 4D, h/2, w/2]``: squared distances become means over the four."""
     return F.pixel_unshuffle(x, 2) / 2
 
 
@@ -153,28 +152,33 @@ def _halved(fields: _Fields) -> _Fields:
 def _joined(grids: list[_Fields], fine: list[_Fields]) -> SourceTokens:
     guards = {"cost": FORBIDDEN}
     rows: dict[str, list[Tensor]] = {name: [] for name in grids[0]}
-    strides, children = [], []
+    stride, fine_stride = (_stride(fields) for fields in (grids, fine))
+    children = []
     first_child = 0
     for fields, below in zip(grids, fine, strict=True):
+        spare = stride - 2 * GUARD - fields["cost"].shape[-1]
         for name, values in fields.items():
-            guarded = F.pad(values, (GUARD,) * 4, value=guards.get(name, 0.0))
+            guarded = F.pad(values, (GUARD, GUARD + spare, GUARD, GUARD), value=guards.get(name, 0.0))
             rows[name].append(guarded.flatten(1).T)
-        h, w = (length + 2 * GUARD for length in fields["cost"].shape[-2:])
-        fine_stride = below["cost"].shape[-1] + 2 * GUARD
-        strides.append(torch.full((h * w,), w))
-        y, x = torch.meshgrid(torch.arange(h) - GUARD, torch.arange(w) - GUARD, indexing="ij")
+        h = fields["cost"].shape[-2] + 2 * GUARD
+        y, x = torch.meshgrid(torch.arange(h) - GUARD, torch.arange(stride) - GUARD, indexing="ij")
         child = first_child + (2 * y + GUARD) * fine_stride + 2 * x + GUARD
         children.append(child.flatten())
         first_child += (below["cost"].shape[-2] + 2 * GUARD) * fine_stride
     tables = {name: torch.cat(parts).contiguous() for name, parts in rows.items()}
-    device = tables["cost"].device
+    cost = tables["cost"][:, 0]
     return SourceTokens(
         descriptors=tables["descriptors"],
-        squares=tables["descriptors"].square().sum(1),
         appearance=on_grid(tables["appearance"], APPEARANCE_STEPS),
         centres=tables["centres"],
         steps=tables["steps"],
-        cost=tables["cost"][:, 0],
-        stride=torch.cat(strides).to(device),
-        child=torch.cat(children).to(device),
+        cost=cost,
+        child=torch.cat(children).to(cost.device),
+        allowed=torch.nonzero(cost < 1).flatten(),
+        stride=stride,
     )
+
+
+def _stride(grids: list[_Fields]) -> int:
+    """All variants' rows have the widest one's length: then a step down is the same everywhere."""
+    return int(max(fields["cost"].shape[-1] for fields in grids)) + 2 * GUARD
