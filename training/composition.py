@@ -18,7 +18,8 @@ from training.source_tokens import SourceTokens
 BEND = 0.3  # tokens: proposals that differ by less than this are bent into one another
 OTHER_CLASS_SHARE = 0.05  # how much a proposal counts that would copy another class
 WINDOW = 5  # pixels along the window in which source and target layouts are compared
-STRICTNESS = 1.0  # of that comparison, per unit of mean absolute colour difference of the label windows
+STRICTNESS = 0.3  # of that comparison for moved objects, per unit of mean colour difference of the windows
+STRICTNESS_IN_PLACE = 2.0  # for what stays: the outline of an object that has gone must not stay behind
 WEIGHT_STEPS = 2.0**14  # proposals' weights and
 PLACE_STEPS = 32.0  # their ways from the best one are multiples of one part in so many: their sums are exact
 BAND = 4  # pixels around a moved object that take its rim and its contact shadow along
@@ -58,11 +59,11 @@ def compose(target: Tensor, chosen: Tensor, source: SourceTokens, photograph: Ph
     """
     y, x = source_places(target, chosen, source, photograph, token)
     windows = label_windows(target, photograph.palette)
-    agreement = _agreement(windows, target, photograph, y.round().long(), x.round().long())
+    agreement = _agreement(windows, target, photograph, y.round().long(), x.round().long(), STRICTNESS)
     height, width = photograph.size
     rows = torch.arange(height, device=target.device)[:, None].expand(height, width)
     columns = torch.arange(width, device=target.device).expand(height, width)
-    agreement_in_place = _agreement(windows, target, photograph, rows, columns)
+    agreement_in_place = _agreement(windows, target, photograph, rows, columns, STRICTNESS_IN_PLACE)
 
     unmoved = _look_up(photograph.unmoved, target)
     near = _nearness(~unmoved)
@@ -136,12 +137,14 @@ def _grow(x: Tensor, factor: int) -> Tensor:
     return grown.reshape(n, channels, h * factor, w * factor)
 
 
-def _agreement(windows: Tensor, target: Tensor, photograph: Photograph, rows: Tensor, columns: Tensor) -> Tensor:
+def _agreement(
+    windows: Tensor, target: Tensor, photograph: Photograph, rows: Tensor, columns: Tensor, strictness: float
+) -> Tensor:
     """How alike the layouts are around target pixels and source pixels, in [0, 1]: ``[N, H, W]``."""
     index = rows * photograph.size[1] + columns
     difference = (windows - F.embedding(index, photograph.windows)).abs().sum(-1)
     same = (_look_up(photograph.class_ids, index) == target).to(windows.dtype)
-    return same * (1 - STRICTNESS * difference).clamp(0, 1)
+    return same * (1 - strictness * difference).clamp(0, 1)
 
 
 def _nearness(objects: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ class ContextEncoder(nn.Module):
     """Class shares of tokens to descriptors, translation-equivariant: it knows no positions."""
 
     metric_scale: Tensor
+    first_spread: Tensor
 
     def __init__(self, classes: int, width: int) -> None:
         """Build an encoder whose projection is not set yet: see `project`.
@@ -56,6 +57,7 @@ class ContextEncoder(nn.Module):
         nn.init.zeros_(self.correction.weight)
         # Squared distances between descriptors keep one scale, whatever is learnt: the other costs are set to it.
         self.register_buffer("metric_scale", torch.ones(()))
+        self.register_buffer("first_spread", torch.ones(()))
 
     def forward(self, shares: Tensor) -> Tensor:
         """Shares ``[N, K, h, w]`` in [0, 1] to descriptors ``[N, D, h, w]``.
@@ -96,6 +98,18 @@ class ContextEncoder(nn.Module):
             rows = directions[begin : begin + taps].T.reshape(width, window.in_channels, size, size)
             window.weight.copy_(rows * (weight * gaussian(size).sqrt()))
             begin += taps
+        self.metric_scale.fill_(1)
+        self.first_spread.copy_(self._spread(shares))
+
+    @torch.no_grad()
+    def normalise(self, shares: Tensor) -> None:
+        """Scale the descriptors so that those of the same layouts spread as they did after `project`."""
+        self.metric_scale.fill_(1)
+        self.metric_scale.copy_((self.first_spread / self._spread(shares).clamp_min(1e-12)).sqrt())
+
+    def _spread(self, shares: Tensor) -> Tensor:
+        z = self(shares).flatten(2)
+        return (z - z.mean(2, keepdim=True)).square().sum(1).mean()
 
 
 def gaussian(size: int) -> Tensor:

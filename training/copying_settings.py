@@ -9,8 +9,15 @@ from training.errors import SettingsError
 class CopyingSettings:
     """The copying generator's settings."""
 
-    width: int = 64  # channels of its layers
+    width: int = 64  # of a layout descriptor
+    rate: float = 5e-4  # AdamW's, at the beginning; it falls to a twentieth
+    batch: int = 4  # random layouts a step
+    tokens: int = 1024  # of them, matched a step
+    initial_sharpness: float = 3.0  # logarithm of how fast a match's likelihood falls with squared distance
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise SettingsError(f"the copying generator's width must be at least 1, not {self.width}")
+        for name in ("width", "batch", "tokens"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"the copying generator's {name} must be at least 1, not {getattr(self, name)}")
+        if not 0 < self.rate < 1:
+            raise SettingsError(f"the copying generator's rate must be within 0 and 1, not {self.rate}")

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-AGREEMENT = 0.08
+AGREEMENT = 0.03
 """How far two votes may differ and still support one another, in image units of [0, 1]."""
 
-VOTING_ROUNDS = 3
+VOTING_ROUNDS = 4
 
 
 def hann_weights(token: int) -> Tensor:

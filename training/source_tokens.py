@@ -35,11 +35,11 @@ class Variant:
 _ROOT = math.sqrt(2)
 VARIANTS = (
     Variant(1, 1, False, 0.0),
-    Variant(_ROOT, _ROOT, False, 0.05),
-    Variant(1 / _ROOT, 1 / _ROOT, False, 0.05),
-    Variant(1, 1, True, 0.075),
-    Variant(1, _ROOT, False, 0.075),
-    Variant(_ROOT, 1, False, 0.075),
+    Variant(_ROOT, _ROOT, False, 0.1),
+    Variant(1 / _ROOT, 1 / _ROOT, False, 0.1),
+    Variant(1, 1, True, 0.15),
+    Variant(1, _ROOT, False, 0.15),
+    Variant(_ROOT, 1, False, 0.15),
 )
 
 
