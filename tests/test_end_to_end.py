@@ -25,12 +25,13 @@ def semia(*arguments: str | Path) -> str:
 
 
 @pytest.mark.usefixtures("embedded_triton")
+@pytest.mark.parametrize(("preset", "generator"), [("quick", "copying"), ("paper-short", "published")])
 def test_a_photograph_becomes_a_server_that_draws_what_pytorch_draws(
-    scene_folder: Path, tmp_path: Path, server_options: Callable[[], ServerOptions]
+    scene_folder: Path, tmp_path: Path, server_options: Callable[[], ServerOptions], preset: str, generator: str
 ) -> None:
     run, repository = tmp_path / "run", tmp_path / "model_repository"
     output = semia(
-        *("train-and-export", scene_folder, "--preset", "quick", "--iterations", "2", "--name", "scene"),
+        *("train-and-export", scene_folder, "--preset", preset, "--iterations", "2", "--name", "scene"),
         *("--run", run, "--bundle", tmp_path / "bundle", "--repository", repository),
     )
     assert "model scene, version 1" in output
@@ -51,4 +52,5 @@ def test_a_photograph_becomes_a_server_that_draws_what_pytorch_draws(
     assert served.std() > 1  # a picture, not a flat colour
 
     card = json.loads((repository / "scene" / "1" / "model_card.json").read_text())
+    assert card["generator"] == generator
     assert max(entry["max_abs"] for entry in card["parity"]) <= TOLERANCE

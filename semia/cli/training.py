@@ -29,7 +29,7 @@ PresetOption = Annotated[
 ResizeOption = Annotated[
     float | None,
     typer.Option(
-        "--resize", help="Scale the scene by this factor; by default only the quick preset scales, to 224 pixels."
+        "--resize", help="Scale the scene by this factor; by default only the paper-short preset scales, to 224 pixels."
     ),
 ]
 IterationsOption = Annotated[

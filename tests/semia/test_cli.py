@@ -201,7 +201,7 @@ def test_serve_prints_where_it_listens_and_stops_cleanly(
     ("arguments", "message"),
     [
         (["train", "nowhere"], "no scene folder at nowhere"),
-        (["train", "nowhere", "--preset", "best"], "no preset 'best': choose paper, default, quick"),
+        (["train", "nowhere", "--preset", "best"], "no preset 'best': choose default, quick, paper, paper-short"),
         (["train", "nowhere", "--name", "../evil"], "cannot name a model"),
         (["train", "nowhere", "--vgg-weights", "vgg.pth"], "no VGG19 weights at vgg.pth"),
         (["train", "nowhere", "--iterations", "0"], "Invalid value for '--iterations'"),
