@@ -4,6 +4,8 @@ Two tokens, one of the photograph's labels and one of a target's, belong togethe
 are close. Windows of growing dilation see class shares; a learned metric weighs them.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -68,11 +70,11 @@ class ContextEncoder(nn.Module):
         z = torch.zeros((), device=shares.device)
         for window, (size, dilation, _) in zip(self.windows, WINDOWS, strict=True):
             seen = pad_edges(self._rounded(smoothed(shares, dilation), SHARE_STEPS), size // 2 * dilation)
-            z = z + F.conv2d(seen, self._rounded(window.weight, WEIGHT_STEPS), dilation=dilation)
+            weight = cast(nn.Conv2d, window).weight
+            z = z + F.conv2d(seen, self._rounded(weight, WEIGHT_STEPS), dilation=dilation)
         steps = DESCRIPTOR_STEPS
-        hidden = F.conv2d(
-            self._rounded(z, steps), self._rounded(self.hidden.weight, steps), self._rounded(self.hidden.bias, steps)
-        )
+        weight, bias = (self._rounded(values, steps) for values in self.hidden.parameters())
+        hidden = F.conv2d(self._rounded(z, steps), weight, bias)
         active = self._rounded(F.leaky_relu(hidden, 0.2), steps)
         corrected = z + F.conv2d(active, self._rounded(self.correction.weight, steps))
         return self._rounded(corrected * self.metric_scale, steps)
@@ -93,7 +95,8 @@ class ContextEncoder(nn.Module):
         directions = torch.pca_lowrank(contexts, q=components, niter=4)[2]
         directions = F.pad(directions, (0, width - components))
         begin = 0
-        for window, (size, _, weight) in zip(self.windows, WINDOWS, strict=True):
+        for module, (size, _, weight) in zip(self.windows, WINDOWS, strict=True):
+            window = cast(nn.Conv2d, module)
             taps = window.in_channels * size * size
             rows = directions[begin : begin + taps].T.reshape(width, window.in_channels, size, size)
             window.weight.copy_(rows * (weight * gaussian(size).sqrt()))
@@ -108,7 +111,7 @@ class ContextEncoder(nn.Module):
         self.metric_scale.copy_((self.first_spread / self._spread(shares).clamp_min(1e-12)).sqrt())
 
     def _spread(self, shares: Tensor) -> Tensor:
-        z = self(shares).flatten(2)
+        z = self.forward(shares).flatten(2)
         return (z - z.mean(2, keepdim=True)).square().sum(1).mean()
 
 
