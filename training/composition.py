@@ -12,6 +12,7 @@ from torch import Tensor
 
 from training.context_encoder import pad_edges
 from training.exact_arithmetic import on_grid
+from training.neighbourhood import beside
 from training.patch_voting import hann_weights
 from training.source_tokens import SourceTokens
 
@@ -23,6 +24,10 @@ STRICTNESS_IN_PLACE = 2.0  # for what stays: the outline of an object that has g
 WEIGHT_STEPS = 2.0**14  # proposals' weights and
 PLACE_STEPS = 32.0  # their ways from the best one are multiples of one part in so many: their sums are exact
 BAND = 4  # pixels around a moved object that take its rim and its contact shadow along
+
+
+AROUND = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+"""The 3x3 tokens around a pixel's, in the order of `hann_weights`."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,9 @@ class Photograph:
 def label_windows(class_ids: Tensor, palette: Tensor) -> Tensor:
     """Colour labels averaged over small windows: int64 ``[N, H, W]`` to ``[N, H, W, 3]``."""
     colours = F.embedding(class_ids, palette).permute(0, 3, 1, 2)
-    return F.avg_pool2d(pad_edges(colours, WINDOW // 2), WINDOW, 1).permute(0, 2, 3, 1)
+    # A convolution, since ONNX Runtime's average pooling takes several times as long.
+    kernel = torch.full((3, 1, WINDOW, WINDOW), 1 / WINDOW**2, device=colours.device)
+    return F.conv2d(pad_edges(colours, WINDOW // 2), kernel, groups=3).permute(0, 2, 3, 1)
 
 
 def compose(target: Tensor, chosen: Tensor, source: SourceTokens, photograph: Photograph, token: int) -> Tensor:
@@ -76,11 +83,10 @@ def compose(target: Tensor, chosen: Tensor, source: SourceTokens, photograph: Ph
     remainder = photograph.remainder
     image = (
         layer
-        + brought[..., None] * _bilinear(remainder, y, x, photograph.size)
+        + brought[..., None] * sample(remainder, y, x, photograph.size)
         + kept[..., None] * remainder.view(height, width, 3)
     )
-    confidence = torch.where(unmoved, torch.maximum(near * agreement, kept), agreement)
-    return _soften_cuts(image.permute(0, 3, 1, 2), target, confidence)
+    return _soften_cuts(image.permute(0, 3, 1, 2), target, brought + kept)
 
 
 def source_places(
@@ -88,9 +94,8 @@ def source_places(
 ) -> tuple[Tensor, Tensor]:
     """Where every pixel is copied from: ``[N, H, W]`` each, vertical and horizontal, in pixels, not whole."""
     height, width = photograph.size
-    proposals = _proposals(chosen, source, token)  # [N, 9, 2, H, W]
-    y = proposals[:, :, 0].clamp(0, height - 1)
-    x = proposals[:, :, 1].clamp(0, width - 1)
+    y, x = _proposals(chosen, source, token)
+    y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
     seen = _look_up(photograph.class_ids, y.round().long() * width + x.round().long())
     same = (seen == target[:, None]).to(y.dtype)
     pattern = hann_weights(token).to(y.device).repeat(1, height // token, width // token)
@@ -103,38 +108,27 @@ def source_places(
     return best_y[:, 0] + (away_y * weights).sum(1) / total, best_x[:, 0] + (away_x * weights).sum(1) / total
 
 
-def _proposals(chosen: Tensor, source: SourceTokens, token: int) -> Tensor:
-    """What each of the 3x3 tokens around a pixel would copy there: ``[N, 9, 2, H, W]`` (y, x)."""
-    centres = F.embedding(chosen, source.centres).permute(0, 3, 1, 2)
-    steps = F.embedding(chosen, source.steps).permute(0, 3, 1, 2)
-    h, w = chosen.shape[-2:]
+def _proposals(chosen: Tensor, source: SourceTokens, token: int) -> tuple[Tensor, Tensor]:
+    """What each of the 3x3 tokens around a pixel would copy there: vertical, horizontal ``[N, 9, H, W]``."""
+    n, h, w = chosen.shape
+    around = beside((h, w), AROUND, chosen.device)
+    near = chosen.flatten(1).index_select(1, around.flatten()).view(n, len(AROUND), h, 1, w, 1)
+    y, x = F.embedding(near, source.centres).unbind(-1)
+    step_y, step_x = F.embedding(near, source.steps).unbind(-1)
     within = torch.arange(token, device=chosen.device) - (token - 1) / 2
-    proposals = []
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            rows = (torch.arange(h, device=chosen.device) + dy).clamp(0, h - 1)
-            columns = (torch.arange(w, device=chosen.device) + dx).clamp(0, w - 1)
-            # At the canvas's edge the edge token itself stands in, so its distance is that to itself.
-            from_y = (torch.arange(h, device=chosen.device) - rows)[:, None] * token + within
-            from_x = (torch.arange(w, device=chosen.device) - columns)[:, None] * token + within
-            centre, step = (v.index_select(2, rows).index_select(3, columns) for v in (centres, steps))
-            grown = _grow(centre, token)
-            slope = _grow(step, token)
-            away = torch.stack(torch.meshgrid(from_y.flatten(), from_x.flatten(), indexing="ij"))  # [2, H, W]
-            proposals.append(grown + slope * away)
-    return torch.stack(proposals, dim=1)
+    # At the canvas's edge the edge token itself stands in, so its distance is that to itself.
+    rows, columns = around[:, :, 0] // w, around[:, 0] % w
+    away_y = (torch.arange(h, device=chosen.device) - rows)[:, :, None] * token + within
+    away_x = (torch.arange(w, device=chosen.device) - columns)[:, :, None] * token + within
+    y = y + step_y * away_y[:, :, :, None, None]
+    x = x + step_x * away_x[:, None, None]
+    shape, whole = (n, len(AROUND), h, token, w, token), (n, len(AROUND), h * token, w * token)
+    return y.expand(shape).reshape(whole), x.expand(shape).reshape(whole)
 
 
 def _look_up(table: Tensor, index: Tensor) -> Tensor:
     """Single values ``[P]`` at an index of any shape; plain indexing becomes a far slower operator of ONNX."""
     return F.embedding(index, table[:, None])[..., 0]
-
-
-def _grow(x: Tensor, factor: int) -> Tensor:
-    """``[N, C, h, w]`` with every value repeated over factor x factor pixels."""
-    n, channels, h, w = x.shape
-    grown = x[:, :, :, None, :, None].expand(n, channels, h, factor, w, factor)
-    return grown.reshape(n, channels, h * factor, w * factor)
 
 
 def _agreement(
@@ -159,10 +153,10 @@ def _nearness(objects: Tensor) -> Tensor:
 
 def _sample_layer(photograph: Photograph, target: Tensor, y: Tensor, x: Tensor) -> Tensor:
     height, width = photograph.size
-    return _bilinear(photograph.layers, y, x, photograph.size, target * (height * width))
+    return sample(photograph.layers, y, x, photograph.size, target * (height * width))
 
 
-def _bilinear(table: Tensor, y: Tensor, x: Tensor, size: tuple[int, int], first: Tensor | int = 0) -> Tensor:
+def sample(table: Tensor, y: Tensor, x: Tensor, size: tuple[int, int], first: Tensor | int = 0) -> Tensor:
     """Sample flattened pictures ``[P, C]`` at places ``[N, H, W]``, to ``[N, H, W, C]``; exact at whole pixels.
 
     Args:
@@ -183,12 +177,12 @@ def _bilinear(table: Tensor, y: Tensor, x: Tensor, size: tuple[int, int], first:
     return above * (1 - down) + under * down
 
 
-def _soften_cuts(image: Tensor, target: Tensor, confidence: Tensor) -> Tensor:
+def _soften_cuts(image: Tensor, target: Tensor, share_of_photograph: Tensor) -> Tensor:
     """Anti-alias borders that were cut through layers; what comes from the photograph is smooth already."""
     ids = target[:, None].float()
     at_border = F.max_pool2d(ids, 3, 1, 1) + F.max_pool2d(-ids, 3, 1, 1) > 0
     axis = torch.tensor([1.0, 2.0, 1.0], device=image.device) / 4
     kernel = (axis[:, None] * axis).expand(3, 1, 3, 3)
     softened = F.conv2d(pad_edges(image, 1), kernel, groups=3)
-    share = at_border * (1 - confidence)[:, None]
+    share = at_border * (1 - share_of_photograph)[:, None]
     return image * (1 - share) + softened * share

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.neighbourhood import beside
 from training.source_tokens import APPEARANCE_SIZE, SourceTokens, space_to_depth
 
 DISTANCE_WEIGHT = 0.05  # of the way from the source to the target, in canvas widths
@@ -123,7 +124,7 @@ def _children(chosen: Tensor, coarse: SourceTokens, fine: SourceTokens) -> Tenso
 def _settle(chosen: Tensor, level: Level, rounds: int) -> Tensor:
     """Let offsets spread between neighbours; odd and even tokens take turns."""
     numbers = torch.arange(level.shape[0] * level.shape[1], device=chosen.device).view(level.shape)
-    around = torch.stack([numbers.flatten(), *(_shifted(numbers, dy, dx).flatten() for dy, dx in NEIGHBOURS)])
+    around = beside(level.shape, [(0, 0), *NEIGHBOURS], chosen.device).flatten(1)
     turns = [_Turn(level, around, tokens) for tokens in _chessboard(numbers)]
     odd = (numbers % level.shape[1] + numbers // level.shape[1]) % 2
     # Where each token is found when one half's sources are followed by the other's.
@@ -141,7 +142,7 @@ def _settle(chosen: Tensor, level: Level, rounds: int) -> Tensor:
 
 def _chessboard(numbers: Tensor) -> list[Tensor]:
     """The numbers on a board ``[h, w]``'s black and on its white squares, ``[h * w / 2]`` each; w is even."""
-    pairs = numbers.unflatten(1, (-1, 2))
+    pairs = numbers.view(len(numbers), -1, 2)
     odd_row = (torch.arange(len(numbers), device=numbers.device) % 2)[:, None]
     return [torch.where(odd_row == odd, pairs[..., 0], pairs[..., 1]).flatten() for odd in (0, 1)]
 
@@ -159,7 +160,7 @@ class _Turn:
 
     def better(self, flat: Tensor, number: int) -> Tensor:
         """The cheapest of each token's candidates in a round, ``[N, T]``, from all tokens' sources ``[N, h * w]``."""
-        near = flat.index_select(1, self.around).unflatten(1, (9, -1))
+        near = flat.index_select(1, self.around).view(flat.shape[0], 1 + len(NEIGHBOURS), -1)
         follow = FOLLOWED[number] + 1
         steps = [(0, 0), *((-dy, -dx) for dy, dx in NEIGHBOURS)]
         for start, (dy, dx) in zip((0, 0, follow), JITTERS[number], strict=True):
@@ -190,11 +191,3 @@ class _Turn:
         cost = torch.where(jump > SAME * side, cut, torch.zeros_like(cut))
         cost = cost + JUMP_WEIGHT / side * COST_STEPS * jump.clamp(max=LONGEST_JUMP * side)
         return (self.weights * cost).round()
-
-
-def _shifted(x: Tensor, dy: int, dx: int) -> Tensor:
-    """``[h, w]`` with every place holding its neighbour's value; at the edge, its own row's or column's."""
-    h, w = x.shape
-    rows = (torch.arange(h, device=x.device) + dy).clamp(0, h - 1)
-    columns = (torch.arange(w, device=x.device) + dx).clamp(0, w - 1)
-    return x[rows][:, columns]
