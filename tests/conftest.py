@@ -21,6 +21,8 @@ import serving
 from semia.files import sha256_of_file
 from semia.model_card import CARD_FILE, INPUT_NAME, MODEL_FILE, OUTPUT_NAME, ModelCard, TargetParity
 from semia.palette import Palette
+from training.copying_generator import CopyingGenerator
+from training.copying_settings import CopyingSettings
 from training.scene import Scene
 from training.settings import TrainingSettings
 from training.tensors import SceneTensors
@@ -195,3 +197,47 @@ def scene_folder(tmp_path: Path, scene: Scene) -> Path:
     Image.fromarray(SCENE_PALETTE.render(scene.labels)).save(folder / "label.png")
     Image.fromarray(SCENE_PALETTE.render(scene.targets["moved"])).save(folder / "cond" / "moved.png")
     return folder
+
+
+def field_layout(*corners: tuple[int, int]) -> NDArray[np.uint8]:
+    """Sky over grass on 96x128, with a box of 32x24 at every top left corner."""
+    ids = np.zeros((96, 128), dtype=np.uint8)
+    ids[56:] = 1
+    for top, left in corners:
+        ids[top : top + 32, left : left + 24] = 2
+    return ids
+
+
+@pytest.fixture(scope="session")
+def field() -> Callable[..., NDArray[np.uint8]]:
+    """`field_layout`: layouts of `field_scene`."""
+    return field_layout
+
+
+@pytest.fixture(scope="session")
+def field_scene() -> Scene:
+    """A scene for copying: the box can move. Its palette has a class that the photograph lacks."""
+    labels = field_layout((40, 24))
+    texture = np.random.default_rng(0).integers(-20, 20, (96, 128, 3))
+    colours = np.array([[120, 180, 230], [60, 140, 50], [180, 70, 40]])
+    image = (colours[labels] + texture).clip(0, 255).astype(np.uint8)
+    palette = Palette((*SCENE_PALETTE.colours, (255, 255, 0)), ("sky", "grass", "box", "sun"))
+    return Scene("field", image, labels, palette, {"moved": field_layout((44, 77))})
+
+
+@pytest.fixture(scope="session")
+def copying_settings() -> CopyingSettings:
+    return CopyingSettings(width=16)
+
+
+@pytest.fixture(scope="session")
+def field_tensors(field_scene: Scene) -> SceneTensors:
+    return SceneTensors.from_scene(field_scene, 8, torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def copying(field_tensors: SceneTensors, copying_settings: CopyingSettings) -> CopyingGenerator:
+    """A generator that copies `field_scene`, prepared; shared, so do not change it."""
+    generator = CopyingGenerator(copying_settings, field_tensors).eval()
+    generator.prepare()
+    return generator

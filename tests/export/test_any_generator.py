@@ -157,7 +157,9 @@ def test_it_is_exported_and_the_card_names_it(begin: Callable[..., RunFolder], t
     card = ModelCard.read(tmp_path / "bundle" / CARD_FILE)
     assert card.generator == "copying"
     assert max(entry.max_abs for entry in card.parity) <= 1
-    assert json.loads((run.path / "config.json").read_text())["settings"]["copying"] == {"width": 64}
+    assert json.loads((run.path / "config.json").read_text())["settings"]["copying"] == dataclasses.asdict(
+        CopyingSettings()
+    )
 
 
 def test_the_published_generators_weights_are_refused(
