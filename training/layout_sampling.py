@@ -18,12 +18,12 @@ CELLS = 2
 SCALE_SPREAD = 0.2  # of an object's size: standard deviation of the logarithm, on either axis
 SHIFT_SPREAD = 0.3  # of its place, in half canvases
 TURN_SPREAD = 0.1  # radians
-BEND_SPREAD = 0.05  # of its smooth displacement, in half canvases
+BEND_SPREAD = 0.08  # of its smooth displacement, in half canvases
 TOGETHER = 0.5  # of these for what all objects do together
 FLIPPED = 0.1  # share of layouts that are mirrored
 DOUBLED = 0.25  # share of objects drawn twice
 LEFT_OUT = 0.1  # share of objects not drawn
-IN_PLACE = 0.25  # share of layouts in which nothing moves but by bending
+IN_PLACE = 0.1  # share of layouts in which nothing moves but by bending
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _random_motion(count: int, objects: int, strength: float) -> Tensor:
 def _smooth_noise(count: int, objects: int, height: int, width: int, strength: float) -> Tensor:
     """Smooth displacements ``[count, objects, H, W, 2]``, coarse and finer."""
     total = torch.zeros(count * objects, 2, height, width)
-    for size, share in ((3, 1.0), (6, 0.5), (12, 0.25)):
+    for size, share in ((3, 1.0), (6, 0.8), (12, 0.5)):
         noise = torch.randn(count * objects, 2, size, size) * BEND_SPREAD * strength * share
         total = total + F.interpolate(noise, (height, width), mode="bicubic", align_corners=True)
     return total.view(count, objects, 2, height, width).permute(0, 1, 3, 4, 2)
