@@ -56,7 +56,7 @@ class CopyingGenerator(SceneGenerator):
         """
         super().__init__()
         self.token = token_side(*scene.image.shape[-2:])
-        self.multiple = 2 * self.token
+        self.multiple = 4 * self.token  # an even number of coarse tokens: they settle in two halves
         image, class_ids = pad(scene.image, self.multiple), pad(scene.class_ids, self.multiple)
         self.classes = len(scene.palette)
         self.encoder = ContextEncoder(self.classes, settings.width)

@@ -35,11 +35,11 @@ class Variant:
 _ROOT = math.sqrt(2)
 VARIANTS = (
     Variant(1, 1, False, 0.0),
-    Variant(_ROOT, _ROOT, False, 0.3),
-    Variant(1 / _ROOT, 1 / _ROOT, False, 0.3),
-    Variant(1, 1, True, 0.4),
-    Variant(1, _ROOT, False, 0.4),
-    Variant(_ROOT, 1, False, 0.4),
+    Variant(_ROOT, _ROOT, False, 0.15),
+    Variant(1 / _ROOT, 1 / _ROOT, False, 0.15),
+    Variant(1, 1, True, 0.3),
+    Variant(1, _ROOT, False, 0.3),
+    Variant(_ROOT, 1, False, 0.3),
 )
 
 
