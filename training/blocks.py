@@ -1,7 +1,8 @@
 """The building blocks of the generator: every convolution is spectrally normalised (Li et al. 2020, section 3.2)."""
 
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
+
+from training.spectral import spectral_norm
 
 LEAK = 0.2
 """Slope of LeakyReLU below zero."""

@@ -1,8 +1,10 @@
 """The published generator G(I, P, P'): semantic feature translation (Li et al. 2020, section 3.2)."""
 
+import math
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.blocks import ResidualBlock, base_block, conv, down_block, up_block
@@ -26,8 +28,10 @@ class Translation(NamedTuple):
 
 def modulate(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     """Normalise each channel of each sample over its positions, then scale and shift it: ``[N, C, H, W]``."""
-    variance, mean = torch.var_mean(x, dim=(2, 3), keepdim=True)
-    return gamma * ((x - mean) / torch.sqrt(variance + MODULATION_EPSILON)) + beta
+    # Instance norm, one operation, divides by the biased deviation; the published modulation by the unbiased one.
+    unbiased = math.sqrt(1 - 1 / x[0, 0].numel())
+    normalised = F.instance_norm(x, eps=MODULATION_EPSILON * unbiased**2) * unbiased
+    return gamma * normalised + beta
 
 
 class LabelEncoder(nn.Module):
@@ -161,7 +165,7 @@ class Generator(SceneGenerator):
         gammas, betas = [], []
         levels = zip(self.gamma_heads, self.beta_heads, source_features, target_features, strict=True)
         for gamma_head, beta_head, source, target in levels:
-            ratio = (target + RATIO_EPSILON) / (source + RATIO_EPSILON)
+            ratio = (target.float() + RATIO_EPSILON) / (source.float() + RATIO_EPSILON)
             if self.ratio_limit is not None:
                 ratio = ratio.clamp(-self.ratio_limit, self.ratio_limit)
             gammas.append(gamma_head(ratio))
