@@ -180,6 +180,7 @@ def settings() -> TrainingSettings:
         reconstruction_every=3,
         progressive_iterations=2,
         constant_iterations=3,
+        mixed_precision=False,
     )
 
 

@@ -1,7 +1,7 @@
 """Patch coherence: every patch of the output should exist in the source, in an area of the same class (section 3.4).
 
-Vectorised: patches are rows of a matrix, nearest neighbours come from one matrix product and one
-top-k; candidates of another class are infinitely far.
+Vectorised: patches are rows of a matrix, and a class's nearest neighbours come from one matrix product and
+a top-k. Patches are compared within their class alone, so no distance is computed that does not count.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +13,9 @@ from torch import Tensor
 
 NEIGHBOURS = 5
 """The distance is the mean over this many nearest source patches."""
+
+GROUP = 32
+"""The nearest are first looked for among groups of this many source patches."""
 
 FeatureMaps = Callable[[Tensor], Sequence["FeatureMap"]]
 """From an image ``[1, 3, H, W]`` in [-1, 1] to the feature maps whose patches are compared."""
@@ -33,41 +36,93 @@ def rgb_features(image: Tensor) -> Sequence[FeatureMap]:
 
 @dataclass(frozen=True)
 class PatchCoherence:
-    """The loss; patches are drawn anew at every call, from PyTorch's global generator of the device."""
+    """What patch coherence compares, and how many patches."""
 
     features: FeatureMaps  # what is compared: `rgb_features`, or a VGG19's
     output_patches: int = 1024  # drawn uniformly from the output
     source_patches: int = 4096  # drawn from the source, evenly over its classes so that small ones are there
 
-    def __call__(self, output: Tensor, output_ids: Tensor, source: Tensor, source_ids: Tensor) -> Tensor:
-        """Mean squared distance of output patches to their nearest source patches of the same class.
+    def to_source(self, source: Tensor, source_ids: Tensor, output_ids: Tensor) -> "CoherenceLoss":
+        """The loss of outputs with classes ``output_ids``; what depends on the source is computed here, once.
 
-        ``output`` and ``source`` are ``[1, 3, H, W]`` in [-1, 1], their class ids ``[1, H, W]``.
-        Gradients flow into the output alone.
+        ``source`` is ``[1, 3, H, W]`` in [-1, 1], both class ids are ``[1, H, W]``.
         """
         with torch.no_grad():
-            source_maps = self.features(source)
-        losses = [
-            self._one_map(ours, output_ids, theirs, source_ids)
-            for ours, theirs in zip(self.features(output), source_maps, strict=True)
-        ]
-        return torch.stack(losses).mean()
+            maps = self.features(source)
+            banks = [_PatchBank.of(feature, source_ids, output_ids) for feature in maps]
+        return CoherenceLoss(self, banks)
 
-    def _one_map(self, output: FeatureMap, output_ids: Tensor, source: FeatureMap, source_ids: Tensor) -> Tensor:
-        output_classes = _classes_at(output_ids, output)
-        source_classes = _classes_at(source_ids, source)
-        drawn = torch.randint(len(output_classes), (self.output_patches,), device=output_classes.device)
-        candidates = _draw_evenly(source_classes, self.source_patches)
-        queries, query_classes = _patches(output, drawn), output_classes[drawn]
-        keys, key_classes = _patches(source, candidates), source_classes[candidates]
-        with torch.no_grad():
-            distances = torch.cdist(queries, keys)
-            distances.masked_fill_(query_classes.unsqueeze(1) != key_classes, torch.inf)
-            nearest = distances.topk(NEIGHBOURS, largest=False)
-        found = nearest.values.isfinite()
-        squared = ((queries.unsqueeze(1) - keys[nearest.indices]) ** 2).mean(-1)
+
+@dataclass(frozen=True)
+class CoherenceLoss:
+    """Patch coherence with one source; patches are drawn anew at every call, from the device's global generator."""
+
+    settings: PatchCoherence
+    banks: list["_PatchBank"]  # one per feature map
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """Mean squared distance of patches of ``[1, 3, H, W]`` in [-1, 1] to their nearest in the source.
+
+        Float32, with gradients; 0 where the source has none of the output's classes.
+        """
+        maps = self.settings.features(output)
+        with torch.autocast(output.device.type, enabled=False):  # bfloat16 would mistake neighbours
+            losses = [
+                bank.loss(feature, self.settings.output_patches, self.settings.source_patches)
+                for bank, feature in zip(self.banks, maps, strict=True)
+            ]
+            return torch.stack(losses).mean()
+
+
+@dataclass(frozen=True)
+class _PatchBank:
+    """One feature map of the source, its patches sorted by class."""
+
+    source: FeatureMap  # float32
+    output_classes: Tensor  # int64 [L]: the class of every patch of the output
+    classes: list[int]  # those of the source
+    positions: list[Tensor]  # per class, the int64 positions of its patches
+
+    @classmethod
+    def of(cls, feature: FeatureMap, source_ids: Tensor, output_ids: Tensor) -> "_PatchBank":
+        source_classes = _classes_at(source_ids, feature)
+        classes = torch.unique(source_classes).tolist()
+        positions = [(source_classes == each).nonzero().squeeze(1) for each in classes]
+        source = FeatureMap(feature.values.float(), feature.patch)
+        return cls(source, _classes_at(output_ids, feature), classes, positions)
+
+    def loss(self, output: FeatureMap, output_patches: int, source_patches: int) -> Tensor:
+        device = self.output_classes.device
+        drawn = torch.randint(len(self.output_classes), (output_patches,), device=device)
+        queries = _patches(FeatureMap(output.values.float(), output.patch), drawn)
+        query_classes = self.output_classes[drawn]
+        count = max(1, source_patches // len(self.classes) // GROUP) * GROUP
+        distances = []
+        for each, positions in zip(self.classes, self.positions, strict=True):
+            ours = queries[query_classes == each]
+            candidates = positions[torch.randint(len(positions), (count,), device=device)]
+            keys = _patches(self.source, candidates)
+            nearest = keys[_nearest(ours.detach(), keys)]
+            distances.append((ours.unsqueeze(1) - nearest).square().mean(-1).flatten())
+        found = torch.cat(distances)
         # A class that the source lacks has no neighbours: its patches say nothing.
-        return (squared * found).sum() / found.sum().clamp_min(1)
+        return found.sum() / max(1, len(found))
+
+
+def _nearest(queries: Tensor, keys: Tensor) -> Tensor:
+    """Which ``NEIGHBOURS`` of the keys ``[M, D]`` are nearest to each query ``[Q, D]``: int64 ``[Q, 5]``.
+
+    M is a multiple of ``GROUP``. The nearest keys are all within as many groups, those whose own nearest
+    key is nearest; a top-k over few groups, then over what is in them, costs a tenth of one over all keys.
+    """
+    # Squared distances, but for the queries' own lengths, which decide nothing.
+    distances = torch.addmm(keys.square().sum(1), queries, keys.T, alpha=-2)
+    grouped = distances.view(len(queries), len(keys) // GROUP, GROUP)
+    kept = min(NEIGHBOURS, grouped.shape[1])
+    groups = grouped.amin(-1).topk(kept, largest=False).indices
+    members = grouped.gather(1, groups.unsqueeze(-1).expand(-1, -1, GROUP)).flatten(1)
+    best = members.topk(NEIGHBOURS, largest=False).indices
+    return groups.gather(1, best // GROUP) * GROUP + best % GROUP
 
 
 def _classes_at(class_ids: Tensor, feature: FeatureMap) -> Tensor:
@@ -75,13 +130,7 @@ def _classes_at(class_ids: Tensor, feature: FeatureMap) -> Tensor:
     height, width = feature.values.shape[2:]
     resized = F.interpolate(class_ids.unsqueeze(1).float(), size=(height, width), mode="nearest")[0, 0]
     margin = feature.patch // 2
-    return resized[margin : height - margin, margin : width - margin].reshape(-1)
-
-
-def _draw_evenly(classes: Tensor, count: int) -> Tensor:
-    """Draw ``count`` indices into ``[L]`` classes, each class equally often."""
-    _, inverse, sizes = torch.unique(classes, return_inverse=True, return_counts=True)
-    return torch.multinomial(1 / sizes[inverse].float(), count, replacement=True)
+    return resized[margin : height - margin, margin : width - margin].reshape(-1).long()
 
 
 def _patches(feature: FeatureMap, indices: Tensor) -> Tensor:

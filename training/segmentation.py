@@ -1,8 +1,12 @@
 """The segmentation network S: label colours from a picture (Li et al. 2020, section 3.4)."""
 
+import copy
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class SegmentationNetwork(nn.Module):
@@ -33,3 +37,38 @@ class SegmentationNetwork(nn.Module):
         pyramid = torch.cat([self.point(image), self.near(image), self.far(image), pooled], dim=1)
         labels: Tensor = self.classify(self.project(pyramid))
         return labels
+
+    def frozen(self) -> "FrozenSegmentation":
+        """What the network computes in inference mode with its present weights, without their gradients."""
+        return FrozenSegmentation(self)
+
+
+class FrozenSegmentation:
+    """S as a judge of outputs: half the cost of the network itself, as nothing but the image has a gradient.
+
+    Norms are folded into convolutions, and the pooled branch, equal at every position, becomes a bias.
+    """
+
+    def __init__(self, network: SegmentationNetwork) -> None:
+        network.eval()
+        with torch.no_grad():
+            self._branches = [_fold(branch) for branch in (network.point, network.near, network.far)]
+            self._project = _fold(cast(nn.Sequential, network.project[0]))
+            self._refine = _fold(cast(nn.Sequential, network.classify[0]))
+        self._pooled = copy.deepcopy(network.pooled).requires_grad_(False)
+        self._classify = copy.deepcopy(network.classify[1]).requires_grad_(False)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Image ``[N, 3, H, W]`` in [-1, 1] to label colours ``[N, 3, H, W]``, not bounded."""
+        pyramid = torch.cat([branch(image) for branch in self._branches], dim=1).relu_()
+        local, everywhere = torch.split(self._project.weight, [pyramid.shape[1], self._project.out_channels], dim=1)
+        bias = F.conv2d(self._pooled(image), everywhere, self._project.bias)
+        projected = (F.conv2d(pyramid, local) + bias).relu_()
+        labels: Tensor = self._classify(self._refine(projected).relu_())
+        return labels
+
+
+def _fold(branch: nn.Sequential) -> nn.Conv2d:
+    """A convolution and its norm, in inference mode, as one convolution without gradients."""
+    convolution, norm = cast(nn.Conv2d, branch[0]), cast(nn.BatchNorm2d, branch[1])
+    return fuse_conv_bn_eval(convolution, norm).requires_grad_(False)

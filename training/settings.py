@@ -57,7 +57,7 @@ class TrainingSettings:
     affine_rate_factor: float = 1.0  # of the rates, for biases and norms' scales, which no spectral norm rescales
     constant_iterations: int = 1000  # before the rates begin to fall
     final_rate_share: float = 0.1  # of the rates, reached at the last iteration by equal steps
-    mixed_precision: bool = False  # bfloat16 convolutions, on devices that have instructions for them
+    mixed_precision: bool = True  # bfloat16 convolutions, on devices that have instructions for them
     max_side: int | None = None  # pixels: larger photographs are scaled down to it; None keeps them
     weights: LossWeights = field(default_factory=LossWeights)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
@@ -145,7 +145,6 @@ PAPER_SHORT = dataclasses.replace(
     segmentation_width=16,
     ratio_limit=4.0,
     initial_gain=1.0,
-    mixed_precision=True,
     generator_rate=0.0005,
     discriminator_rate=0.002,
     affine_rate_factor=10.0,

@@ -12,6 +12,7 @@ from training.augmentation import draw_grid, warp, warp_ids
 from training.blocks import initialise
 from training.discriminator import Discriminator, Judgement
 from training.generator import Generator, Synthesis
+from training.machine import has_fast_bfloat16
 from training.patch_coherence import FeatureMaps, PatchCoherence
 from training.segmentation import SegmentationNetwork
 from training.settings import TrainingSettings
@@ -50,12 +51,13 @@ class AlternatingTrainer:
         self.segmentation = SegmentationNetwork(settings.segmentation_width).to(device)
         for network in self._networks.values():
             initialise(network, settings.initial_gain)
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         self._optimisers = {
             "generator": _adam(self.generator, settings.generator_rate),
             "discriminator": _adam(self.discriminator, settings.discriminator_rate),
             "segmentation": _adam(self.segmentation, settings.generator_rate),
         }
-        self._source = View(scene.image, scene.class_ids, scene.labels)
+        self._source = View(_channels_last(scene.image), scene.class_ids, _channels_last(scene.labels))
 
     def state_dict(self) -> dict[str, Any]:
         """All that a later process needs to go on: tensors and numbers, loadable with ``weights_only``."""
@@ -128,23 +130,30 @@ class AlternatingTrainer:
         height, width = self.scene.image.shape[2:]
         grid = draw_grid(self.settings.augmentation, strength, height, width, self.scene.image.device)
         class_ids = warp_ids(self.scene.class_ids, grid)
-        return View(warp(self.scene.image, grid), class_ids, self.scene.colours(class_ids))
+        image, labels = warp(self.scene.image, grid), self.scene.colours(class_ids)
+        return View(_channels_last(image), class_ids, _channels_last(labels))
 
     def _sample(self, source: View, target: View) -> dict[str, float]:
         """G(I, P, P_aug) must look real, align with P_aug, and be made of I's patches."""
         weights = self.settings.weights
-        self._discriminator_step(source, target)
+        synthesis = self._generate(source, target)
+        self._discriminator_step(target, synthesis.image.detach())
         real = self._judge_real(target)
+        with self._autocast():
+            coherence = self.coherence.to_source(source.image, source.class_ids, target.class_ids)
+        segment = self.segmentation.frozen()
         terms: dict[str, Tensor] = {}
-        for _ in range(self.settings.generator_steps):
+        for step in range(self.settings.generator_steps):
+            if step > 0:
+                synthesis = self._generate(source, target)
+            output = synthesis.image
             with self._autocast():
-                output = self._generate(source, target).image
                 fake = self.discriminator(output)
                 terms = {
                     "adversarial": losses.least_squares_real(fake),
                     "feature_matching": losses.feature_matching(fake, real),
-                    "alignment": losses.semantic_alignment(self._segment(output), target.labels),
-                    "coherence": self.coherence(output, target.class_ids, source.image, source.class_ids),
+                    "alignment": losses.semantic_alignment(segment(output), target.labels),
+                    "coherence": coherence(output),
                     "supervision": F.l1_loss(output, target.image),
                 }
             self._generator_step(
@@ -154,18 +163,20 @@ class AlternatingTrainer:
                 + weights.coherence * terms["coherence"]
                 + weights.supervision * terms["supervision"]
             )
-        return _floats(terms) | {"discriminator": self._discriminator_step(source, target)}
+        return _floats(terms) | {"discriminator": self._final_discriminator_step(source, target)}
 
     def _reconstruct(self, view: View) -> dict[str, float]:
         """G(I_aug, P_aug, P_aug) must give I_aug, translating nothing."""
         weights = self.settings.weights
-        self._discriminator_step(view, view)
+        synthesis = self._generate(view, view)
+        self._discriminator_step(view, synthesis.image.detach())
         segmentation = self._segmentation_step(view)
         real = self._judge_real(view)
         terms: dict[str, Tensor] = {}
-        for _ in range(self.settings.generator_steps):
-            with self._autocast():
+        for step in range(self.settings.generator_steps):
+            if step > 0:
                 synthesis = self._generate(view, view)
+            with self._autocast():
                 fake = self.discriminator(synthesis.image)
                 terms = {
                     "adversarial": losses.least_squares_real(fake),
@@ -179,12 +190,13 @@ class AlternatingTrainer:
                 + weights.reconstruction * terms["reconstruction"]
                 + weights.fixed_point * terms["fixed_point"]
             )
-        discriminator = self._discriminator_step(view, view)
+        discriminator = self._final_discriminator_step(view, view)
         return _floats(terms) | {"segmentation": segmentation, "discriminator": discriminator}
 
     def _generate(self, source: View, target: View) -> Synthesis:
         noise = (torch.rand_like(source.image) * 2 - 1) * (self.settings.noise / 127.5)
-        synthesis: Synthesis = self.generator(source.image + noise, source.labels, target.labels)
+        with self._autocast():
+            synthesis: Synthesis = self.generator(source.image + noise, source.labels, target.labels)
         return synthesis
 
     def _autocast(self) -> torch.autocast:
@@ -199,19 +211,16 @@ class AlternatingTrainer:
             judgement: Judgement = self.discriminator(target.image)
         return judgement
 
-    def _segment(self, output: Tensor) -> Tensor:
-        """S in inference mode: judged by the photograph's statistics, not by the output's own."""
-        self.segmentation.eval()
-        labels: Tensor = self.segmentation(output)
-        return labels
-
     def _generator_step(self, loss: Tensor) -> None:
         _step(self._optimisers["generator"], loss, inputs=list(self.generator.parameters()))
 
-    def _discriminator_step(self, source: View, target: View) -> float:
+    def _final_discriminator_step(self, source: View, target: View) -> float:
+        with torch.no_grad():
+            output = self._generate(source, target).image
+        return self._discriminator_step(target, output)
+
+    def _discriminator_step(self, target: View, output: Tensor) -> float:
         with self._autocast():
-            with torch.no_grad():
-                output = self._generate(source, target).image
             both = self.discriminator(torch.cat([target.image, output]))
             real = Judgement([score[:1] for score in both.scores], [])
             fake = Judgement([score[1:] for score in both.scores], [])
@@ -227,20 +236,12 @@ class AlternatingTrainer:
         return loss.item()
 
 
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether a device has bfloat16 instructions; without them it is far slower than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
-
-
 def _adam(network: nn.Module, rate: float) -> torch.optim.Adam:
     """Adam over two groups: convolutions' weights, then biases and norms' scales."""
     parameters = list(network.parameters())
     weights = [parameter for parameter in parameters if parameter.ndim > 1]
     affine = [parameter for parameter in parameters if parameter.ndim == 1]
-    return torch.optim.Adam([{"params": weights}, {"params": affine}], lr=rate, betas=ADAM_BETAS)
+    return torch.optim.Adam([{"params": weights}, {"params": affine}], lr=rate, betas=ADAM_BETAS, fused=True)
 
 
 def _step(optimiser: torch.optim.Optimizer, loss: Tensor, inputs: list[nn.Parameter]) -> None:
@@ -248,6 +249,11 @@ def _step(optimiser: torch.optim.Optimizer, loss: Tensor, inputs: list[nn.Parame
     # Only this network's gradients: the others rest, and their weight gradients would be half the cost.
     torch.autograd.backward(loss, inputs=inputs)
     optimiser.step()
+
+
+def _channels_last(image: Tensor) -> Tensor:
+    """The layout that convolutions are fastest in, on CPUs and on tensor cores."""
+    return image.contiguous(memory_format=torch.channels_last)
 
 
 def _floats(terms: dict[str, Tensor]) -> dict[str, float]:

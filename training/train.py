@@ -13,6 +13,7 @@ from semia.images import RGB
 from training.errors import DivergedError, RunError, SettingsError
 from training.generators import new_trainer
 from training.journal import Journal
+from training.machine import prepare_process
 from training.patch_coherence import FeatureMaps, rgb_features
 from training.rendering import Renderer
 from training.run_folder import Checkpoint, RunFolder
@@ -105,7 +106,7 @@ def train(
     if run.finished:
         return True
     began = time.monotonic()
-    torch.set_flush_denormal(True)
+    prepare_process()
     settings = run.config.settings
     scene = run.load_scene()
     tensors = SceneTensors.from_scene(scene, settings.multiple, device)
