@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.blocks import LEAK, conv
+from training.norms import InstanceNorm
 
 
 class Judgement(NamedTuple):
@@ -18,7 +19,7 @@ class Judgement(NamedTuple):
 def _norm_block(in_channels: int, out_channels: int, kernel: int, *, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
         conv(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2),
-        nn.InstanceNorm2d(out_channels),
+        InstanceNorm(),
         nn.LeakyReLU(LEAK, inplace=True),
     )
 

@@ -4,11 +4,11 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.blocks import ResidualBlock, base_block, conv, down_block, up_block
 from training.interface import SceneGenerator
+from training.norms import instance_norm
 from training.settings import TrainingSettings
 from training.tensors import SceneTensors
 
@@ -28,10 +28,9 @@ class Translation(NamedTuple):
 
 def modulate(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     """Normalise each channel of each sample over its positions, then scale and shift it: ``[N, C, H, W]``."""
-    # Instance norm, one operation, divides by the biased deviation; the published modulation by the unbiased one.
+    # Instance norm divides by the biased deviation, the published modulation by the unbiased one.
     unbiased = math.sqrt(1 - 1 / x[0, 0].numel())
-    normalised = F.instance_norm(x, eps=MODULATION_EPSILON * unbiased**2) * unbiased
-    return gamma * normalised + beta
+    return torch.addcmul(beta, gamma, instance_norm(x, scale=unbiased, epsilon=MODULATION_EPSILON * unbiased**2))
 
 
 class LabelEncoder(nn.Module):

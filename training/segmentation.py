@@ -59,12 +59,15 @@ class FrozenSegmentation:
         self._classify = copy.deepcopy(network.classify[1]).requires_grad_(False)
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Image ``[N, 3, H, W]`` in [-1, 1] to label colours ``[N, 3, H, W]``, not bounded."""
-        pyramid = torch.cat([branch(image) for branch in self._branches], dim=1).relu_()
-        local, everywhere = torch.split(self._project.weight, [pyramid.shape[1], self._project.out_channels], dim=1)
-        bias = F.conv2d(self._pooled(image), everywhere, self._project.bias)
-        projected = (F.conv2d(pyramid, local) + bias).relu_()
-        labels: Tensor = self._classify(self._refine(projected).relu_())
+        """Image ``[1, 3, H, W]`` in [-1, 1] to label colours ``[1, 3, H, W]``, not bounded."""
+        width = self._project.out_channels
+        *parts, everywhere = torch.split(self._project.weight, width, dim=1)
+        bias = F.conv2d(self._pooled(image), everywhere, self._project.bias).flatten()
+        # The projection of the pyramid as a sum of projections: the pyramid itself would be written and read twice.
+        projected = F.conv2d(self._branches[0](image).relu_(), parts[0], bias)
+        for branch, part in zip(self._branches[1:], parts[1:], strict=True):
+            projected = projected.add_(F.conv2d(branch(image).relu_(), part))
+        labels: Tensor = self._classify(self._refine(projected.relu_()).relu_())
         return labels
 
 

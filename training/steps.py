@@ -221,9 +221,7 @@ class AlternatingTrainer:
 
     def _discriminator_step(self, target: View, output: Tensor) -> float:
         with self._autocast():
-            both = self.discriminator(torch.cat([target.image, output]))
-            real = Judgement([score[:1] for score in both.scores], [])
-            fake = Judgement([score[1:] for score in both.scores], [])
+            real, fake = self.discriminator(target.image), self.discriminator(output)
             loss = losses.least_squares_real(real) + losses.least_squares_fake(fake)
         _step(self._optimisers["discriminator"], loss, inputs=list(self.discriminator.parameters()))
         return loss.item()
