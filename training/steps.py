@@ -52,25 +52,25 @@ class AlternatingTrainer:
         for network in self._networks.values():
             initialise(network, settings.initial_gain)
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
-        self._optimisers = {
+        self.optimisers = {
             "generator": _adam(self.generator, settings.generator_rate),
             "discriminator": _adam(self.discriminator, settings.discriminator_rate),
             "segmentation": _adam(self.segmentation, settings.generator_rate),
         }
-        self._source = View(_channels_last(scene.image), scene.class_ids, _channels_last(scene.labels))
+        self.source = View(_channels_last(scene.image), scene.class_ids, _channels_last(scene.labels))
 
     def state_dict(self) -> dict[str, Any]:
         """All that a later process needs to go on: tensors and numbers, loadable with ``weights_only``."""
         return {
             **{name: network.state_dict() for name, network in self._networks.items()},
-            **{f"{name}_optimiser": optimiser.state_dict() for name, optimiser in self._optimisers.items()},
+            **{f"{name}_optimiser": optimiser.state_dict() for name, optimiser in self.optimisers.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` gave."""
         for name, network in self._networks.items():
             network.load_state_dict(state[name])
-        for name, optimiser in self._optimisers.items():
+        for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state[f"{name}_optimiser"])
 
     @property
@@ -88,13 +88,13 @@ class AlternatingTrainer:
         """
         torch.manual_seed((self.seed * 1_000_003 + iteration) % 2**63)
         for name, rate in self._rates(progress).items():
-            weights, affine = self._optimisers[name].param_groups
+            weights, affine = self.optimisers[name].param_groups
             weights["lr"], affine["lr"] = rate, rate * self.settings.affine_rate_factor
         augmented = self._augment(progress)
         if self.settings.is_reconstruction(iteration):
             return self._reconstruct(augmented)
         swapped = torch.rand(()).item() < self.settings.swap_probability
-        source, target = (augmented, self._source) if swapped else (self._source, augmented)
+        source, target = (augmented, self.source) if swapped else (self.source, augmented)
         return self._sample(source, target)
 
     def finished_generator(self) -> Generator:
@@ -113,7 +113,7 @@ class AlternatingTrainer:
         with torch.no_grad():
             for _ in range(CALIBRATION_PASSES):
                 augmented = self._augment(1.0)
-                generator(self._source.image, self._source.labels, augmented.labels)
+                generator(self.source.image, self.source.labels, augmented.labels)
         return generator.eval()
 
     def _rates(self, progress: float) -> dict[str, float]:
@@ -139,7 +139,7 @@ class AlternatingTrainer:
         synthesis = self._generate(source, target)
         self._discriminator_step(target, synthesis.image.detach())
         real = self._judge_real(target)
-        with self._autocast():
+        with self.autocast():
             coherence = self.coherence.to_source(source.image, source.class_ids, target.class_ids)
         segment = self.segmentation.frozen()
         terms: dict[str, Tensor] = {}
@@ -147,7 +147,7 @@ class AlternatingTrainer:
             if step > 0:
                 synthesis = self._generate(source, target)
             output = synthesis.image
-            with self._autocast():
+            with self.autocast():
                 fake = self.discriminator(output)
                 terms = {
                     "adversarial": losses.least_squares_real(fake),
@@ -176,7 +176,7 @@ class AlternatingTrainer:
         for step in range(self.settings.generator_steps):
             if step > 0:
                 synthesis = self._generate(view, view)
-            with self._autocast():
+            with self.autocast():
                 fake = self.discriminator(synthesis.image)
                 terms = {
                     "adversarial": losses.least_squares_real(fake),
@@ -195,11 +195,11 @@ class AlternatingTrainer:
 
     def _generate(self, source: View, target: View) -> Synthesis:
         noise = (torch.rand_like(source.image) * 2 - 1) * (self.settings.noise / 127.5)
-        with self._autocast():
+        with self.autocast():
             synthesis: Synthesis = self.generator(source.image + noise, source.labels, target.labels)
         return synthesis
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
         """Bfloat16 where asked for and fast; it has float32's range, so the feature ratios stay finite."""
         device = self.scene.image.device
         enabled = self.settings.mixed_precision and has_fast_bfloat16(device)
@@ -207,12 +207,12 @@ class AlternatingTrainer:
 
     def _judge_real(self, target: View) -> Judgement:
         """The real features that all generator steps of an iteration match: the discriminator rests meanwhile."""
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), self.autocast():
             judgement: Judgement = self.discriminator(target.image)
         return judgement
 
     def _generator_step(self, loss: Tensor) -> None:
-        _step(self._optimisers["generator"], loss, inputs=list(self.generator.parameters()))
+        _step(self.optimisers["generator"], loss, inputs=list(self.generator.parameters()))
 
     def _final_discriminator_step(self, source: View, target: View) -> float:
         with torch.no_grad():
@@ -220,17 +220,17 @@ class AlternatingTrainer:
         return self._discriminator_step(target, output)
 
     def _discriminator_step(self, target: View, output: Tensor) -> float:
-        with self._autocast():
+        with self.autocast():
             real, fake = self.discriminator(target.image), self.discriminator(output)
             loss = losses.least_squares_real(real) + losses.least_squares_fake(fake)
-        _step(self._optimisers["discriminator"], loss, inputs=list(self.discriminator.parameters()))
+        _step(self.optimisers["discriminator"], loss, inputs=list(self.discriminator.parameters()))
         return loss.item()
 
     def _segmentation_step(self, view: View) -> float:
         self.segmentation.train()
-        with self._autocast():
+        with self.autocast():
             loss = F.l1_loss(self.segmentation(view.image), view.labels)
-        _step(self._optimisers["segmentation"], loss, inputs=list(self.segmentation.parameters()))
+        _step(self.optimisers["segmentation"], loss, inputs=list(self.segmentation.parameters()))
         return loss.item()
 
 

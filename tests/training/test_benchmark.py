@@ -1,0 +1,66 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from training import benchmark
+from training.patch_coherence import rgb_features
+from training.settings import TrainingSettings
+from training.steps import AlternatingTrainer
+from training.tensors import SceneTensors
+
+PARTS = [
+    "label encoder", "translation heads", "image encoder", "decoder",
+    "discriminator", "segmentation", "patch coherence", "optimiser",
+]  # fmt: skip
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    app = typer.Typer()
+    app.command()(benchmark.main)
+    return app
+
+
+def test_every_part_is_timed(
+    tensors: SceneTensors, settings: TrainingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark, "PEAK_SIDE", 64)
+    trainer = AlternatingTrainer(tensors, settings, 0, rgb_features)
+    report = benchmark.measure(trainer, repeats=2)
+    assert [part.name for part in report.parts] == PARTS
+    assert all(part.seconds > 0 for part in report.parts)
+    assert all(part.gflop > 0 for part in report.parts if part.name != "optimiser")
+    assert (len(report.sampling_s), len(report.reconstruction_s)) == (2, 2)
+    assert report.canvas == "64x48"
+    assert report.precision == "float32"
+    assert 0 < report.coherence_share < 1
+    content = json.loads(report.to_json())
+    assert content["threads"] == torch.get_num_threads()
+    assert content["coherence_share"] == report.coherence_share
+
+
+def test_the_command_prints_tables(
+    app: typer.Typer, scene_folder: Path, settings: TrainingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark, "PEAK_SIDE", 64)
+    monkeypatch.setattr(benchmark, "PRESETS", {"tiny": settings})
+    monkeypatch.setattr(benchmark, "prepare_process", lambda: None)  # this process is pytest's
+    result = CliRunner().invoke(app, [str(scene_folder), "--preset", "tiny", "--repeats", "1", "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    assert "patch coherence" in result.output
+
+
+def test_a_scene_that_is_none_is_said(app: typer.Typer, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [str(tmp_path / "nowhere")])
+    assert result.exit_code == 2
+    assert "nowhere" in result.output
+
+
+def test_an_unknown_preset_is_said(app: typer.Typer, scene_folder: Path) -> None:
+    result = CliRunner().invoke(app, [str(scene_folder), "--preset", "speedy"])
+    assert result.exit_code == 2
+    assert "paper" in result.output
