@@ -200,7 +200,7 @@ class AlternatingTrainer:
         return synthesis
 
     def autocast(self) -> torch.autocast:
-        """Bfloat16 where asked for and fast; it has float32's range, so the feature ratios stay finite."""
+        """Bfloat16 where asked for and fast; it has float32's range, and the feature ratios are float32 in any case."""
         device = self.scene.image.device
         enabled = self.settings.mixed_precision and has_fast_bfloat16(device)
         return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

@@ -98,3 +98,29 @@ def test_in_training_both_label_maps_share_batch_statistics(generator: Generator
     both = generator.label_encoder(torch.cat([dark, bright]))
     expected = generator.translate([f[:1] for f in both], [f[1:] for f in both])
     assert torch.allclose(generator(images(), dark, bright).translation.betas[0], expected.betas[0], atol=1e-3)
+
+
+def test_mixed_precision_takes_ratios_in_float32(generator: Generator) -> None:
+    ratios = []
+    generator.gamma_heads[0].register_forward_pre_hook(lambda _, inputs: ratios.append(inputs[0]))
+    source = [torch.full((1, 16 << level, 4, 4), 1e-30, dtype=torch.bfloat16) for level in range(3)]
+    target = [torch.full_like(each, 1.0) for each in source]
+    with torch.autocast("cpu", torch.bfloat16):
+        gammas, betas = generator.translate(source, target)
+    assert ratios[0].dtype == torch.float32
+    assert ratios[0].max().item() == pytest.approx(1e14, rel=1e-3)
+    assert all(torch.isfinite(each).all() for each in (*gammas, *betas))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_modulation_is_the_same_with_and_without_gradients(count: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(count, 3, 8, 8, requires_grad=True)
+    gamma, beta = torch.randn(2, count, 3, 8, 8)
+    trained = modulate(x, gamma, beta)
+    torch.autograd.backward(trained.sum())
+    assert x.grad is not None
+    assert torch.allclose(trained, modulate(x.detach(), gamma, beta), atol=1e-5)
+    variance, mean = torch.var_mean(x.detach(), dim=(2, 3), keepdim=True)
+    expected = gamma * (x.detach() - mean) / torch.sqrt(variance + 1e-5) + beta
+    assert torch.allclose(trained, expected, atol=1e-5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from training.patch_coherence import rgb_features
-from training.settings import QUICK, TrainingSettings
+from training.settings import PAPER_SHORT, TrainingSettings
 from training.steps import AlternatingTrainer
 from training.tensors import SceneTensors
 
@@ -84,14 +84,26 @@ def test_rates_fall_with_the_schedule(tensors: SceneTensors, settings: TrainingS
     assert [group["lr"] for group in affine] == pytest.approx([3 * rate for rate in expected])
 
 
+def learning(settings: TrainingSettings, **changes: object) -> TrainingSettings:
+    """The short presets' rates, on reconstruction alone."""
+    for name in ("initial_gain", "generator_rate", "affine_rate_factor"):
+        changes[name] = getattr(PAPER_SHORT, name)
+    short = {"generator_width": 8, "generator_steps": 5, "reconstruction_every": 1}
+    return TrainingSettings.from_dict({**settings.with_iterations(30).to_dict(), **short, **changes})
+
+
 def test_training_learns_the_photograph(tensors: SceneTensors, settings: TrainingSettings) -> None:
-    # The short presets' rates, on reconstruction alone.
-    changes = {name: getattr(QUICK, name) for name in ("initial_gain", "generator_rate", "affine_rate_factor")}
-    longer = dataclasses.replace(
-        settings.with_iterations(30), generator_width=8, generator_steps=5, reconstruction_every=1, **changes
-    )
-    trainer = AlternatingTrainer(tensors, longer, 0, rgb_features)
+    trainer = AlternatingTrainer(tensors, learning(settings), 0, rgb_features)
     first = trainer.iterate(0, 0.0)["reconstruction"]
     for iteration in range(1, 20):
         last = trainer.iterate(iteration, iteration / 30)["reconstruction"]
     assert last < 0.6 * first
+
+
+def test_mixed_precision_learns_as_full_precision_does(tensors: SceneTensors, settings: TrainingSettings) -> None:
+    reached = []
+    for mixed in (False, True):
+        trainer = AlternatingTrainer(tensors, learning(settings, mixed_precision=mixed), 0, rgb_features)
+        errors = [trainer.iterate(iteration, iteration / 30)["reconstruction"] for iteration in range(8)]
+        reached.append(sum(errors[-3:]) / 3)
+    assert reached[1] == pytest.approx(reached[0], rel=0.25)
