@@ -164,7 +164,8 @@ class Generator(SceneGenerator):
         gammas, betas = [], []
         levels = zip(self.gamma_heads, self.beta_heads, source_features, target_features, strict=True)
         for gamma_head, beta_head, source, target in levels:
-            ratio = (target.float() + RATIO_EPSILON) / (source.float() + RATIO_EPSILON)
+            wide = torch.promote_types(source.dtype, torch.float32)
+            ratio = (target.to(wide) + RATIO_EPSILON) / (source.to(wide) + RATIO_EPSILON)
             if self.ratio_limit is not None:
                 ratio = ratio.clamp(-self.ratio_limit, self.ratio_limit)
             gammas.append(gamma_head(ratio))

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 def instance_norm(x: Tensor, *, scale: float = 1.0, epsilon: float = 1e-5) -> Tensor:
     """Bring each channel of each sample ``[N, C, H, W]`` to mean 0 and deviation ``scale`` (biased variance).
 
-    Same shape and dtype; statistics are taken in float32.
+    Same shape and dtype; statistics are taken in float32, or in float64 for float64.
     """
-    weight = torch.full((x.shape[1],), scale, device=x.device)
+    weight = torch.full((x.shape[1],), scale, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
     # One sample's instance norm is its batch norm, which, unlike PyTorch's instance norm, takes channels-last
     # activations without copying them there and back. (Exported graphs have no gradients, and any batch size.)
     if x.requires_grad and x.shape[0] == 1:
