@@ -81,7 +81,7 @@ def measure(trainer: AlternatingTrainer, repeats: int) -> Report:
     device = trainer.scene.image.device
     every = trainer.settings.reconstruction_every
     with FlopCounterMode(display=False) as flops:
-        trainer.iterate(0)  # warms up, too
+        trainer.iterate(0, 0.0)  # warms up, too
     sampling, reconstruction = [
         [_seconds(functools.partial(trainer.iterate, every * repeat + offset), device) for repeat in range(repeats)]
         for offset in (0, every - 1)

@@ -72,7 +72,7 @@ class CopyingTrainer:
         layouts = self._layouts.draw(self.settings.batch)
         loss, misplaced = self._match_loss(layouts)
         self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         self._optimiser.step()
         return {"matching": loss.item(), "misplaced": misplaced}
 

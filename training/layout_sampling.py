@@ -143,7 +143,7 @@ def _components(ids: Tensor, wanted: Tensor) -> Tensor:
     """Connected components of one class each, largest first, as masks ``[objects, H, W]``."""
     height, width = ids.shape
     numbers = torch.arange(1, height * width + 1, device=ids.device).view(height, width).float() * wanted
-    classes = ids.unique().tolist()
+    classes = torch.unique(ids).tolist()
     while True:
         # Each component takes its largest number, one cell further in every round.
         spread = numbers
@@ -154,7 +154,7 @@ def _components(ids: Tensor, wanted: Tensor) -> Tensor:
         if torch.equal(spread, numbers):
             break
         numbers = spread
-    found, sizes = numbers[numbers > 0].unique(return_counts=True)
+    found, sizes = torch.unique(numbers[numbers > 0], return_counts=True)
     kept = sizes.argsort(descending=True)[:MOST_OBJECTS]
     kept = kept[sizes[kept] >= LEAST_CELLS] if len(kept) else kept
     return torch.stack([numbers == found[index] for index in kept]) if len(kept) else ids.new_zeros(0, height, width)
