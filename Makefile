@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 .PHONY: help
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -23,8 +23,14 @@ install: $(INSTALLED) ## Make .venv with everything pinned as tested
 
 .PHONY: demo
 demo: $(INSTALLED) ## Train the pagoda, serve it with Triton, get new pictures over gRPC
-	$(BIN)/semia train-and-export examples/pagoda --preset quick --resume --run demo/run --bundle demo/bundle --repository demo/model_repository
+	$(BIN)/semia train-and-export examples/pagoda --resume --run demo/run --bundle demo/bundle --repository demo/model_repository
 	$(BIN)/python examples/demo.py
+
+.PHONY: side-by-side
+side-by-side: $(INSTALLED) ## Train both generators on the pagoda for three minutes each and compare them
+	$(BIN)/semia train examples/pagoda --resize 0.35 --minutes 3 --resume --run demo/copying
+	$(BIN)/semia train examples/pagoda --resize 0.35 --minutes 3 --resume --run demo/published --preset paper-short
+	$(BIN)/semia compare demo/copying demo/published --sheet demo/side_by_side.png
 
 .PHONY: test
 test: $(INSTALLED) ## Run every test but the slow and GPU ones, with a real Triton

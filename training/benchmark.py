@@ -29,6 +29,9 @@ from training.tensors import SceneTensors
 from training.train import device_from_name
 from training.vgg import patch_features_from
 
+PUBLISHED = {name: settings for name, settings in PRESETS.items() if settings.generator == "published"}
+"""The presets whose iteration has the parts timed here."""
+
 PEAK_SIDE = 2048
 """The machine's peak is that of a product of square matrices of this side."""
 
@@ -233,7 +236,7 @@ def tables(report: Report) -> list[Table]:
 
 def main(
     scene: Annotated[Path, typer.Argument(help="Scene folder: the photograph and its label map.")],
-    preset: Annotated[str, typer.Option(help=f"One of {', '.join(PRESETS)}.")] = "paper",
+    preset: Annotated[str, typer.Option(help=f"One of {', '.join(PUBLISHED)}.")] = "paper",
     resize: Annotated[float | None, typer.Option(help="Scale the scene by this factor.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     vgg_weights: Annotated[Path | None, typer.Option(help="VGG19 state dict for patch coherence.")] = None,
@@ -243,9 +246,9 @@ def main(
     """Time a training iteration and its parts on this machine; nothing is written."""
     console = Console()
     try:
-        if preset not in PRESETS:
-            raise SettingsError(f"--preset must be one of {', '.join(PRESETS)}, not {preset!r}")
-        settings, where = PRESETS[preset], device_from_name(device)
+        if preset not in PUBLISHED:
+            raise SettingsError(f"--preset must be one of {', '.join(PUBLISHED)}, not {preset!r}")
+        settings, where = PUBLISHED[preset], device_from_name(device)
         features, _ = patch_features_from(vgg_weights, where)
         loaded = load_scene(scene, resize=resize, max_side=settings.max_side)
     except SemiaError as error:
