@@ -6,10 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from training.composition import Photograph
+from training.context_encoder import DESCRIPTOR_STEPS
 from training.copying_generator import CopyingGenerator
 from training.pixels import pixels_from_tensor
 from training.source_tokens import SourceTokens
 from training.tensors import SceneTensors
+
+FINEST_STEPS = 2 * DESCRIPTOR_STEPS
+"""Coarse descriptors are halves of fine ones."""
 
 
 class CopyingGraph(nn.Module):
@@ -36,19 +40,28 @@ class CopyingGraph(nn.Module):
         self.register_buffer("columns", torch.arange(width).clamp(max=self.canvas.width - 1))
         for level, source in enumerate(sources):
             self._store(f"source_{level}_", source)
+            # Multiples of a small step: 16 bits hold them, and ONNX Runtime widens them once, at loading.
+            self.register_buffer(f"source_{level}_descriptors", (source.descriptors * FINEST_STEPS).to(torch.int16))
         self._store("photograph_", photograph)
+        self.register_buffer("photograph_layers", self.generator.layers.flatten(0, 2))
         self.strides = [source.stride for source in sources]
         self.size = photograph.size
 
     def forward(self, target_labels: Tensor) -> Tensor:
         """Class ids ``uint8[N, H, W]`` on the canvas to pictures ``uint8[N, H, W, 3]``."""
         padded = target_labels.long().index_select(1, self.rows).index_select(2, self.columns)
-        sources = [
-            SourceTokens(stride=stride, **self._stored(f"source_{level}_")) for level, stride in enumerate(self.strides)
-        ]
-        photograph = Photograph(size=self.size, **self._stored("photograph_"))
-        image = self.generator.copy(padded, sources, photograph)
+        image = self.generator.copy(padded, [self._source(level) for level in (0, 1)], self._photograph())
         return pixels_from_tensor(image[:, :, : self.canvas.height, : self.canvas.width])
+
+    def _source(self, level: int) -> SourceTokens:
+        tables = self._stored(f"source_{level}_")
+        tables["descriptors"] = tables["descriptors"].float() / FINEST_STEPS
+        return SourceTokens(stride=self.strides[level], **tables)
+
+    def _photograph(self) -> Photograph:
+        tables = self._stored("photograph_")
+        tables["layers"] = tables["layers"].float() / 127.5 - 1
+        return Photograph(size=self.size, **tables)
 
     def _store(self, prefix: str, tables: SourceTokens | Photograph) -> None:
         for name, values in vars(tables).items():

@@ -44,11 +44,11 @@ class Photograph:
 
 
 def label_windows(class_ids: Tensor, palette: Tensor) -> Tensor:
-    """Colour labels averaged over small windows: int64 ``[N, H, W]`` to ``[N, H, W, 3]``."""
+    """Colour labels averaged over small windows: int64 ``[N, H, W]`` to ``[N, 3, H, W]``."""
     colours = F.embedding(class_ids, palette).permute(0, 3, 1, 2)
     # A convolution, since ONNX Runtime's average pooling takes several times as long.
     kernel = torch.full((3, 1, WINDOW, WINDOW), 1 / WINDOW**2, device=colours.device)
-    return F.conv2d(pad_edges(colours, WINDOW // 2), kernel, groups=3).permute(0, 2, 3, 1)
+    return F.conv2d(pad_edges(colours, WINDOW // 2), kernel, groups=3)
 
 
 def compose(target: Tensor, chosen: Tensor, source: SourceTokens, photograph: Photograph, token: int) -> Tensor:
@@ -66,27 +66,25 @@ def compose(target: Tensor, chosen: Tensor, source: SourceTokens, photograph: Ph
     """
     y, x = source_places(target, chosen, source, photograph, token)
     windows = label_windows(target, photograph.palette)
-    agreement = _agreement(windows, target, photograph, y.round().long(), x.round().long(), STRICTNESS)
+    agreement = _agreement(windows, target, photograph, y.round(), x.round(), STRICTNESS)
     height, width = photograph.size
-    rows = torch.arange(height, device=target.device)[:, None].expand(height, width)
-    columns = torch.arange(width, device=target.device).expand(height, width)
+    rows = torch.arange(height, device=y.device, dtype=y.dtype)[:, None].expand(height, width)
+    columns = torch.arange(width, device=y.device, dtype=y.dtype).expand(height, width)
     agreement_in_place = _agreement(windows, target, photograph, rows, columns, STRICTNESS_IN_PLACE)
 
     unmoved = _look_up(photograph.unmoved, target)
     near = _nearness(~unmoved)
     # What an unmoved class shows comes from its own place; only rims and shadows come along with objects.
-    layer = _sample_layer(
-        photograph, target, torch.where(unmoved, rows.to(y.dtype), y), torch.where(unmoved, columns.to(x.dtype), x)
-    )
+    layer = _sample_layer(photograph, target, torch.where(unmoved, rows, y), torch.where(unmoved, columns, x))
     brought = torch.where(unmoved, near, torch.ones_like(near)) * agreement
     kept = torch.where(unmoved, (1 - near) * agreement_in_place, torch.zeros_like(near))
     remainder = photograph.remainder
     image = (
         layer
-        + brought[..., None] * sample(remainder, y, x, photograph.size)
-        + kept[..., None] * remainder.view(height, width, 3)
+        + brought[:, None] * sample(remainder, y, x, photograph.size)
+        + kept[:, None] * remainder.T.view(3, height, width)
     )
-    return _soften_cuts(image.permute(0, 3, 1, 2), target, brought + kept)
+    return _soften_cuts(image, target, brought + kept)
 
 
 def source_places(
@@ -96,7 +94,7 @@ def source_places(
     height, width = photograph.size
     y, x = _proposals(chosen, source, token)
     y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
-    seen = _look_up(photograph.class_ids, y.round().long() * width + x.round().long())
+    seen = _look_up(photograph.class_ids, (y.round() * width + x.round()).long())
     same = (seen == target[:, None]).to(y.dtype)
     pattern = hann_weights(token).to(y.device).repeat(1, height // token, width // token)
     weights = on_grid(pattern * (OTHER_CLASS_SHARE + (1 - OTHER_CLASS_SHARE) * same), WEIGHT_STEPS)
@@ -128,7 +126,7 @@ def _proposals(chosen: Tensor, source: SourceTokens, token: int) -> tuple[Tensor
 
 def _look_up(table: Tensor, index: Tensor) -> Tensor:
     """Single values ``[P]`` at an index of any shape; plain indexing becomes a far slower operator of ONNX."""
-    return F.embedding(index, table[:, None])[..., 0]
+    return F.embedding(index, table[:, None]).squeeze(-1)
 
 
 def _agreement(
@@ -136,8 +134,8 @@ def _agreement(
 ) -> Tensor:
     """How alike the layouts are around target pixels and source pixels, in [0, 1]: ``[N, H, W]``."""
     index = rows * photograph.size[1] + columns
-    difference = (windows - F.embedding(index, photograph.windows)).abs().sum(-1)
-    same = (_look_up(photograph.class_ids, index) == target).to(windows.dtype)
+    difference = (windows - _colours(photograph.windows, index)).abs().sum(1)
+    same = (_look_up(photograph.class_ids, index.long()) == target).to(windows.dtype)
     return same * (1 - strictness * difference).clamp(0, 1)
 
 
@@ -157,7 +155,7 @@ def _sample_layer(photograph: Photograph, target: Tensor, y: Tensor, x: Tensor) 
 
 
 def sample(table: Tensor, y: Tensor, x: Tensor, size: tuple[int, int], first: Tensor | int = 0) -> Tensor:
-    """Sample flattened pictures ``[P, C]`` at places ``[N, H, W]``, to ``[N, H, W, C]``; exact at whole pixels.
+    """Sample flattened pictures ``[P, C]`` at places ``[N, H, W]``, to ``[N, C, H, W]``; exact at whole pixels.
 
     Args:
         table: one picture of ``size``, or several in a row.
@@ -168,13 +166,18 @@ def sample(table: Tensor, y: Tensor, x: Tensor, size: tuple[int, int], first: Te
     """
     height, width = size
     top, left = y.floor(), x.floor()
-    down, right = (y - top)[..., None], (x - left)[..., None]
-    row, column = top.long(), left.long()
-    below, beside = (row + 1).clamp(max=height - 1), (column + 1).clamp(max=width - 1)
-    upper, lower = first + row * width, first + below * width
-    above = F.embedding(upper + column, table) * (1 - right) + F.embedding(upper + beside, table) * right
-    under = F.embedding(lower + column, table) * (1 - right) + F.embedding(lower + beside, table) * right
+    down, right = (y - top)[:, None], (x - left)[:, None]
+    # Whole numbers below 2 ** 24 are exact in float32 too, where they are computed faster.
+    below, beside = (top + 1).clamp(max=height - 1), (left + 1).clamp(max=width - 1)
+    upper, lower = top * width, below * width
+    above = _colours(table, upper + left, first) * (1 - right) + _colours(table, upper + beside, first) * right
+    under = _colours(table, lower + left, first) * (1 - right) + _colours(table, lower + beside, first) * right
     return above * (1 - down) + under * down
+
+
+def _colours(table: Tensor, index: Tensor, first: Tensor | int = 0) -> Tensor:
+    """Rows ``[P, C]`` at places ``[..., H, W]`` after the first, to ``[..., C, H, W]``."""
+    return F.embedding(index.long() + first, table).movedim(-1, -3)
 
 
 def _soften_cuts(image: Tensor, target: Tensor, share_of_photograph: Tensor) -> Tensor:

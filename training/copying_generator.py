@@ -106,7 +106,7 @@ class CopyingGenerator(SceneGenerator):
             layers=layers.flatten(0, 2),
             remainder=(self.image[0].permute(1, 2, 0) - own).flatten(0, 1),
             class_ids=self.class_ids.flatten(),
-            windows=label_windows(self.class_ids, self.palette).flatten(0, 2),
+            windows=label_windows(self.class_ids, self.palette)[0].flatten(1).T.contiguous(),
             palette=self.palette,
             unmoved=self.unmoved(),
             size=(height, width),

@@ -114,7 +114,7 @@ def _cheapest(level: Level) -> Tensor:
 
 def _children(chosen: Tensor, coarse: SourceTokens, fine: SourceTokens) -> Tensor:
     """Four fine tokens go on where their coarse one was: ``[N, h, w]`` to ``[N, 2h, 2w]``."""
-    first = F.embedding(chosen, coarse.child[:, None])[..., 0]
+    first = F.embedding(chosen, coarse.child[:, None]).squeeze(-1)
     below = first + fine.stride
     rows = torch.stack([first, first + 1], dim=-1).flatten(-2)
     lower_rows = torch.stack([below, below + 1], dim=-1).flatten(-2)
@@ -175,7 +175,7 @@ class _Turn:
         """Of candidates ``[N, C, T]``, numbers 1 to 8 of which are the neighbours' continuations."""
         level = self.level
         by_token = candidates.transpose(1, 2)
-        likeness = (F.embedding(by_token, level.likeness) @ self.target)[..., 0].transpose(1, 2)
+        likeness = (F.embedding(by_token, level.likeness) @ self.target).squeeze(-1).transpose(1, 2)
         y, x, cost = F.embedding(candidates, level.facts).unbind(-1)
         way = ((y - self.y).square() + (x - self.x).square()).sqrt()
         alone = likeness + (level.way_cost * way + cost).round()

@@ -38,10 +38,10 @@ def as_ids(layout: NDArray[np.uint8]) -> Tensor:
 def test_sampling_at_whole_pixels_is_exact_and_between_them_linear() -> None:
     table = torch.rand(2 * 5 * 6, 3, generator=torch.Generator().manual_seed(0))
     y, x = torch.meshgrid(torch.arange(5.0), torch.arange(6.0), indexing="ij")
-    assert torch.equal(sample(table, y[None], x[None], (5, 6))[0], table[:30].view(5, 6, 3))
+    assert torch.equal(sample(table, y[None], x[None], (5, 6))[0], table[:30].T.view(3, 5, 6))
     second = sample(table, y[None], x[None], (5, 6), torch.full((1, 5, 6), 30))[0]
-    assert torch.equal(second, table[30:].view(5, 6, 3))
-    between = sample(table, torch.tensor([[[1.25]]]), torch.tensor([[[2.0]]]), (5, 6))[0, 0, 0]
+    assert torch.equal(second, table[30:].T.view(3, 5, 6))
+    between = sample(table, torch.tensor([[[1.25]]]), torch.tensor([[[2.0]]]), (5, 6))[0, :, 0, 0]
     assert torch.allclose(between, 0.75 * table[8] + 0.25 * table[14])
 
 
@@ -80,8 +80,8 @@ def test_windows_average_colours() -> None:
     ids = torch.zeros(1, 8, 8, dtype=torch.int64)
     ids[..., 4:] = 1
     windows = label_windows(ids, torch.tensor([[-1.0, 0.0, 1.0], [1.0, 0.0, 1.0]]))
-    assert windows[0, 3, 0].tolist() == pytest.approx([-1, 0, 1])
-    assert windows[0, 3, 3, 0] == pytest.approx(-1 + 2 * 2 / 5)
+    assert windows[0, :, 3, 0].tolist() == pytest.approx([-1, 0, 1])
+    assert windows[0, 0, 3, 3] == pytest.approx(-1 + 2 * 2 / 5)
 
 
 def test_borders_cut_through_layers_are_softened_by_a_pixel_alone(
