@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from onnxscript.optimizer import fold_constants, inline, remove_unused_nodes
 
 from export.errors import ExportError
 from export.graphs import SceneGraph
@@ -33,17 +34,24 @@ def write_onnx(graph: SceneGraph, path: Path) -> None:
     example = torch.zeros(TRACED_BATCH, *graph.canvas, dtype=torch.uint8)
     try:
         with _quiet():
-            torch.onnx.export(
+            program = torch.onnx.export(
                 graph.eval(),
                 (example,),
-                path,
                 input_names=[INPUT_NAME],
                 output_names=[OUTPUT_NAME],
                 opset_version=OPSET,
                 dynamo=True,
-                external_data=False,
+                # Its rewriting rules need minutes for the thousands of nodes of a matching, and ONNX Runtime fuses
+                # by itself; what it has no kernel for (CastLike) goes by folding constants.
+                optimize=False,
                 dynamic_shapes={"target_labels": {0: torch.export.Dim("batch", min=1, max=1024)}},
             )
+            if program is None:
+                raise RuntimeError("the exporter gave no program")
+            inline(program.model)
+            fold_constants(program.model)
+            remove_unused_nodes(program.model)
+            program.save(path, external_data=False)
         model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
     except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
