@@ -177,7 +177,9 @@ def sample(table: Tensor, y: Tensor, x: Tensor, size: tuple[int, int], first: Te
 
 def _colours(table: Tensor, index: Tensor, first: Tensor | int = 0) -> Tensor:
     """Rows ``[P, C]`` at places ``[..., H, W]`` after the first, to ``[..., C, H, W]``."""
-    return F.embedding(index.long() + first, table).movedim(-1, -3)
+    places = (index.long() + first).flatten(-2)
+    # Flattened, since ONNX Runtime would delay a transposition of whole pictures, and computes slowly on triples.
+    return F.embedding(places, table).transpose(-1, -2).reshape(*index.shape[:-2], table.shape[1], *index.shape[-2:])
 
 
 def _soften_cuts(image: Tensor, target: Tensor, share_of_photograph: Tensor) -> Tensor:
