@@ -100,7 +100,7 @@ def test_a_run_by_the_clock_ends_by_itself(scene_folder: Path, tmp_path: Path) -
     result = semia(*arguments, "--minutes", "0.05")
     assert result.returncode == 0, result.stderr
     assert "preset quick, 0.05 minutes, on " in result.stdout
-    assert re.search(r"iteration \d+, 0:\d\d gone, 0:00 left  adversarial", result.stdout)
+    assert re.search(r"iteration \d+, 0:\d\d gone, 0:00 left  matching", result.stdout)
 
     run = RunFolder.open(tmp_path / "run")
     assert run.finished
@@ -203,7 +203,7 @@ def test_serve_prints_where_it_listens_and_stops_cleanly(
         (["train", "nowhere"], "no scene folder at nowhere"),
         (["train", "nowhere", "--preset", "best"], "no preset 'best': choose default, quick, paper, paper-short"),
         (["train", "nowhere", "--name", "../evil"], "cannot name a model"),
-        (["train", "nowhere", "--vgg-weights", "vgg.pth"], "no VGG19 weights at vgg.pth"),
+        (["train", "nowhere", "--preset", "paper", "--vgg-weights", "vgg.pth"], "no VGG19 weights at vgg.pth"),
         (["train", "nowhere", "--iterations", "0"], "Invalid value for '--iterations'"),
         (["train", "nowhere", "--minutes", "0"], "Invalid value for '--minutes'"),
         (["train", "nowhere", "--minutes", "5", "--iterations", "9"], "--iterations and --minutes both say when"),
