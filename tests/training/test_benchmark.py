@@ -47,7 +47,7 @@ def test_the_command_prints_tables(
     app: typer.Typer, scene_folder: Path, settings: TrainingSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(benchmark, "PEAK_SIDE", 64)
-    monkeypatch.setattr(benchmark, "PRESETS", {"tiny": settings})
+    monkeypatch.setattr(benchmark, "PUBLISHED", {"tiny": settings})
     monkeypatch.setattr(benchmark, "prepare_process", lambda: None)  # this process is pytest's
     result = CliRunner().invoke(app, [str(scene_folder), "--preset", "tiny", "--repeats", "1", "--device", "cpu"])
     assert result.exit_code == 0, result.output
