@@ -86,7 +86,10 @@ def measure(trainer: AlternatingTrainer, repeats: int) -> Report:
     with FlopCounterMode(display=False) as flops:
         trainer.iterate(0, 0.0)  # warms up, too
     sampling, reconstruction = [
-        [_seconds(functools.partial(trainer.iterate, every * repeat + offset, 0.0), device) for repeat in range(repeats)]
+        [
+            _seconds(functools.partial(trainer.iterate, every * repeat + offset, 0.0), device)
+            for repeat in range(repeats)
+        ]
         for offset in (0, every - 1)
     ]
     mixed = trainer.settings.mixed_precision and has_fast_bfloat16(device)
