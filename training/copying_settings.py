@@ -10,12 +10,12 @@ class CopyingSettings:
     """The copying generator's settings."""
 
     width: int = 64  # of a layout descriptor
-    # AdamW's, at the beginning; it falls to a twentieth. Ten times as fast, descriptors fit the random layouts better
+    # AdamW's, at the beginning; it falls to a twentieth. Faster, descriptors fit the random layouts better
     # and what people draw worse.
-    rate: float = 5e-5
+    rate: float = 1e-5
     batch: int = 4  # random layouts a step
     tokens: int = 1024  # of them, matched a step
-    initial_sharpness: float = 3.0  # logarithm of how fast a match's likelihood falls with squared distance
+    initial_sharpness: float = 0.5  # logarithm of how fast a match's likelihood falls with squared distance
 
     def __post_init__(self) -> None:
         for name in ("width", "batch", "tokens"):
