@@ -6,7 +6,6 @@ another (shift maps: Pritch et al. 2009; candidates spread from neighbours and a
 Barnes et al. 2009). Done once a scene, before training.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -34,26 +33,21 @@ NEIGHBOURS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != 
 _NEIGHBOUR_WEIGHTS = torch.tensor([1.0 if dy == 0 or dx == 0 else 0.7 for dy, dx in NEIGHBOURS])
 
 
-def complete_layers(
-    image: Tensor, class_ids: Tensor, whole: list[bool], on_layer: Callable[[int], None] = lambda _: None
-) -> Tensor:
+def complete_layers(image: Tensor, class_ids: Tensor, whole: list[bool]) -> Tensor:
     """Complete every class over the canvas.
 
     Args:
         image: the photograph, float32 ``[3, H, W]`` in [0, 1]; H and W are multiples of `TOKEN`.
         class_ids: int64 ``[H, W]``.
         whole: for each of K classes, whether its layer is wanted everywhere, or only around its objects.
-        on_layer: told the number of layers done.
 
     Returns:
         float32 ``[K, 3, H, W]`` in [0, 1]; inside a class, away from its border, its layer is the photograph.
     """
     generator = torch.Generator().manual_seed(0)
-    layers = []
-    for class_id, everywhere in enumerate(whole):
-        layers.append(_complete(image, class_ids == class_id, everywhere, generator))
-        on_layer(class_id + 1)
-    return torch.stack(layers)
+    return torch.stack(
+        [_complete(image, class_ids == class_id, everywhere, generator) for class_id, everywhere in enumerate(whole)]
+    )
 
 
 def _complete(image: Tensor, mask: Tensor, everywhere: bool, generator: torch.Generator) -> Tensor:

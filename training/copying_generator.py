@@ -5,7 +5,6 @@ the canvas's border, such as sky or grass, stay in place. Learnt are the descrip
 (`context_encoder`); the photograph's class layers (`class_layers`) are completed once.
 """
 
-from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -67,14 +66,10 @@ class CopyingGenerator(SceneGenerator):
         self.register_buffer("palette", scene.palette, persistent=False)
 
     @torch.no_grad()
-    def prepare(self, on_layer: Callable[[int], None] = lambda _: None) -> None:
-        """Complete the class layers and set the encoder to where it begins; needs seconds.
-
-        Args:
-            on_layer: told the number of layers done.
-        """
+    def prepare(self) -> None:
+        """Complete the class layers and set the encoder to where it begins; needs seconds."""
         image = (self.image[0].cpu() + 1) / 2
-        layers = complete_layers(image, self.class_ids[0].cpu(), self.unmoved().tolist(), on_layer)
+        layers = complete_layers(image, self.class_ids[0].cpu(), self.unmoved().tolist())
         self.layers.copy_((layers * 255).round().permute(0, 2, 3, 1))
         grids = [lay_out(variant, (self.image[0] + 1) / 2, self.one_hot()[0], self.token) for variant in VARIANTS[:1]]
         self.encoder.project(grids[0].shares[None])
