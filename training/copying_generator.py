@@ -71,8 +71,7 @@ class CopyingGenerator(SceneGenerator):
         image = (self.image[0].cpu() + 1) / 2
         layers = complete_layers(image, self.class_ids[0].cpu(), self.unmoved().tolist())
         self.layers.copy_((layers * 255).round().permute(0, 2, 3, 1))
-        grids = [lay_out(variant, (self.image[0] + 1) / 2, self.one_hot()[0], self.token) for variant in VARIANTS[:1]]
-        self.encoder.project(grids[0].shares[None])
+        self.encoder.project(F.avg_pool2d(self.one_hot(), self.token))
 
     def unmoved(self) -> Tensor:
         """Which classes stay in place, bool ``[K]``."""

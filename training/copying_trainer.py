@@ -27,7 +27,6 @@ class CopyingTrainer:
         torch.manual_seed(seed)
         self.seed = seed
         self.settings = settings.copying
-        self.scene = scene
         self.generator = CopyingGenerator(settings.copying, scene).to(scene.image.device)
         self.sharpness = torch.nn.Parameter(torch.tensor(self.settings.initial_sharpness, device=scene.image.device))
         self._prepared = False
@@ -70,6 +69,8 @@ class CopyingTrainer:
         for group in self._optimiser.param_groups:
             group["lr"] = self.settings.rate * (1 - 0.95 * progress)
         layouts = self._layouts.draw(self.settings.batch)
+        if not layouts.known.any():
+            return {"matching": 0.0, "misplaced": 0.0}  # every object was left out, which few objects now and then are
         loss, misplaced = self._match_loss(layouts)
         self._optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)

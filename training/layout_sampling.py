@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MOST_OBJECTS = 16
-"""Connected components that move on their own, the largest first; smaller ones move with the rest."""
+"""Connected components that move on their own, the largest first; smaller ones are not drawn."""
 
 LEAST_CELLS = 3
 """A component of fewer cells is noise."""

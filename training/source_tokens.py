@@ -88,7 +88,7 @@ def lay_out(variant: Variant, image: Tensor, one_hot: Tensor, token: int) -> Var
     labels = F.grid_sample(one_hot[None], grid, mode="nearest", padding_mode="border", align_corners=False)
     quarters = F.avg_pool2d(seen, token // 2)[0]
     h, w = quarters.shape[1] // 2, quarters.shape[2] // 2
-    appearance = quarters.view(3, h, 2, w, 2).permute(0, 2, 4, 1, 3).reshape(12, h, w)
+    appearance = quarters.view(3, h, 2, w, 2).permute(0, 2, 4, 1, 3).reshape(APPEARANCE_SIZE, h, w)
     return VariantGrid(
         variant,
         F.avg_pool2d(labels, token)[0],

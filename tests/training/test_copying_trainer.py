@@ -29,6 +29,14 @@ def test_a_resumed_trainer_goes_on_as_if_nothing_had_happened(tensors: SceneTens
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_layouts_without_any_object_teach_nothing(
+    tensors: SceneTensors, small: TrainingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.layout_sampling.LEFT_OUT", 1.0)
+    monkeypatch.setattr("training.layout_sampling.DOUBLED", 0.0)
+    assert CopyingTrainer(tensors, small, seed=0).iterate(0, 0.0) == {"matching": 0.0, "misplaced": 0.0}
+
+
 def test_matching_is_learnt(tensors: SceneTensors, small: TrainingSettings) -> None:
     trainer = CopyingTrainer(tensors, small, seed=0)
     losses = [trainer.iterate(iteration, 0.0)["matching"] for iteration in range(40)]
