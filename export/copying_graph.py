@@ -10,17 +10,15 @@ from training.context_encoder import DESCRIPTOR_STEPS
 from training.copying_generator import CopyingGenerator
 from training.pixels import pixels_from_tensor
 from training.source_tokens import SourceTokens
+from training.square_tables import squares
 from training.tensors import SceneTensors
 
-FINEST_STEPS = 2 * DESCRIPTOR_STEPS
-"""Coarse descriptors are halves of fine ones."""
+PICTURES = ("layers", "remainder")
+"""A photograph's tables that are `squares` of pictures."""
 
 
 class CopyingGraph(nn.Module):
     """A copying generator bound to its scene; exported as it stands."""
-
-    rows: Tensor
-    columns: Tensor
 
     def __init__(self, generator: CopyingGenerator, scene: SceneTensors) -> None:
         """Work out what may be copied.
@@ -34,33 +32,32 @@ class CopyingGraph(nn.Module):
         self.generator = copy.deepcopy(generator).eval().requires_grad_(False)
         with torch.no_grad():
             sources, photograph = self.generator.source_tokens(), self.generator.photograph()
-        # The scene was padded once to the trainer's multiple, then again to the generator's own.
-        height, width = photograph.size
-        self.register_buffer("rows", torch.arange(height).clamp(max=self.canvas.height - 1))
-        self.register_buffer("columns", torch.arange(width).clamp(max=self.canvas.width - 1))
         for level, source in enumerate(sources):
             self._store(f"source_{level}_", source)
             # Multiples of a small step: 16 bits hold them, and ONNX Runtime widens them once, at loading.
-            self.register_buffer(f"source_{level}_descriptors", (source.descriptors * FINEST_STEPS).to(torch.int16))
+            self.register_buffer(f"source_{level}_descriptors", (source.descriptors * DESCRIPTOR_STEPS).to(torch.int16))
         self._store("photograph_", photograph)
-        self.register_buffer("photograph_layers", self.generator.layers.flatten(0, 2))
+        # A quarter of the tables; ONNX Runtime makes them whole once, at loading.
+        for name in PICTURES:
+            first = getattr(photograph, name)[:, :3]
+            self.register_buffer(f"photograph_{name}", first.reshape(-1, *photograph.size, 3).contiguous())
         self.strides = [source.stride for source in sources]
         self.size = photograph.size
 
     def forward(self, target_labels: Tensor) -> Tensor:
         """Class ids ``uint8[N, H, W]`` on the canvas to pictures ``uint8[N, H, W, 3]``."""
-        padded = target_labels.long().index_select(1, self.rows).index_select(2, self.columns)
+        padded = _extended(_extended(target_labels.long(), 1, self.size[0]), 2, self.size[1])
         image = self.generator.copy(padded, [self._source(level) for level in (0, 1)], self._photograph())
         return pixels_from_tensor(image[:, :, : self.canvas.height, : self.canvas.width])
 
     def _source(self, level: int) -> SourceTokens:
         tables = self._stored(f"source_{level}_")
-        tables["descriptors"] = tables["descriptors"].float() / FINEST_STEPS
+        tables["descriptors"] = tables["descriptors"].float() / DESCRIPTOR_STEPS
         return SourceTokens(stride=self.strides[level], **tables)
 
     def _photograph(self) -> Photograph:
         tables = self._stored("photograph_")
-        tables["layers"] = tables["layers"].float() / 127.5 - 1
+        tables.update({name: squares(tables[name]) for name in PICTURES})
         return Photograph(size=self.size, **tables)
 
     def _store(self, prefix: str, tables: SourceTokens | Photograph) -> None:
@@ -70,3 +67,9 @@ class CopyingGraph(nn.Module):
 
     def _stored(self, prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): values for name, values in self.named_buffers() if name.startswith(prefix)}
+
+
+def _extended(x: Tensor, axis: int, length: int) -> Tensor:
+    """The last row or column repeated to a length; looking up whole pictures of single numbers would be slow."""
+    edge = x.narrow(axis, x.shape[axis] - 1, 1)
+    return torch.cat([x, edge.repeat_interleave(length - x.shape[axis], axis)], dim=axis)

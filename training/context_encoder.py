@@ -115,6 +115,11 @@ class ContextEncoder(nn.Module):
         return (z - z.mean(2, keepdim=True)).square().sum(1).mean()
 
 
+def joined_descriptors(fine: Tensor) -> Tensor:
+    """Descriptors of 2x2 tokens together, their means: ``[N, D, h, w]`` to ``[N, D, h/2, w/2]``."""
+    return on_grid(F.avg_pool2d(fine, 2), DESCRIPTOR_STEPS)
+
+
 def gaussian(size: int) -> Tensor:
     """A window's weights ``[size, size]``, of sum 1."""
     axis = torch.arange(size) - size // 2

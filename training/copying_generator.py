@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.class_layers import complete_layers
-from training.composition import Photograph, compose, label_windows
+from training.composition import Photograph, compose, photograph_tables
 from training.context_encoder import ContextEncoder
 from training.copying_settings import CopyingSettings
 from training.interface import SceneGenerator
 from training.layout_matching import match
-from training.source_tokens import VARIANTS, SourceTokens, lay_out, number_tokens
+from training.source_tokens import VARIANTS, SourceTokens, cells_of, lay_out, number_tokens, token_shares
+from training.square_tables import look_up
 from training.tensors import SceneTensors, pad
 
 MOST_TOKENS = 100
@@ -71,7 +72,7 @@ class CopyingGenerator(SceneGenerator):
         image = (self.image[0].cpu() + 1) / 2
         layers = complete_layers(image, self.class_ids[0].cpu(), self.unmoved().tolist())
         self.layers.copy_((layers * 255).round().permute(0, 2, 3, 1))
-        self.encoder.project(F.avg_pool2d(self.one_hot(), self.token))
+        self.encoder.project(self.shares(self.class_ids))
 
     def unmoved(self) -> Tensor:
         """Which classes stay in place, bool ``[K]``."""
@@ -79,13 +80,15 @@ class CopyingGenerator(SceneGenerator):
         border = torch.cat([ids[0], ids[-1], ids[:, 0], ids[:, -1]])
         return torch.bincount(border, minlength=self.classes) >= UNMOVED_SHARE * len(border)
 
-    def one_hot(self) -> Tensor:
-        """The photograph's labels, float32 ``[1, K, H, W]``."""
-        return F.one_hot(self.class_ids, self.classes).permute(0, 3, 1, 2).float()
+    def shares(self, class_ids: Tensor) -> Tensor:
+        """The classes' shares ``[N, K, h, w]`` of the fine tokens of class ids ``[N, H, W]``."""
+        classes = torch.eye(self.classes, device=class_ids.device)
+        return token_shares(look_up(classes, cells_of(class_ids, self.token)))
 
     def source_tokens(self) -> list[SourceTokens]:
         """All that may be copied, as the encoder now describes it: fine tokens, then coarse."""
-        image, labels = (self.image[0] + 1) / 2, self.one_hot()[0]
+        image = (self.image[0] + 1) / 2
+        labels = F.one_hot(self.class_ids[0], self.classes).permute(2, 0, 1).float()
         grids = [lay_out(variant, image, labels, self.token) for variant in VARIANTS]
         descriptors = [self.encoder(grid.shares[None])[0] for grid in grids]
         height, width = image.shape[-2:]
@@ -93,23 +96,13 @@ class CopyingGenerator(SceneGenerator):
 
     def photograph(self) -> Photograph:
         """What is copied from, as `composition` takes it."""
-        height, width = self.class_ids.shape[-2:]
-        layers = self.layers.float() / 127.5 - 1
-        own = layers.gather(0, self.class_ids[..., None].expand(1, height, width, 3))[0]
-        return Photograph(
-            layers=layers.flatten(0, 2),
-            remainder=(self.image[0].permute(1, 2, 0) - own).flatten(0, 1),
-            class_ids=self.class_ids.flatten(),
-            windows=label_windows(self.class_ids, self.palette)[0].flatten(1).T.contiguous(),
-            palette=self.palette,
-            unmoved=self.unmoved(),
-            size=(height, width),
-        )
+        levels = ((self.image[0] + 1) * 127.5).round().long().permute(1, 2, 0)
+        classes = torch.cat([self.palette, self.unmoved()[:, None].to(self.palette)], dim=1)
+        return photograph_tables(levels, self.layers, self.class_ids[0], classes)
 
     def describe(self, target: Tensor) -> Tensor:
         """Descriptors ``[N, D, h, w]`` of the fine tokens of class ids ``[N, H, W]``."""
-        one_hot = F.one_hot(target, self.classes).permute(0, 3, 1, 2).float()
-        return cast(Tensor, self.encoder(F.avg_pool2d(one_hot, self.token)))
+        return cast(Tensor, self.encoder(self.shares(target)))
 
     def copy(self, target: Tensor, sources: list[SourceTokens], photograph: Photograph) -> Tensor:
         """Paint padded class ids int64 ``[N, H, W]`` as ``[N, 3, H, W]``, from sources that are worked out already."""

@@ -9,7 +9,7 @@ from training.errors import SettingsError
 class CopyingSettings:
     """The copying generator's settings."""
 
-    width: int = 64  # of a layout descriptor
+    width: int = 32  # of a layout descriptor
     # AdamW's, at the beginning; it falls to a twentieth. Faster, descriptors fit the random layouts better
     # and what people draw worse.
     rate: float = 1e-5

@@ -32,7 +32,7 @@ class CopyingTrainer:
         self._prepared = False
         ids = self.generator.class_ids[0]
         self._layouts = LayoutSampler(ids, self.generator.unmoved(), self.generator.token)
-        self._shares = F.avg_pool2d(self.generator.one_hot(), self.generator.token)
+        self._shares = self.generator.shares(self.generator.class_ids)
         self._optimiser = torch.optim.AdamW(
             [*self.generator.encoder.parameters(), self.sharpness], lr=self.settings.rate, weight_decay=0.0
         )

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.context_encoder import joined_descriptors
 from training.neighbourhood import beside
-from training.source_tokens import APPEARANCE_SIZE, SourceTokens, space_to_depth
+from training.source_tokens import APPEARANCE_SIZE, SourceTokens
 
 DISTANCE_WEIGHT = 0.05  # of the way from the source to the target, in canvas widths
 JUMP_COST = 0.02  # of any change of offset between neighbours
@@ -25,8 +26,8 @@ SAME = 0.25  # tokens: offsets that differ by less are one
 COST_STEPS = 2.0**20
 """Costs are counted in whole parts of one in so many: below 16 their sums are exact, so every machine chooses alike."""
 
-COARSE_ROUNDS = 16
-FINE_ROUNDS = 10
+COARSE_ROUNDS = 8
+FINE_ROUNDS = 6
 
 NEIGHBOURS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
 NEIGHBOUR_WEIGHTS = [1.0 if dy == 0 or dx == 0 else 0.7 for dy, dx in NEIGHBOURS]
@@ -73,7 +74,7 @@ def match(target: Tensor, sources: list[SourceTokens], token: int, width: int) -
         Numbers of fine source tokens, int64 ``[N, h, w]``.
     """
     fine, coarse = sources
-    upper = _level(space_to_depth(target), coarse, 2 * token, width)
+    upper = _level(joined_descriptors(target), coarse, 2 * token, width)
     chosen = _settle(_cheapest(upper), upper, COARSE_ROUNDS)
     lower = _level(target, fine, token, width)
     return _settle(_children(chosen, coarse, fine), lower, FINE_ROUNDS)

@@ -7,7 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.context_encoder import joined_descriptors
 from training.exact_arithmetic import on_grid
+
+CELLS = 4
+"""Cells along a token's side: layouts are looked at once a cell, at its middle."""
 
 GUARD = 3
 """Tokens around every variant that nothing may copy: a step beyond a variant's edge lands here."""
@@ -91,11 +95,22 @@ def lay_out(variant: Variant, image: Tensor, one_hot: Tensor, token: int) -> Var
     appearance = quarters.view(3, h, 2, w, 2).permute(0, 2, 4, 1, 3).reshape(APPEARANCE_SIZE, h, w)
     return VariantGrid(
         variant,
-        F.avg_pool2d(labels, token)[0],
+        token_shares(cells_of(labels, token))[0],
         appearance,
         rows.view(-1, token).mean(1),
         columns.view(-1, token).mean(1),
     )
+
+
+def cells_of(x: Tensor, token: int) -> Tensor:
+    """One value a cell: ``[..., H, W]`` to ``[..., CELLS * h, CELLS * w]``."""
+    cell = token // CELLS
+    return x[..., cell // 2 :: cell, cell // 2 :: cell]
+
+
+def token_shares(one_hot: Tensor) -> Tensor:
+    """The classes' shares of every token: float ``[N, K, CELLS * h, CELLS * w]`` of cells to ``[N, K, h, w]``."""
+    return F.avg_pool2d(one_hot, CELLS)
 
 
 def _coordinates(length: int, scale: float, coarse: int, mirrored: bool, device: torch.device) -> Tensor:
@@ -121,11 +136,6 @@ def number_tokens(grids: list[VariantGrid], descriptors: list[Tensor], size: tup
     return [_joined(fine, fine), _joined(coarse, fine)]
 
 
-def space_to_depth(x: Tensor) -> Tensor:
-    """Join 2x2 tokens, ``[N, D, h, w]`` to ``[N, 4D, h/2, w/2]``: squared distances become means over the four."""
-    return F.pixel_unshuffle(x, 2) / 2
-
-
 _Fields = dict[str, Tensor]  # descriptors, appearance, centres, steps [C, h, w]; cost [1, h, w]
 
 
@@ -146,7 +156,7 @@ def _fields(grid: VariantGrid, descriptors: Tensor, size: tuple[int, int]) -> _F
 
 def _halved(fields: _Fields) -> _Fields:
     means = {name: F.avg_pool2d(values[None], 2)[0] for name, values in fields.items() if name != "descriptors"}
-    return {**means, "descriptors": space_to_depth(fields["descriptors"][None])[0]}
+    return {**means, "descriptors": joined_descriptors(fields["descriptors"][None])[0]}
 
 
 def _joined(grids: list[_Fields], fine: list[_Fields]) -> SourceTokens:

@@ -7,8 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.composition import Photograph, compose, label_windows, sample, source_places
+from training.composition import Photograph, compose, label_windows, source_places
 from training.copying_generator import CopyingGenerator
+from training.pixels import colours_from_ids
 from training.source_tokens import GUARD, SourceTokens
 
 Field = Callable[..., NDArray[np.uint8]]
@@ -33,16 +34,6 @@ def at_home(source: SourceTokens) -> Tensor:
 
 def as_ids(layout: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(layout)[None].long()
-
-
-def test_sampling_at_whole_pixels_is_exact_and_between_them_linear() -> None:
-    table = torch.rand(2 * 5 * 6, 3, generator=torch.Generator().manual_seed(0))
-    y, x = torch.meshgrid(torch.arange(5.0), torch.arange(6.0), indexing="ij")
-    assert torch.equal(sample(table, y[None], x[None], (5, 6))[0], table[:30].T.view(3, 5, 6))
-    second = sample(table, y[None], x[None], (5, 6), torch.full((1, 5, 6), 30))[0]
-    assert torch.equal(second, table[30:].T.view(3, 5, 6))
-    between = sample(table, torch.tensor([[[1.25]]]), torch.tensor([[[2.0]]]), (5, 6))[0, :, 0, 0]
-    assert torch.allclose(between, 0.75 * table[8] + 0.25 * table[14])
 
 
 def test_tokens_that_copy_themselves_give_whole_places_and_the_photograph(
@@ -79,7 +70,7 @@ def test_small_differences_are_bent_not_cut(fine: SourceTokens, photograph: Phot
 def test_windows_average_colours() -> None:
     ids = torch.zeros(1, 8, 8, dtype=torch.int64)
     ids[..., 4:] = 1
-    windows = label_windows(ids, torch.tensor([[-1.0, 0.0, 1.0], [1.0, 0.0, 1.0]]))
+    windows = label_windows(colours_from_ids(ids, torch.tensor([[-1.0, 0.0, 1.0], [1.0, 0.0, 1.0]])))
     assert windows[0, :, 3, 0].tolist() == pytest.approx([-1, 0, 1])
     assert windows[0, 0, 3, 3] == pytest.approx(-1 + 2 * 2 / 5)
 
@@ -90,7 +81,7 @@ def test_borders_cut_through_layers_are_softened_by_a_pixel_alone(
     target = as_ids(field((40, 24)))
     target[0, 4:12, 90:110] = 2  # a box in the sky, painted with whatever is at that place
     image = compose(target, at_home(fine), fine, photograph, TOKEN)[0].permute(1, 2, 0)
-    own = photograph.layers.view(-1, 96, 128, 3)
+    own = photograph.layers[:, :3].view(-1, 96, 128, 3) / 127.5 - 1
     assert torch.allclose(image[6:10, 92:108], own[2, 6:10, 92:108], atol=1e-6)
     edge = image[8, 90]
     assert not torch.allclose(edge, own[2, 8, 90], atol=0.02)

@@ -53,7 +53,7 @@ def test_the_finished_generator_is_a_copy_on_the_scale_it_began_with(
     finished = trainer.finished_generator()
     assert not finished.training
     assert all(torch.equal(before[name], value) for name, value in trainer.generator.state_dict().items())
-    shares = torch.nn.functional.avg_pool2d(finished.one_hot(), finished.token)
+    shares = finished.shares(finished.class_ids)
     described = finished.encoder(shares).flatten(2)
     spread = (described - described.mean(2, keepdim=True)).square().sum(1).mean()
     assert spread.item() == pytest.approx(finished.encoder.first_spread.item(), rel=0.05)

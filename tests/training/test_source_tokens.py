@@ -1,9 +1,8 @@
 import pytest
 import torch
-from torch import Tensor
 
 from training.copying_generator import CopyingGenerator
-from training.source_tokens import GUARD, VARIANTS, SourceTokens, lay_out, space_to_depth
+from training.source_tokens import GUARD, VARIANTS, SourceTokens, cells_of, lay_out, token_shares
 
 HEIGHT, WIDTH, TOKEN = 96, 128, 4
 
@@ -74,7 +73,10 @@ def test_mirroring_and_scaling_say_where_pixels_come_from() -> None:
         assert (grid.columns[0] > grid.columns[-1]) == variant.mirrored
 
 
-def test_joined_descriptors_average_four_distances() -> None:
-    x, y = torch.rand(2, 1, 5, 2, 2, generator=torch.Generator().manual_seed(0))
-    joined: Tensor = (space_to_depth(x) - space_to_depth(y)).square().sum()
-    assert torch.allclose(joined, (x - y).square().sum(1).mean())
+def test_shares_count_cells() -> None:
+    ids = torch.zeros(16, 24, dtype=torch.int64)
+    ids[:, 10:] = 1  # tokens of 8 pixels: a border a quarter into the second one
+    cells = cells_of(ids, 8)
+    assert cells.shape == (8, 12)
+    shares = token_shares(torch.stack([cells == 0, cells == 1]).float()[None])
+    assert shares[0, :, 0].T.tolist() == [[1, 0], [0.25, 0.75], [0, 1]]
