@@ -10,6 +10,7 @@ from training.context_encoder import DESCRIPTOR_STEPS
 from training.copying_generator import CopyingGenerator
 from training.pixels import pixels_from_tensor
 from training.source_tokens import SourceTokens
+from training.stages import stage
 from training.tensors import SceneTensors
 
 FINEST_STEPS = 2 * DESCRIPTOR_STEPS
@@ -49,9 +50,13 @@ class CopyingGraph(nn.Module):
 
     def forward(self, target_labels: Tensor) -> Tensor:
         """Class ids ``uint8[N, H, W]`` on the canvas to pictures ``uint8[N, H, W, 3]``."""
-        padded = target_labels.long().index_select(1, self.rows).index_select(2, self.columns)
-        image = self.generator.copy(padded, [self._source(level) for level in (0, 1)], self._photograph())
-        return pixels_from_tensor(image[:, :, : self.canvas.height, : self.canvas.width])
+        with stage("layout"):
+            padded = target_labels.long().index_select(1, self.rows).index_select(2, self.columns)
+        with stage("stored tables"):
+            sources, photograph = [self._source(level) for level in (0, 1)], self._photograph()
+        image = self.generator.copy(padded, sources, photograph)
+        with stage("pixels"):
+            return pixels_from_tensor(image[:, :, : self.canvas.height, : self.canvas.width])
 
     def _source(self, level: int) -> SourceTokens:
         tables = self._stored(f"source_{level}_")

@@ -7,6 +7,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from training.generator import Generator
 from training.pixels import colours_from_ids, pixels_from_tensor
+from training.stages import stage
 from training.tensors import SceneTensors, edge_indices
 
 
@@ -61,10 +62,17 @@ class SynthesisGraph(nn.Module):
 
     def forward(self, target_labels: Tensor) -> Tensor:
         """Class ids ``uint8[N, H, W]`` on the canvas to pictures ``uint8[N, H, W, 3]``."""
-        padded = target_labels.long().index_select(1, self.rows).index_select(2, self.columns)
-        target_features = self.generator.label_encoder(colours_from_ids(padded, self.palette))
+        with stage("layout"):
+            padded = target_labels.long().index_select(1, self.rows).index_select(2, self.columns)
+            colours = colours_from_ids(padded, self.palette)
+        with stage("label encoder"):
+            target_features = self.generator.label_encoder(colours)
         source_features = [self.get_buffer(f"source_features_{level}") for level in range(self.levels)]
-        translation = self.generator.translate(source_features, target_features)
-        code = self.generator.image_encoder.continue_from(self.image_features, translation)
-        image = self.generator.decoder(code, translation)
-        return pixels_from_tensor(image[:, :, : self.canvas.height, : self.canvas.width])
+        with stage("feature translation"):
+            translation = self.generator.translate(source_features, target_features)
+        with stage("image encoder"):
+            code = self.generator.image_encoder.continue_from(self.image_features, translation)
+        with stage("decoder"):
+            image = self.generator.decoder(code, translation)
+        with stage("pixels"):
+            return pixels_from_tensor(image[:, :, : self.canvas.height, : self.canvas.width])
