@@ -1,12 +1,14 @@
 """What an exported graph consists of: its operators, and how much each stage computes."""
 
-import itertools
 import math
+import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
+import onnx_ir
+from onnxscript.optimizer import fold_constants
 
 from export.errors import ExportError
 from export.graph_stages import stages_of
@@ -29,41 +31,50 @@ def report_graph(path: Path) -> GraphReport:
     """
     try:
         model = onnx.load(path)
-        shapes = shapes_at_batch_1(model)
+        shapes = shapes_at_batch_1(path)
     except Exception as error:  # protobuf's and ONNX's exceptions have no base class in common
         raise ExportError(
             f"cannot read {path}: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
         ) from error
-    counted = [
-        (node, stage)
-        for node, stage in zip(model.graph.node, stages_of(model.graph), strict=True)
-        if node.op_type not in UNCOUNTED_OPERATORS
-    ]
-    nodes, flops = Counter[str](), Counter[str]()
-    for node, stage in counted:
-        nodes[stage] += 1
-        flops[stage] += flops_of(node, shapes)
+    stages = stages_of(model.graph)
+    operators = Counter[str]()
+    numbers: dict[str, list[int]] = {}
+    flops = Counter[str]()
+    for number, (node, stage) in enumerate(zip(model.graph.node, stages, strict=True)):
+        if node.op_type not in UNCOUNTED_OPERATORS:
+            operators[node.op_type] += 1
+            numbers.setdefault(stage, []).append(number)
+            flops[stage] += flops_of(node, shapes)
+    # Stages overlap where the exporter moved a shape's computation forward; their middles are in the true order.
+    in_order = sorted(numbers, key=lambda stage: statistics.median(numbers[stage]))
     return GraphReport(
-        operators=dict(Counter(node.op_type for node, _ in counted).most_common()),
-        stages=tuple(GraphStage(stage, count, flops[stage]) for stage, count in nodes.items()),
+        operators=dict(operators.most_common()),
+        stages=tuple(GraphStage(stage, len(numbers[stage]), flops[stage]) for stage in in_order),
     )
 
 
-def shapes_at_batch_1(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """The shape of every value that ONNX's shape inference can tell; the batch is the only open size of our graphs."""
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(model)
-    del fixed.graph.value_info[:]  # inferred for any batch
-    for value in [*fixed.graph.input, *fixed.graph.output]:
-        for dimension in value.type.tensor_type.shape.dim:
-            if not dimension.HasField("dim_value"):
-                dimension.dim_value = 1
-    inferred = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in inferred.initializer}
-    for value in itertools.chain(inferred.input, inferred.value_info, inferred.output):
-        dimensions = value.type.tensor_type.shape.dim
-        if value.type.tensor_type.HasField("shape") and all(size.HasField("dim_value") for size in dimensions):
-            shapes[value.name] = tuple(size.dim_value for size in dimensions)
+def shapes_at_batch_1(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of every value of a graph that can be told from its inputs' shapes; their one open size is the batch.
+
+    A matching computes shapes in the graph itself. Folding them away tells more than ONNX's shape inference alone.
+    """
+    model = onnx_ir.load(path)
+    for value in model.graph.inputs:
+        assert value.shape is not None
+        value.shape = onnx_ir.Shape(size if isinstance(size, int) else 1 for size in value.shape)
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            value.shape = None  # it was inferred for any batch
+    fold_constants(model, onnx_shape_inference=True)
+    values = [*model.graph.inputs, *model.graph.initializers.values()]
+    for node in model.graph.all_nodes():
+        values += node.outputs
+    shapes = {}
+    for value in values:
+        if value.name and value.shape is not None:
+            sizes = tuple(size for size in value.shape if isinstance(size, int))
+            if len(sizes) == len(value.shape):
+                shapes[value.name] = sizes
     return shapes
 
 

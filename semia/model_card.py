@@ -73,7 +73,7 @@ class GraphReport:
     """What model.onnx consists of; constants do not count."""
 
     operators: dict[str, int]  # nodes by operator type, most frequent first
-    stages: tuple[GraphStage, ...]  # in the order in which they begin
+    stages: tuple[GraphStage, ...]  # in the order in which they run
 
     def __post_init__(self) -> None:
         _check_types(self)
