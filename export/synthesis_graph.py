@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from export.faster_layers import with_faster_layers
 from training.generator import Generator
 from training.pixels import colours_from_ids, pixels_from_tensor
 from training.stages import stage
@@ -45,7 +46,6 @@ class SynthesisGraph(nn.Module):
     def __init__(self, generator: Generator, scene: SceneTensors) -> None:
         super().__init__()
         folded = without_training_parts(generator)
-        self.generator = folded
         self.levels = folded.depth
         self.canvas = scene.canvas
         with torch.no_grad():
@@ -53,6 +53,7 @@ class SynthesisGraph(nn.Module):
             # which round differently, would make another ratio of it.
             source_features = generator.eval().label_encoder(scene.labels)
             image_features = folded.image_encoder.unmodulated(scene.image)
+        self.generator = with_faster_layers(folded)
         self.register_buffer("palette", scene.palette)
         self.register_buffer("rows", edge_indices(scene.canvas.height, scene.multiple))
         self.register_buffer("columns", edge_indices(scene.canvas.width, scene.multiple))
