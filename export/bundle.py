@@ -9,6 +9,7 @@ import onnxruntime
 import torch
 
 from export.errors import ExportError
+from export.graph_report import report_graph
 from export.graphs import synthesis_graph
 from export.onnx_format import OPSET, write_onnx
 from export.parity import check_parity, measure_parity
@@ -84,6 +85,7 @@ def export_run(
                 parity=parity,
                 exported_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 quality=quality,
+                graph=report_graph(model),
             )
             card.write(staging / CARD_FILE)
     except OSError as error:

@@ -11,6 +11,7 @@ from training.copying_generator import CopyingGenerator
 from training.pixels import pixels_from_tensor
 from training.source_tokens import SourceTokens
 from training.square_tables import squares
+from training.stages import stage
 from training.tensors import SceneTensors
 
 PICTURES = ("layers", "remainder")
@@ -46,9 +47,13 @@ class CopyingGraph(nn.Module):
 
     def forward(self, target_labels: Tensor) -> Tensor:
         """Class ids ``uint8[N, H, W]`` on the canvas to pictures ``uint8[N, H, W, 3]``."""
-        padded = _extended(_extended(target_labels.long(), 1, self.size[0]), 2, self.size[1])
-        image = self.generator.copy(padded, [self._source(level) for level in (0, 1)], self._photograph())
-        return pixels_from_tensor(image[:, :, : self.canvas.height, : self.canvas.width])
+        with stage("layout"):
+            padded = _extended(_extended(target_labels.long(), 1, self.size[0]), 2, self.size[1])
+        with stage("stored tables"):
+            sources, photograph = [self._source(level) for level in (0, 1)], self._photograph()
+        image = self.generator.copy(padded, sources, photograph)
+        with stage("pixels"):
+            return pixels_from_tensor(image[:, :, : self.canvas.height, : self.canvas.width])
 
     def _source(self, level: int) -> SourceTokens:
         tables = self._stored(f"source_{level}_")

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import onnx
 import torch
+import torch.fx.traceback
 from onnxscript.optimizer import fold_constants, inline, remove_unused_nodes
 
 from export.errors import ExportError
+from export.graph_stages import label_nodes, traced_stages
 from export.graphs import SceneGraph
 from semia.model_card import INPUT_NAME, OUTPUT_NAME
 
@@ -33,7 +35,8 @@ def write_onnx(graph: SceneGraph, path: Path) -> None:
     """
     example = torch.zeros(TRACED_BATCH, *graph.canvas, dtype=torch.uint8)
     try:
-        with _quiet():
+        # Stages are annotations of the traced nodes, which tracing drops unless told otherwise.
+        with _quiet(), torch.fx.traceback.preserve_node_meta():
             program = torch.onnx.export(
                 graph.eval(),
                 (example,),
@@ -49,6 +52,7 @@ def write_onnx(graph: SceneGraph, path: Path) -> None:
             if program is None:
                 raise RuntimeError("the exporter gave no program")
             inline(program.model)
+            label_nodes(program.model, traced_stages(program))
             fold_constants(program.model)
             remove_unused_nodes(program.model)
             program.save(path, external_data=False)

@@ -5,8 +5,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from export.faster_layers import with_faster_layers
 from training.generator import Generator
 from training.pixels import colours_from_ids, pixels_from_tensor
+from training.stages import stage
 from training.tensors import SceneTensors, edge_indices
 
 
@@ -44,7 +46,6 @@ class SynthesisGraph(nn.Module):
     def __init__(self, generator: Generator, scene: SceneTensors) -> None:
         super().__init__()
         folded = without_training_parts(generator)
-        self.generator = folded
         self.levels = folded.depth
         self.canvas = scene.canvas
         with torch.no_grad():
@@ -52,6 +53,7 @@ class SynthesisGraph(nn.Module):
             # which round differently, would make another ratio of it.
             source_features = generator.eval().label_encoder(scene.labels)
             image_features = folded.image_encoder.unmodulated(scene.image)
+        self.generator = with_faster_layers(folded)
         self.register_buffer("palette", scene.palette)
         self.register_buffer("rows", edge_indices(scene.canvas.height, scene.multiple))
         self.register_buffer("columns", edge_indices(scene.canvas.width, scene.multiple))
@@ -61,10 +63,17 @@ class SynthesisGraph(nn.Module):
 
     def forward(self, target_labels: Tensor) -> Tensor:
         """Class ids ``uint8[N, H, W]`` on the canvas to pictures ``uint8[N, H, W, 3]``."""
-        padded = target_labels.long().index_select(1, self.rows).index_select(2, self.columns)
-        target_features = self.generator.label_encoder(colours_from_ids(padded, self.palette))
+        with stage("layout"):
+            padded = target_labels.long().index_select(1, self.rows).index_select(2, self.columns)
+            colours = colours_from_ids(padded, self.palette)
+        with stage("label encoder"):
+            target_features = self.generator.label_encoder(colours)
         source_features = [self.get_buffer(f"source_features_{level}") for level in range(self.levels)]
-        translation = self.generator.translate(source_features, target_features)
-        code = self.generator.image_encoder.continue_from(self.image_features, translation)
-        image = self.generator.decoder(code, translation)
-        return pixels_from_tensor(image[:, :, : self.canvas.height, : self.canvas.width])
+        with stage("feature translation"):
+            translation = self.generator.translate(source_features, target_features)
+        with stage("image encoder"):
+            code = self.generator.image_encoder.continue_from(self.image_features, translation)
+        with stage("decoder"):
+            image = self.generator.decoder(code, translation)
+        with stage("pixels"):
+            return pixels_from_tensor(image[:, :, : self.canvas.height, : self.canvas.width])

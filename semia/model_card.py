@@ -21,7 +21,7 @@ GeneratorKind = Literal["published", "copying"]
 """Which network paints: the published one, or the one that copies pixels from the photograph."""
 
 
-def _check_types(card: "TargetParity | ModelCard") -> None:
+def _check_types(card: "TargetParity | GraphStage | GraphReport | ModelCard") -> None:
     for field in dataclasses.fields(card):
         value = getattr(card, field.name)
         if not _is_of_type(value, field.type):
@@ -57,6 +57,29 @@ class TargetParity:
 
 
 @dataclass(frozen=True)
+class GraphStage:
+    """One stage of the synthesis graph."""
+
+    name: str
+    nodes: int
+    flops: int  # two for each multiply-add of convolutions and matrix products, at batch 1
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+
+
+@dataclass(frozen=True)
+class GraphReport:
+    """What model.onnx consists of; constants do not count."""
+
+    operators: dict[str, int]  # nodes by operator type, most frequent first
+    stages: tuple[GraphStage, ...]  # in the order in which they run
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """Everything a bundle says about itself; ``model_card.json`` is this, as JSON."""
 
@@ -78,6 +101,7 @@ class ModelCard:
     exported_at: str  # ISO 8601, UTC
     quality: dict[str, float] | None = None  # quality figures, None where they were not measured
     generator: GeneratorKind = "published"  # cards from before there was another do not say it
+    graph: GraphReport | None = None  # None in cards from before it was counted
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -114,6 +138,9 @@ class ModelCard:
             content["parity"] = tuple(TargetParity(**entry) for entry in content["parity"])
             content["palette"] = tuple(content["palette"])
             content["class_names"] = tuple(content["class_names"])
+            if (graph := content.get("graph")) is not None:
+                stages = tuple(GraphStage(**entry) for entry in graph.pop("stages"))
+                content["graph"] = GraphReport(stages=stages, **graph)
             card = cls(**content)
             card.to_palette()
             return card

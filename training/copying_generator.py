@@ -19,6 +19,7 @@ from training.interface import SceneGenerator
 from training.layout_matching import match
 from training.source_tokens import VARIANTS, SourceTokens, cells_of, lay_out, number_tokens, token_shares
 from training.square_tables import look_up
+from training.stages import stage
 from training.tensors import SceneTensors, pad
 
 MOST_TOKENS = 100
@@ -106,8 +107,11 @@ class CopyingGenerator(SceneGenerator):
 
     def copy(self, target: Tensor, sources: list[SourceTokens], photograph: Photograph) -> Tensor:
         """Paint padded class ids int64 ``[N, H, W]`` as ``[N, 3, H, W]``, from sources that are worked out already."""
-        chosen = match(self.describe(target), sources, self.token, target.shape[-1])
-        return compose(target, chosen, sources[0], photograph, self.token)
+        with stage("layout description"):
+            descriptors = self.describe(target)
+        chosen = match(descriptors, sources, self.token, target.shape[-1])
+        with stage("composition"):
+            return compose(target, chosen, sources[0], photograph, self.token)
 
     def synthesise(self, scene: SceneTensors, target_ids: Tensor) -> Tensor:  # noqa: ARG002 - it has its own copy
         """See `SceneGenerator.synthesise`; the scene is the one it was built for."""

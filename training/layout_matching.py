@@ -15,6 +15,7 @@ from torch import Tensor
 from training.context_encoder import joined_descriptors
 from training.neighbourhood import beside
 from training.source_tokens import APPEARANCE_SIZE, SourceTokens
+from training.stages import stage
 
 DISTANCE_WEIGHT = 0.05  # of the way from the source to the target, in canvas widths
 JUMP_COST = 0.02  # of any change of offset between neighbours
@@ -74,10 +75,12 @@ def match(target: Tensor, sources: list[SourceTokens], token: int, width: int) -
         Numbers of fine source tokens, int64 ``[N, h, w]``.
     """
     fine, coarse = sources
-    upper = _level(joined_descriptors(target), coarse, 2 * token, width)
-    chosen = _settle(_cheapest(upper), upper, COARSE_ROUNDS)
-    lower = _level(target, fine, token, width)
-    return _settle(_children(chosen, coarse, fine), lower, FINE_ROUNDS)
+    with stage("coarse matching"):
+        upper = _level(joined_descriptors(target), coarse, 2 * token, width)
+        chosen = _settle(_cheapest(upper), upper, COARSE_ROUNDS)
+    with stage("fine matching"):
+        lower = _level(target, fine, token, width)
+        return _settle(_children(chosen, coarse, fine), lower, FINE_ROUNDS)
 
 
 def _level(target: Tensor, source: SourceTokens, side: int, width: int) -> Level:

@@ -38,7 +38,7 @@ from semia.cli.training import (
 from semia.files import check_model_name
 
 if TYPE_CHECKING:
-    from semia.model_card import TargetParity
+    from semia.model_card import GraphReport, TargetParity
 
 DEFAULT_TOLERANCE = 2
 
@@ -76,6 +76,8 @@ def export_run_folder(run_path: Path, bundle: Path | None, name: str | None, tol
         say(f"{run_path} is not trained to its end: {how_far(run)}")
     say(f"exporting {model_name} and comparing ONNX Runtime with PyTorch")
     card = export_run(run, folder, name=model_name, tolerance=tolerance, on_parity=_show_parity)
+    if card.graph is not None:
+        _show_graph(card.graph)
     say(f"exported: {folder}, {card.canvas}, {card.parameters:,} parameters, {card.precision}")
     if card.quality is None:
         say(f"its card has no quality figures: `semia evaluate {run_path}`, then export again")
@@ -90,6 +92,18 @@ def _show_parity(parity: "tuple[TargetParity, ...]") -> None:
     table.add_column("mean", justify="right")
     for entry in parity:
         table.add_row(entry.target, str(entry.max_abs), f"{entry.mean_abs:.4f}")
+    stdout.print(table)
+
+
+def _show_graph(graph: "GraphReport") -> None:
+    total = sum(stage.flops for stage in graph.stages)
+    say(f"the graph at batch 1: {sum(graph.operators.values())} nodes, {total / 1e9:.2f} GFLOP")
+    table = Table(box=None)
+    table.add_column("stage")
+    table.add_column("nodes", justify="right")
+    table.add_column("GFLOP", justify="right")
+    for stage in graph.stages:
+        table.add_row(stage.name, str(stage.nodes), f"{stage.flops / 1e9:.3f}")
     stdout.print(table)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from semia.errors import InputError
 from semia.labels import Canvas
-from semia.model_card import ModelCard, TargetParity
+from semia.model_card import GraphReport, GraphStage, ModelCard, TargetParity
 from semia.palette import Palette
 
 CARD = ModelCard(
@@ -33,11 +33,18 @@ CARD = ModelCard(
 )
 
 
+GRAPH = GraphReport({"Conv": 3, "Add": 1}, (GraphStage("encoder", 2, 1_000), GraphStage("decoder", 2, 0)))
+
 REQUIRED = [field.name for field in dataclasses.fields(ModelCard) if field.default is dataclasses.MISSING]
 
 
 @pytest.mark.parametrize(
-    "card", [CARD, dataclasses.replace(CARD, quality=None, class_names=(), parity=(), generator="copying")]
+    "card",
+    [
+        CARD,
+        dataclasses.replace(CARD, quality=None, class_names=(), parity=(), generator="copying"),
+        dataclasses.replace(CARD, graph=GRAPH),
+    ],
 )
 def test_a_card_is_read_as_it_was_written(tmp_path: Path, card: ModelCard) -> None:
     path = tmp_path / "model_card.json"
@@ -69,7 +76,19 @@ def test_a_card_that_does_not_name_its_generator_is_the_published_ones(tmp_path:
     assert ModelCard.read(path).generator == "published"
 
 
+def test_a_card_from_before_graphs_were_counted_is_read(tmp_path: Path) -> None:
+    content = json.loads(CARD.to_json())
+    del content["graph"]
+    path = tmp_path / "model_card.json"
+    path.write_text(json.dumps(content))
+    assert ModelCard.read(path) == CARD
+
+
 WRONG: list[tuple[str, Any]] = [
+    ("graph", []),
+    ("graph", {"operators": {"Conv": 1}}),
+    ("graph", {"operators": {"Conv": "1"}, "stages": []}),
+    ("graph", {"operators": {}, "stages": [{"name": "encoder", "nodes": 1, "flops": 0.5}]}),
     ("name", "../etc"),
     ("name", 7),
     ("preset", None),

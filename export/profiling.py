@@ -1,0 +1,224 @@
+"""Where an exported graph's time goes: ONNX Runtime's own profile on the CPU, told by stage and by operator."""
+
+import json
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from export.errors import ExportError
+from export.graph_report import report_graph
+from export.graph_stages import stages_of
+from semia.labels import ClassIds
+from semia.model_card import INPUT_NAME, OUTPUT_NAME, GraphReport
+
+LEAST_RUNS = 20
+WARM_UP_RUNS = 3
+
+PEAK_SIDE = 1536
+"""Rows and columns of the float32 matrices whose product measures the peak: 7 GFLOP."""
+
+KERNEL_SUFFIX = "_kernel_time"  # of a node's name in the profile
+BLOCKED_SUFFIX = "_nchwc"  # of the name of a convolution in ONNX Runtime's blocked layout, after the value it computes
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """One stage at batch 1."""
+
+    name: str
+    flops: int  # as `export.graph_report` counts them
+    median_ms: float  # of all its kernels in a run
+    gflops_per_second: float
+    share_of_peak: float  # of the matrix product's rate, from 0
+
+
+@dataclass(frozen=True)
+class StageProfile:
+    """Where the time of one picture goes; times are medians over the runs, so they need not add up exactly."""
+
+    threads: int
+    runs: int
+    peak_gflops_per_second: float  # of a large float32 matrix product in the same process, in turn with the model
+    median_ms: float  # of a whole run, with the profiler on
+    stages: tuple[StageTime, ...]  # in the order in which they run
+    operators: dict[str, float]  # milliseconds by operator type, as ONNX Runtime runs them, longest first
+    inserted_ms: float  # part of the stages' times: in nodes that ONNX Runtime inserted, counted to their neighbours'
+    unattributed_ms: float  # in kernels of which no stage could be told; no stage's times hold it
+    outside_ms: float  # in no kernel: the executor, and the profiler's own notes
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    name: str  # the node's, as ONNX Runtime runs it
+    operator: str
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class _Run:
+    milliseconds: float
+    kernels: tuple[_Kernel, ...]
+
+    def sums(self, key: Callable[[_Kernel], str]) -> dict[str, float]:
+        """Milliseconds by what a kernel's key is."""
+        total = defaultdict[str, float](float)
+        for kernel in self.kernels:
+            total[key(kernel)] += kernel.milliseconds
+        return total
+
+
+def profile_stages(model: Path, target: ClassIds, runs: int, threads: int) -> StageProfile:
+    """Profile a ``model.onnx`` on the CPU, in this process.
+
+    Args:
+        model: an exported graph; one whose metadata names no stages is all one stage, ``other``.
+        target: a layout ``uint8[H, W]`` on its canvas.
+        runs: how many runs to time, after some that do not count; at least 20.
+        threads: how many threads compute, in the matrix product too.
+
+    Raises:
+        ExportError: if the runs are too few, or ONNX Runtime cannot run the graph.
+    """
+    if runs < LEAST_RUNS:
+        raise ExportError(f"{runs} runs are too few for a median: profile at least {LEAST_RUNS}")
+    report = report_graph(model)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            optimized = Path(folder) / "optimized.onnx"
+            session = _profiling_session(model, optimized, threads)
+            peak = _alternate(session, target, runs, threads)
+            timed = _runs_of(Path(session.end_profiling()))[-runs:]
+            stages = kernel_stages(onnx.load(model).graph, onnx.load(optimized).graph)
+    except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ExportError(f"ONNX Runtime cannot profile {model}: {reason}") from error
+    return _profile(timed, stages, report, peak, threads)
+
+
+def kernel_stages(original: onnx.GraphProto, optimized: onnx.GraphProto) -> dict[str, tuple[str, bool]]:
+    """The stage of each node that ONNX Runtime runs, and whether that was told by its neighbours alone.
+
+    A fused node keeps the name of one of the nodes that it was made of, or computes a value that the last one of
+    them did, or is named after that value. Nodes of neither kind, which convert layouts, were inserted.
+
+    Args:
+        original: the exported graph, stages in its metadata.
+        optimized: what ONNX Runtime made of it.
+    """
+    by_name: dict[str, str] = {}
+    for node, stage in zip(original.node, stages_of(original), strict=True):
+        # Names before values: they are told apart, as the exporter begins each node's with "node_".
+        by_name |= dict.fromkeys([*node.output, node.name], stage)
+    known = {}
+    for number, node in enumerate(optimized.node):
+        candidates = [node.name, node.name.removesuffix(BLOCKED_SUFFIX)]
+        if not node.op_type.startswith("Reorder"):
+            candidates += node.output
+        if told := [by_name[name] for name in candidates if name in by_name]:
+            known[number] = told[0]
+    stages = stages_of(optimized, known)
+    return {node.name: (stages[number], number not in known) for number, node in enumerate(optimized.node)}
+
+
+def _profiling_session(model: Path, optimized: Path, threads: int) -> Any:
+    """A session that records every kernel, and writes the graph that it runs."""
+    options = _options(threads)
+    options.enable_profiling = True
+    options.profile_file_prefix = str(optimized.with_name("profile"))
+    options.optimized_model_filepath = str(optimized)
+    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+
+
+def _options(threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # it warns that the optimised graph fits this machine only, which is what is wanted
+    return options
+
+
+def _alternate(session: Any, target: ClassIds, runs: int, threads: int) -> float:
+    """Run the model and a matrix product in turn, so that both meet the same machine; the latter's median GFLOP/s."""
+    matrices = np.random.default_rng(0).random((2, PEAK_SIDE, PEAK_SIDE), dtype=np.float32)
+    product = onnxruntime.InferenceSession(
+        _matrix_product(matrices[0]).SerializeToString(), _options(threads), providers=["CPUExecutionProvider"]
+    )
+    seconds = []
+    for _ in range(WARM_UP_RUNS + runs):
+        session.run([OUTPUT_NAME], {INPUT_NAME: target[np.newaxis]})
+        begin = time.perf_counter()
+        product.run(["product"], {"left": matrices[1]})
+        seconds.append(time.perf_counter() - begin)
+    return 2 * PEAK_SIDE**3 / statistics.median(seconds[WARM_UP_RUNS:]) / 1e9
+
+
+def _matrix_product(right: np.ndarray[Any, np.dtype[np.float32]]) -> onnx.ModelProto:
+    """A graph that multiplies a matrix by a stored one, which ONNX Runtime packs beforehand, as it does weights."""
+    left, product = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, right.shape) for name in ("left", "product")
+    )
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["left", "right"], ["product"])],
+        "peak",
+        [left],
+        [product],
+        [numpy_helper.from_array(right, "right")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def _runs_of(profile: Path) -> list[_Run]:
+    """The runs that a profile of ONNX Runtime recorded, in their order."""
+    events = json.loads(profile.read_text(encoding="utf-8"))
+    kernels = [event for event in events if event["name"].endswith(KERNEL_SUFFIX)]
+    runs = []
+    for whole in sorted((event for event in events if event["name"] == "model_run"), key=lambda event: event["ts"]):
+        begin, end = whole["ts"], whole["ts"] + whole["dur"]
+        within = (event for event in kernels if begin <= event["ts"] <= end)
+        runs.append(_Run(whole["dur"] / 1e3, tuple(_kernel(event) for event in within)))
+    return runs
+
+
+def _kernel(event: Mapping[str, Any]) -> _Kernel:
+    return _Kernel(event["name"].removesuffix(KERNEL_SUFFIX), event["args"]["op_name"], event["dur"] / 1e3)
+
+
+def _profile(
+    runs: list[_Run], stages: Mapping[str, tuple[str, bool]], report: GraphReport, peak: float, threads: int
+) -> StageProfile:
+    by_stage = [run.sums(lambda kernel: stages.get(kernel.name, ("", False))[0]) for run in runs]
+    inserted = [run.sums(lambda kernel: str(stages.get(kernel.name, ("", False))[1])) for run in runs]
+    by_operator = [run.sums(lambda kernel: kernel.operator) for run in runs]
+    operators = {name: _median_of(by_operator, name) for name in set().union(*by_operator)}
+    names = {stage.name for stage in report.stages}
+    return StageProfile(
+        threads=threads,
+        runs=len(runs),
+        peak_gflops_per_second=peak,
+        median_ms=statistics.median(run.milliseconds for run in runs),
+        stages=tuple(_stage_time(s.name, s.flops, _median_of(by_stage, s.name), peak) for s in report.stages),
+        operators=dict(sorted(operators.items(), key=lambda entry: -entry[1])),
+        inserted_ms=_median_of(inserted, str(True)),
+        unattributed_ms=statistics.median(sum(ms for name, ms in run.items() if name not in names) for run in by_stage),
+        outside_ms=statistics.median(
+            run.milliseconds - sum(kernel.milliseconds for kernel in run.kernels) for run in runs
+        ),
+    )
+
+
+def _median_of(sums: list[dict[str, float]], key: str) -> float:
+    return statistics.median(entry.get(key, 0.0) for entry in sums)
+
+
+def _stage_time(name: str, flops: int, milliseconds: float, peak: float) -> StageTime:
+    rate = flops / milliseconds / 1e6 if milliseconds else 0.0
+    return StageTime(name, flops, milliseconds, rate, rate / peak)
