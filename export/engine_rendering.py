@@ -27,7 +27,10 @@ class EngineRenderer:
         """
         trt = import_tensorrt()
         self._logger = new_logger(trt)
-        self._runtime = trt.Runtime(self._logger)
+        try:
+            self._runtime = trt.Runtime(self._logger)
+        except (TypeError, RuntimeError) as error:  # what the bindings make of a runtime that is none
+            raise EngineError(f"TensorRT {trt.__version__} cannot start here: {self._logger.last_error}") from error
         self._engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
         # The plan of another version is None, here as in every function of TensorRT that fails.
         self._context: Any = None if self._engine is None else self._engine.create_execution_context()

@@ -116,7 +116,10 @@ def build_plan(
     trt = import_tensorrt()
     timing_cache.parent.mkdir(parents=True, exist_ok=True)  # found out before minutes of building
     logger = new_logger(trt)
-    builder = trt.Builder(logger)
+    try:
+        builder = trt.Builder(logger)
+    except (TypeError, RuntimeError) as error:  # what the bindings make of a builder that is none
+        raise EngineError(f"TensorRT {trt.__version__} cannot start here: {logger.last_error}") from error
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(model.SerializeToString()):

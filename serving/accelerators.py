@@ -95,8 +95,8 @@ def _use(config: pb.ModelConfig, kind: int) -> None:
 
 def _warm_up_every_batch(config: pb.ModelConfig) -> None:
     """On a GPU each size of batch is prepared by its first run: algorithms are chosen, CUDA graphs recorded."""
-    (first,) = config.model_warmup
-    for batch in range(2, config.max_batch_size + 1):
+    first = config.model_warmup[0]
+    for batch in range(first.batch_size + 1, config.max_batch_size + 1):
         another = config.model_warmup.add()
         another.CopyFrom(first)
         another.name, another.batch_size = f"{first.name}-{batch}", batch

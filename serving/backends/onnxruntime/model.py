@@ -74,9 +74,14 @@ class Binding:
     """Where one size of batch goes in and comes out, fixed for good: a recorded CUDA graph keeps the addresses."""
 
     io: Any  # ONNX Runtime's IOBinding
-    options: Any  # its RunOptions
+    options: Any  # its RunOptions; None where it needs none, for reading them takes longer than binding
     inputs: dict[str, Any]  # OrtValues on the GPU by name; none on the CPU, which reads the requests' own memory
     outputs: dict[str, Any]  # OrtValues on the GPU or arrays by name; None for one that only the graph can size
+
+    @property
+    def moves(self) -> bool:
+        """Whether some output is somewhere else after each run."""
+        return any(value is None for value in self.outputs.values())
 
 
 class BoundGraph:
@@ -113,40 +118,39 @@ class BoundGraph:
             else:
                 binding.inputs[name].update_inplace(array)
         self._session.run_with_iobinding(binding.io, binding.options)
-        if self._device is None and None not in binding.outputs.values():
+        if self._device is None and not binding.moves:
             return binding.outputs
-        return {name: value.numpy() for name, value in zip(binding.outputs, binding.io.get_outputs(), strict=True)}
+        return dict(zip(binding.outputs, binding.io.copy_outputs_to_cpu(), strict=True))
 
     def _bind(self, inputs: Mapping[str, Any]) -> Binding:
-        io, options = self._session.io_binding(), ort.RunOptions()
-        binding = Binding(io, options, {}, {})
-        for name, array in inputs.items():
-            if self._device is not None:
-                binding.inputs[name] = self._on_gpu(array.shape, array.dtype)
-                io.bind_ortvalue_input(name, binding.inputs[name])
+        io = self._session.io_binding()
+        on_gpu = {}
+        for name, array in inputs.items() if self._device is not None else ():
+            on_gpu[name] = self._on_gpu(array.shape, array.dtype)
+            io.bind_ortvalue_input(name, on_gpu[name])
         batch = next(iter(inputs.values())).shape[0]
-        for output in self._session.get_outputs():
-            # Only the first dimension may be open: it is the batch.
-            shape = [batch if index == 0 and isinstance(size, str) else size for index, size in enumerate(output.shape)]
-            sized = output.type in ELEMENT_TYPES and all(isinstance(size, int) for size in shape)
-            binding.outputs[output.name] = self._bind_output(io, output, shape) if sized else None
-            if not sized:
-                io.bind_output(output.name, *(("cpu", 0) if self._device is None else ("cuda", self._device)))
+        outputs = {output.name: self._bind_output(io, output, batch) for output in self._session.get_outputs()}
+        binding = Binding(io, ort.RunOptions() if self._record else None, on_gpu, outputs)
         if self._record:
             # Each size has a recording of its own; -1: none, for outputs that move cannot be recorded.
-            number = -1 if None in binding.outputs.values() else len(self._bindings) + 1
-            options.add_run_config_entry("gpu_graph_id", str(number))
+            number = -1 if binding.moves else len(self._bindings) + 1
+            binding.options.add_run_config_entry("gpu_graph_id", str(number))
         return binding
 
-    def _bind_output(self, io: Any, output: Any, shape: list[int]) -> Any:
+    def _bind_output(self, io: Any, output: Any, batch: int) -> Any:
+        # Only the first dimension may be open: it is the batch.
+        shape = [batch if index == 0 and isinstance(size, str) else size for index, size in enumerate(output.shape)]
+        if output.type not in ELEMENT_TYPES or not all(isinstance(size, int) for size in shape):
+            io.bind_output(output.name, *(("cpu", 0) if self._device is None else ("cuda", self._device)))
+            return None
         dtype = ELEMENT_TYPES[output.type]
-        if self._device is not None:
-            value = self._on_gpu(shape, dtype)
-            io.bind_ortvalue_output(output.name, value)
-            return value
-        array: Any = np.empty(shape, dtype)
-        io.bind_output(output.name, "cpu", 0, dtype, shape, array.ctypes.data)
-        return array
+        if self._device is None:
+            array = np.empty(shape, dtype)
+            io.bind_output(output.name, "cpu", 0, dtype, shape, array.ctypes.data)
+            return array
+        value = self._on_gpu(shape, dtype)
+        io.bind_ortvalue_output(output.name, value)
+        return value
 
     def _on_gpu(self, shape: Any, dtype: Any) -> Any:
         return ort.OrtValue.ortvalue_from_shape_and_type(list(shape), np.dtype(dtype), "cuda", self._device)
