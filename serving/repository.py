@@ -146,6 +146,8 @@ def _stage(bundle: Path, card: ModelCard, settings: ServingSettings, staging: Pa
     version = model / "1"
     version.mkdir(parents=True)
     served = served_file(card, settings.accelerator)
+    if not (bundle / served).is_file():
+        raise BundleError(f"{bundle} is not whole: it has no {served}, which its card describes")
     for file in (served, CARD_FILE):
         shutil.copyfile(bundle / file, version / file)
     # The copy is what will be served, so the copy is what must match.

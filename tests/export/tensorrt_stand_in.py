@@ -27,7 +27,7 @@ SEPARATOR = b"\0"  # between a plan's facts and its graph
 
 
 class ILogger:
-    Severity: Any = IntEnum("Severity", API[VERSIONS[0]]["ILogger"]["Severity"])  # type: ignore[misc]
+    Severity: Any = types.SimpleNamespace(**{name: name for name in API[VERSIONS[0]]["ILogger"]["Severity"]})
 
     def __init__(self) -> None:
         self.ready = True

@@ -160,7 +160,7 @@ def test_too_large_a_batch_is_refused(version: str, bundle: Path, targets: dict[
 def test_without_tensorrt_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(
-        TensorRTMissingError, match="built on the machine that will run it: .*pip install tensorrt"
+        TensorRTMissingError, match=r"built on the machine that will run it: .*pip install tensorrt"
     ) as e:
         this_machine()
     assert e.value.exit_code == 2

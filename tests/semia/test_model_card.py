@@ -9,7 +9,7 @@ import pytest
 
 from semia.errors import InputError
 from semia.labels import Canvas
-from semia.model_card import ModelCard, TargetParity
+from semia.model_card import EngineCard, ModelCard, TargetParity
 from semia.palette import Palette
 
 CARD = ModelCard(
@@ -69,6 +69,15 @@ def test_a_card_that_does_not_name_its_generator_is_the_published_ones(tmp_path:
     assert ModelCard.read(path).generator == "published"
 
 
+ENGINE = EngineCard("10.16.1", "NVIDIA H200", "9.0", "fp32", 1, 8, "cd" * 32, (TargetParity("source", 1, 0.01),))
+
+
+def test_an_engine_is_on_the_card(tmp_path: Path) -> None:
+    card = dataclasses.replace(CARD, engine=ENGINE)
+    card.write(tmp_path / "model_card.json")
+    assert ModelCard.read(tmp_path / "model_card.json") == card
+
+
 WRONG: list[tuple[str, Any]] = [
     ("name", "../etc"),
     ("name", 7),
@@ -99,6 +108,9 @@ WRONG: list[tuple[str, Any]] = [
     ("quality", [0.2]),
     ("generator", "best"),
     ("generator", None),
+    ("engine", "fast"),
+    ("engine", {"tensorrt": "10.16.1"}),
+    ("engine", dataclasses.asdict(ENGINE) | {"max_batch": "8"}),
     ("unheard_of", 1),
 ]
 

@@ -23,6 +23,7 @@ GRAPH_OPTIMIZATION = {
 }
 """The C++ backend's meaning of ``optimization.graph.level``; any other level enables everything."""
 
+GPU = "cuda"  # ONNX Runtime's name of a GPU's memory
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 PROVIDERS = {"tensorrt": "TensorrtExecutionProvider", "cuda": CUDA, "openvino": "OpenVINOExecutionProvider"}
 """The execution accelerators that the C++ backend knows, by their names in config.pbtxt."""
@@ -38,6 +39,10 @@ ELEMENT_TYPES = {
     "tensor(float)": np.float32,
 }
 """Types of tensors that memory can be set aside for."""
+
+
+class AcceleratorError(RuntimeError):
+    """What config.pbtxt asks for is beyond this ONNX Runtime, or this machine."""
 
 
 class TritonPythonModel:
@@ -77,11 +82,7 @@ class Binding:
     options: Any  # its RunOptions; None where it needs none, for reading them takes longer than binding
     inputs: dict[str, Any]  # OrtValues on the GPU by name; none on the CPU, which reads the requests' own memory
     outputs: dict[str, Any]  # OrtValues on the GPU or arrays by name; None for one that only the graph can size
-
-    @property
-    def moves(self) -> bool:
-        """Whether some output is somewhere else after each run."""
-        return any(value is None for value in self.outputs.values())
+    moving: tuple[str, ...]  # the names of those
 
 
 class BoundGraph:
@@ -95,8 +96,9 @@ class BoundGraph:
             device: the number of the GPU that runs it; None: the CPU.
             record: whether the session records CUDA graphs.
         """
-        self._session = session
+        self.session = session
         self._device = device
+        self._place = ("cpu", 0) if device is None else (GPU, device)
         self._record = record
         self._bindings: dict[tuple[Any, ...], Binding] = {}
 
@@ -117,31 +119,34 @@ class BoundGraph:
                 binding.io.bind_cpu_input(name, array)
             else:
                 binding.inputs[name].update_inplace(array)
-        self._session.run_with_iobinding(binding.io, binding.options)
-        if self._device is None and not binding.moves:
+        for name in binding.moving:
+            binding.io.bind_output(name, *self._place)  # anew, or it would have to be as large as before
+        self.session.run_with_iobinding(binding.io, binding.options)
+        if self._device is None and not binding.moving:
             return binding.outputs
         return dict(zip(binding.outputs, binding.io.copy_outputs_to_cpu(), strict=True))
 
     def _bind(self, inputs: Mapping[str, Any]) -> Binding:
-        io = self._session.io_binding()
+        io = self.session.io_binding()
         on_gpu = {}
         for name, array in inputs.items() if self._device is not None else ():
             on_gpu[name] = self._on_gpu(array.shape, array.dtype)
             io.bind_ortvalue_input(name, on_gpu[name])
         batch = next(iter(inputs.values())).shape[0]
-        outputs = {output.name: self._bind_output(io, output, batch) for output in self._session.get_outputs()}
-        binding = Binding(io, ort.RunOptions() if self._record else None, on_gpu, outputs)
+        outputs = {output.name: self._bind_output(io, output, batch) for output in self.session.get_outputs()}
+        moving = tuple(name for name, value in outputs.items() if value is None)
+        options = None
         if self._record:
             # Each size has a recording of its own; -1: none, for outputs that move cannot be recorded.
-            number = -1 if binding.moves else len(self._bindings) + 1
-            binding.options.add_run_config_entry("gpu_graph_id", str(number))
-        return binding
+            options = ort.RunOptions()
+            options.add_run_config_entry("gpu_graph_id", str(-1 if moving else len(self._bindings) + 1))
+        return Binding(io, options, on_gpu, outputs, moving)
 
     def _bind_output(self, io: Any, output: Any, batch: int) -> Any:
         # Only the first dimension may be open: it is the batch.
         shape = [batch if index == 0 and isinstance(size, str) else size for index, size in enumerate(output.shape)]
         if output.type not in ELEMENT_TYPES or not all(isinstance(size, int) for size in shape):
-            io.bind_output(output.name, *(("cpu", 0) if self._device is None else ("cuda", self._device)))
+            io.bind_output(output.name, *self._place)
             return None
         dtype = ELEMENT_TYPES[output.type]
         if self._device is None:
@@ -153,37 +158,38 @@ class BoundGraph:
         return value
 
     def _on_gpu(self, shape: Any, dtype: Any) -> Any:
-        return ort.OrtValue.ortvalue_from_shape_and_type(list(shape), np.dtype(dtype), "cuda", self._device)
+        return ort.OrtValue.ortvalue_from_shape_and_type(list(shape), np.dtype(dtype), GPU, self._device)
 
 
 def _open(graph: Path, config: dict[str, Any], device: int | None) -> BoundGraph:
     """Load a graph and have it run as config.pbtxt says.
 
     Raises:
-        RuntimeError: if this ONNX Runtime, or this machine, has not the accelerator that it names.
+        AcceleratorError: if that cannot be.
     """
     accelerators = _accelerators(config, device)
-    record = device is not None and "tensorrt" not in accelerators and _asks_for_cuda_graphs(config)
-    session = _load(graph, config, accelerators, device, record=record)
-    if device is not None and CUDA not in session.get_providers():
-        pb_utils.Logger.log_warn(f"{graph}: ONNX Runtime cannot use the GPU here, its CPU provider runs the graph")
-        return BoundGraph(session, None)
-    bound = BoundGraph(session, device, record=record)
-    if record:
+    if device is not None and "tensorrt" not in accelerators and _asks_for_cuda_graphs(config):
         try:
-            bound.run(_zeros(session))
+            bound = BoundGraph(_load(graph, config, accelerators, device, record=True), device, record=True)
+            bound.run(_zeros(bound.session))
+            return bound
+        except AcceleratorError:
+            raise
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
             reason = str(error).splitlines()[0]
             pb_utils.Logger.log_warn(f"{graph}: runs without CUDA graphs, which cannot be recorded: {reason}")
-            return BoundGraph(_load(graph, config, accelerators, device, record=False), device)
-    return bound
+    session = _load(graph, config, accelerators, device, record=False)
+    if device is not None and CUDA not in session.get_providers():
+        pb_utils.Logger.log_warn(f"{graph}: ONNX Runtime cannot use the GPU here, its CPU provider runs the graph")
+        device = None
+    return BoundGraph(session, device)
 
 
 def _accelerators(config: dict[str, Any], device: int | None) -> dict[str, dict[str, str]]:
     """The execution accelerators that config.pbtxt asks for, with their parameters as it spells them.
 
     Raises:
-        RuntimeError: if one is unknown, or none of this instance's kind.
+        AcceleratorError: if one is unknown, or none of this instance's kind.
     """
     asked = config.get("optimization", {}).get("execution_accelerators", {})
     found = {}
@@ -191,9 +197,11 @@ def _accelerators(config: dict[str, Any], device: int | None) -> dict[str, dict[
         for accelerator in asked.get(f"{kind}_execution_accelerator", []):
             name = accelerator["name"]
             if name not in known:
-                raise RuntimeError(f"unknown {kind.upper()} execution accelerator {name!r}: {', '.join(sorted(known))}")
+                raise AcceleratorError(
+                    f"unknown {kind.upper()} execution accelerator {name!r}: {', '.join(sorted(known))}"
+                )
             if kind == "gpu" and device is None:
-                raise RuntimeError(f"execution accelerator {name!r} needs a GPU, and this instance runs on the CPU")
+                raise AcceleratorError(f"execution accelerator {name!r} needs a GPU, and this instance runs on the CPU")
             found[name] = accelerator.get("parameters", {})
     return found
 
@@ -204,11 +212,11 @@ def _load(
     """An ``InferenceSession`` with every accelerator at work.
 
     Raises:
-        RuntimeError: if one of them cannot be used.
+        AcceleratorError: if one of them cannot be used.
     """
     for name in accelerators:
         if PROVIDERS[name] not in ort.get_available_providers():
-            raise RuntimeError(
+            raise AcceleratorError(
                 f"execution accelerator {name!r} needs {PROVIDERS[name]}, which this ONNX Runtime {ort.__version__} "
                 f"does not have (it has {', '.join(ort.get_available_providers())})"
             )
@@ -217,13 +225,13 @@ def _load(
         # With its fallback it would go on without the accelerator.
         session = ort.InferenceSession(graph, _session_options(config), providers=providers, enable_fallback=0)
     except Exception as error:  # as above
-        if not accelerators:
-            raise
+        if record or not accelerators:
+            raise  # a recording is done without; a graph may be broken
         asked = ", ".join(accelerators)
-        raise RuntimeError(f"the graph cannot be loaded with execution accelerator {asked}: {error}") from error
+        raise AcceleratorError(f"the graph cannot be loaded with execution accelerator {asked}: {error}") from error
     for name in accelerators:
         if PROVIDERS[name] not in session.get_providers():
-            raise RuntimeError(
+            raise AcceleratorError(
                 f"execution accelerator {name!r} cannot be used here: ONNX Runtime {ort.__version__} could not load "
                 f"{PROVIDERS[name]} or what it needs (its own messages are in the log)"
             )
@@ -250,7 +258,7 @@ def _tensorrt_options(parameters: dict[str, str]) -> dict[str, str]:
     for key, value in parameters.items():
         if key == "precision_mode":
             if value not in PRECISION_FLAGS:
-                raise RuntimeError(f"unsupported precision_mode {value!r}: {', '.join(PRECISION_FLAGS)}")
+                raise AcceleratorError(f"unsupported precision_mode {value!r}: {', '.join(PRECISION_FLAGS)}")
             if (flag := PRECISION_FLAGS[value]) is not None:
                 options[flag] = "1"
         elif key == "max_workspace_size_bytes":
