@@ -58,7 +58,7 @@ class EngineRenderer:
         # A stream of its own: on the default one TensorRT waits for the whole GPU around every call.
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         with torch.cuda.stream(stream):
-            label_maps = torch.from_numpy(np.ascontiguousarray(targets)).to(DEVICE)
+            label_maps = torch.from_numpy(targets.copy()).to(DEVICE)  # PyTorch takes no read-only memory
             pictures = torch.empty(tuple(context.get_tensor_shape(OUTPUT_NAME)), dtype=torch.uint8, device=DEVICE)
             context.set_tensor_address(INPUT_NAME, label_maps.data_ptr())
             context.set_tensor_address(OUTPUT_NAME, pictures.data_ptr())

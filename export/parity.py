@@ -18,7 +18,7 @@ def measure_parity(
     """Run ``model.onnx`` in ONNX Runtime on the CPU beside another renderer, on every target.
 
     Raises:
-        ExportError: if ONNX Runtime cannot load or run the graph.
+        ExportError: if ONNX Runtime cannot load or run the graph, or the other renderer fails.
     """
     try:
         session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
@@ -27,6 +27,8 @@ def measure_parity(
             (pictures,) = session.run([OUTPUT_NAME], {INPUT_NAME: ids[np.newaxis]})
             difference = np.abs(pictures[0].astype(np.int16) - render(ids).astype(np.int16))
             results.append(TargetParity(stem, int(difference.max()), round(float(difference.mean()), 6)))
+    except ExportError:  # the other renderer's own
+        raise
     except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
         raise ExportError(f"ONNX Runtime cannot run the exported graph: {str(error).splitlines()[0]}") from error
     return tuple(results)

@@ -19,12 +19,14 @@ from export.engine_rendering import EngineRenderer
 from export.errors import EngineError, ParityError, TensorRTMissingError
 from export.tensorrt_engine import BatchProfile, build_plan, this_machine
 from export.tensorrt_graph import tensorrt_model
+from semia.cli import console, exporting
 from semia.errors import InputError
 from semia.files import sha256_of_file
 from semia.labels import Canvas, ClassIds
 from semia.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE, ModelCard
 from tests.export import tensorrt_stand_in
 from tests.export.tensorrt_stand_in import VERSIONS
+from training.run_folder import RunFolder
 from training.scene import Scene
 
 CANVAS = Canvas(44, 60)
@@ -94,6 +96,19 @@ def test_an_engine_is_added_and_checked(version: str, bundle: Path, targets: dic
     (cache,) = (bundle.parent / "cache" / "semia").iterdir()
     assert cache.name == f"tensorrt-{version}-sm90.timing"
     assert cache.read_bytes() == b"timings"
+
+
+def test_the_command_shows_how_it_goes(
+    version: str, run: RunFolder, bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "LINE_INTERVAL_S", 0.0)
+    monkeypatch.setattr(exporting, "export_run_folder", lambda *_: bundle)
+    exporting.export(run.path, bundle, format_=exporting.Format.TENSORRT, batches="1:2")
+    said = capsys.readouterr().out
+    assert "TensorRT: Timing 2/2, 0:00 gone" in said
+    assert "difference from ONNX Runtime" in said
+    assert "batch of 2" in said
+    assert f"built: TensorRT {version}, NVIDIA H200, fp32, batches up to 2" in said
 
 
 def test_an_engine_that_draws_something_else_is_refused(
