@@ -1,29 +1,34 @@
 """A bundle's graph as TensorRT's parser can take it: the same arithmetic, without the types TensorRT lacks inside.
 
 TensorRT knows no 16-bit integers, and unsigned bytes only at a network's inputs and outputs, where a ``Cast``
-must stand. What a graph stores in them is widened here; ONNX Runtime does that by itself, when it loads a graph.
+must stand. ONNX Runtime, which knows them, computes the same things beforehand when it loads a graph.
 """
 
 from pathlib import Path
 
 import onnx
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+import onnx_ir as ir
+from onnx import NodeProto
+from onnxscript.optimizer import fold_constants, remove_unused_nodes
 
-STORED_ONLY = (TensorProto.INT16, TensorProto.UINT8)
-"""Types of stored tables that TensorRT cannot read."""
+LARGEST_TABLE = 1 << 30
+"""Elements of a table that may be computed beforehand: however large."""
 
 
 def tensorrt_model(path: Path) -> onnx.ModelProto:
     """Load ``model.onnx`` and rewrite what TensorRT's parser would refuse.
 
-    - stored integers that a ``Cast`` widens are stored wide;
+    - what depends on stored tables alone is computed, which leaves them wide, and no operator on them;
     - the input's size is asked of what its ``Cast`` gives, not of the bytes;
     - pixels are transposed before they become bytes, not after.
     """
-    model = onnx.load(path)
+    program = ir.load(path)
+    # Exporting folds small tables only.
+    fold_constants(program, input_size_limit=LARGEST_TABLE, output_size_limit=LARGEST_TABLE)
+    remove_unused_nodes(program)
+    model = ir.to_proto(program)
     graph = model.graph
-    nodes = _without_casts_of_tables(graph)
-    nodes = _measured_after_cast(nodes, {value.name for value in graph.input})
+    nodes = _measured_after_cast(list(graph.node), {value.name for value in graph.input})
     nodes = _bytes_last(nodes, {value.name for value in graph.output})
     del graph.node[:]
     graph.node.extend(nodes)
@@ -31,23 +36,6 @@ def tensorrt_model(path: Path) -> onnx.ModelProto:
     del graph.value_info[:]
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-def _without_casts_of_tables(graph: onnx.GraphProto) -> list[NodeProto]:
-    tables = {table.name: table for table in graph.initializer if table.data_type in STORED_ONLY}
-    nodes = []
-    for node in graph.node:
-        if node.op_type == "Cast" and node.input[0] in tables:
-            values = numpy_helper.to_array(tables[node.input[0]])
-            dtype = helper.tensor_dtype_to_np_dtype(_target_type(node))
-            graph.initializer.append(numpy_helper.from_array(values.astype(dtype), node.output[0]))
-        else:
-            nodes.append(node)
-    used = {name for node in nodes for name in node.input}
-    kept = [table for table in graph.initializer if table.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    return nodes
 
 
 def _measured_after_cast(nodes: list[NodeProto], inputs: set[str]) -> list[NodeProto]:
@@ -73,8 +61,3 @@ def _bytes_last(nodes: list[NodeProto], outputs: set[str]) -> list[NodeProto]:
         rest = [node for node in nodes if node.output[0] not in (between, output)]
         return [*rest, transpose, cast]
     return nodes
-
-
-def _target_type(cast: NodeProto) -> int:
-    (to,) = (attribute.i for attribute in cast.attribute if attribute.name == "to")
-    return int(to)
