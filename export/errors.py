@@ -2,6 +2,8 @@
 
 ExportError(SemiaError)
 ├── ParityError                   the exported graph draws other pictures than PyTorch
+├── EngineError                   TensorRT cannot build or run an engine of the graph
+├── TensorRTMissingError(InputError)  this machine has no TensorRT, or no GPU for it
 └── TargetsError(InputError)      there is nothing to check the graph on
 """
 
@@ -14,6 +16,14 @@ class ExportError(SemiaError):
 
 class ParityError(ExportError):
     """The exported graph draws other pictures than PyTorch does; no bundle was left behind."""
+
+
+class EngineError(ExportError):
+    """TensorRT refused the graph, or failed to build or run its engine; the bundle is as it was."""
+
+
+class TensorRTMissingError(ExportError, InputError):
+    """An engine was asked for on a machine that cannot build one."""
 
 
 class TargetsError(ExportError, InputError):

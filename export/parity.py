@@ -1,22 +1,24 @@
 """Does the exported graph draw what PyTorch draws? Measured on real label maps, in 8-bit levels."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
 from export.errors import ExportError, ParityError
+from semia.images import RGB
 from semia.labels import ClassIds
 from semia.model_card import INPUT_NAME, OUTPUT_NAME, TargetParity
-from training.rendering import Renderer
 
 
-def measure_parity(model: Path, render: Renderer, targets: Mapping[str, ClassIds]) -> tuple[TargetParity, ...]:
-    """Run ``model.onnx`` in ONNX Runtime on the CPU beside PyTorch, on every target.
+def measure_parity(
+    model: Path, render: Callable[[ClassIds], RGB], targets: Mapping[str, ClassIds]
+) -> tuple[TargetParity, ...]:
+    """Run ``model.onnx`` in ONNX Runtime on the CPU beside another renderer, on every target.
 
     Raises:
-        ExportError: if ONNX Runtime cannot load or run the graph.
+        ExportError: if ONNX Runtime cannot load or run the graph, or the other renderer fails.
     """
     try:
         session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
@@ -25,13 +27,15 @@ def measure_parity(model: Path, render: Renderer, targets: Mapping[str, ClassIds
             (pictures,) = session.run([OUTPUT_NAME], {INPUT_NAME: ids[np.newaxis]})
             difference = np.abs(pictures[0].astype(np.int16) - render(ids).astype(np.int16))
             results.append(TargetParity(stem, int(difference.max()), round(float(difference.mean()), 6)))
+    except ExportError:  # the other renderer's own
+        raise
     except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
         raise ExportError(f"ONNX Runtime cannot run the exported graph: {str(error).splitlines()[0]}") from error
     return tuple(results)
 
 
-def check_parity(parity: tuple[TargetParity, ...], tolerance: int) -> None:
-    """Refuse an export that differs by more than ``tolerance`` levels anywhere.
+def check_parity(parity: tuple[TargetParity, ...], tolerance: int, reference: str = "PyTorch") -> None:
+    """Refuse an export that differs from its reference by more than ``tolerance`` levels anywhere.
 
     Raises:
         ParityError: naming every target beyond the tolerance.
@@ -39,6 +43,6 @@ def check_parity(parity: tuple[TargetParity, ...], tolerance: int) -> None:
     beyond = [f"{entry.target} by {entry.max_abs}" for entry in parity if entry.max_abs > tolerance]
     if beyond:
         raise ParityError(
-            f"its pictures differ from PyTorch's by more than {tolerance} of 255: {', '.join(beyond)}; "
+            f"its pictures differ from {reference}'s by more than {tolerance} of 255: {', '.join(beyond)}; "
             "nothing was exported (--tolerance allows more)"
         )

@@ -13,6 +13,7 @@ from semia.labels import Canvas
 from semia.palette import Palette
 
 MODEL_FILE = "model.onnx"
+PLAN_FILE = "model.plan"
 CARD_FILE = "model_card.json"
 INPUT_NAME = "target_labels"
 OUTPUT_NAME = "image"
@@ -21,7 +22,7 @@ GeneratorKind = Literal["published", "copying"]
 """Which network paints: the published one, or the one that copies pixels from the photograph."""
 
 
-def _check_types(card: "TargetParity | GraphStage | GraphReport | ModelCard") -> None:
+def _check_types(card: Any) -> None:
     for field in dataclasses.fields(card):
         value = getattr(card, field.name)
         if not _is_of_type(value, field.type):
@@ -80,6 +81,23 @@ class GraphReport:
 
 
 @dataclass(frozen=True)
+class EngineCard:
+    """What ``model.plan`` is: a TensorRT engine, good for the GPU and the TensorRT that it was built with."""
+
+    tensorrt: str  # version
+    gpu: str  # its name
+    compute_capability: str  # of the GPU: "9.0"
+    precision: str  # of its arithmetic: the graph's, for its networks are strongly typed
+    opt_batch: int  # batch it was tuned for
+    max_batch: int  # largest batch it takes; the smallest is 1
+    plan_sha256: str  # of model.plan
+    parity: tuple[TargetParity, ...]  # its distance from ONNX Runtime's pictures
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """Everything a bundle says about itself; ``model_card.json`` is this, as JSON."""
 
@@ -102,6 +120,7 @@ class ModelCard:
     quality: dict[str, float] | None = None  # quality figures, None where they were not measured
     generator: GeneratorKind = "published"  # cards from before there was another do not say it
     graph: GraphReport | None = None  # None in cards from before it was counted
+    engine: EngineCard | None = None  # None where there is no model.plan
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -136,6 +155,9 @@ class ModelCard:
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             content["parity"] = tuple(TargetParity(**entry) for entry in content["parity"])
+            if (engine := content.get("engine")) is not None:
+                parity = tuple(TargetParity(**entry) for entry in engine["parity"])
+                content["engine"] = EngineCard(**engine | {"parity": parity})
             content["palette"] = tuple(content["palette"])
             content["class_names"] = tuple(content["class_names"])
             if (graph := content.get("graph")) is not None:

@@ -1,5 +1,6 @@
 """Publishing bundles into a model repository, and running the Triton that serves it."""
 
+from semia.accelerators import Accelerator
 from serving.control import ModelState, load_model, model_states
 from serving.errors import (
     BundleError,
@@ -18,6 +19,7 @@ from serving.repository import PublishedModel, RepositoryModel, list_models, pub
 from serving.server import ServerOptions, TritonServer, find_triton
 
 __all__ = [
+    "Accelerator",
     "BundleError",
     "ModelLoadError",
     "ModelState",

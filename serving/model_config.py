@@ -6,12 +6,15 @@ the embedded Triton and on the stock container alike.
 
 import json
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from semia.accelerators import DEFAULT_ENGINE_CACHE, Accelerator
 from semia.errors import InputError
 from semia.model_card import INPUT_NAME, MODEL_FILE, OUTPUT_NAME, ModelCard
+from serving.accelerators import accelerate
 
 CARD_HASH_PARAMETER = "model_card_sha256"
 
@@ -25,11 +28,15 @@ class ServingSettings:
     max_batch_size: int = 8  # label maps one request may carry
     instances: int = 1  # copies run side by side: on each GPU where there are any, else on the CPU
     threads: int | None = None  # CPU threads of one instance; None: every core the server may use
+    accelerator: Accelerator | None = None  # None: the bundle's engine if it has one, else ONNX Runtime's own kernels
+    engine_cache: PurePosixPath = DEFAULT_ENGINE_CACHE  # where the tensorrt accelerator keeps its engines
 
     def __post_init__(self) -> None:
         for field, value in vars(self).items():
-            if value is not None and value < 1:
+            if isinstance(value, int) and value < 1:
                 raise InputError(f"{field} must be at least 1, not {value}")
+        if not self.engine_cache.is_absolute():
+            raise InputError(f"the engine cache must be an absolute path of the server, not {self.engine_cache}")
 
 
 DEFAULT_SETTINGS = ServingSettings()
@@ -39,10 +46,13 @@ def model_config(card: ModelCard, card_sha256: str, settings: ServingSettings = 
     """Triton's configuration of the model that ``card`` describes.
 
     The ``parameters`` carry all a client needs to prepare a label map, so that it needs the server alone.
+
+    Raises:
+        InputError: if the card's engine cannot be served so.
     """
     label_map = [card.canvas_height, card.canvas_width]
     zeros = pb.ModelWarmup.Input(data_type=pb.TYPE_UINT8, dims=label_map, zero_data=True)
-    return pb.ModelConfig(
+    config = pb.ModelConfig(
         name=card.name,
         backend="onnxruntime",
         default_model_filename=MODEL_FILE,
@@ -57,6 +67,8 @@ def model_config(card: ModelCard, card_sha256: str, settings: ServingSettings = 
         parameters={key: pb.ModelParameter(string_value=value) for key, value in _parameters(card, settings).items()}
         | {CARD_HASH_PARAMETER: pb.ModelParameter(string_value=card_sha256)},
     )
+    accelerate(config, card, settings.accelerator, settings.engine_cache)
+    return config
 
 
 def config_text(card: ModelCard, card_sha256: str, settings: ServingSettings = DEFAULT_SETTINGS) -> str:

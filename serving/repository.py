@@ -3,7 +3,7 @@
 A repository is Triton's own layout and nothing else::
 
     repository/NAME/config.pbtxt
-    repository/NAME/VERSION/model.onnx
+    repository/NAME/VERSION/model.onnx    (or model.plan, a TensorRT engine)
     repository/NAME/VERSION/model_card.json
 
 Hidden names are not models: one hidden file is the lock of the publishers.
@@ -26,6 +26,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from semia.errors import InputError
 from semia.files import check_model_name, sha256_of_file, sync_path
 from semia.model_card import CARD_FILE, MODEL_FILE, ModelCard
+from serving.accelerators import served_file
 from serving.errors import BundleError, PublishError, RepositoryError
 from serving.model_config import CARD_HASH_PARAMETER, DEFAULT_SETTINGS, ServingSettings, config_text
 
@@ -65,14 +66,14 @@ def publish(
     and publishing again mends it. Publishers of one repository wait for each other.
 
     Args:
-        bundle: folder of ``model.onnx`` and ``model_card.json``.
+        bundle: folder of ``model.onnx`` and ``model_card.json``, and of ``model.plan`` where there is an engine.
         repository: the model repository.
         name: what to call the served model; None: as its card does.
         settings: how the model is run.
 
     Raises:
         BundleError: if the bundle lacks a file or its graph is not the one its card describes.
-        InputError: if ``name`` cannot name a model.
+        InputError: if ``name`` cannot name a model, or the bundle's engine cannot be served as told.
         PublishError: if the disk refuses; the repository is then as it was.
     """
     card = _read_bundle_card(bundle)
@@ -144,14 +145,18 @@ def _stage(bundle: Path, card: ModelCard, settings: ServingSettings, staging: Pa
     model = staging / card.name
     version = model / "1"
     version.mkdir(parents=True)
-    for file in (MODEL_FILE, CARD_FILE):
+    served = served_file(card, settings.accelerator)
+    if not (bundle / served).is_file():
+        raise BundleError(f"{bundle} is not whole: it has no {served}, which its card describes")
+    for file in (served, CARD_FILE):
         shutil.copyfile(bundle / file, version / file)
     # The copy is what will be served, so the copy is what must match.
-    graph_sha256 = sha256_of_file(version / MODEL_FILE)
-    if graph_sha256 != card.graph_sha256:
+    sha256 = sha256_of_file(version / served)
+    expected = card.graph_sha256 if card.engine is None or served == MODEL_FILE else card.engine.plan_sha256
+    if sha256 != expected:
         raise BundleError(
-            f"{bundle / MODEL_FILE} is not the graph its card describes "
-            f"(SHA-256 {graph_sha256[:12]}..., the card says {card.graph_sha256[:12]}...): export it again"
+            f"{bundle / served} is not the {'graph' if served == MODEL_FILE else 'engine'} its card describes "
+            f"(SHA-256 {sha256[:12]}..., the card says {expected[:12]}...): export it again"
         )
     (model / CONFIG_FILE).write_text(config_text(card, sha256_of_file(version / CARD_FILE), settings), encoding="utf-8")
     for path in [*model.rglob("*"), model]:
@@ -198,11 +203,12 @@ def _read_newest_card(folder: Path, versions: tuple[int, ...]) -> ModelCard:
         raise RepositoryError(f"{folder} has no version")
     newest = folder / str(versions[-1])
     card = ModelCard.read(newest / CARD_FILE)
-    if not (newest / MODEL_FILE).is_file():
-        raise RepositoryError(f"{newest} has no {MODEL_FILE}")
     config = text_format.Parse(
         (folder / CONFIG_FILE).read_text(encoding="utf-8"), pb.ModelConfig(), allow_unknown_field=True
     )
+    served = config.default_model_filename or MODEL_FILE
+    if not (newest / served).is_file():
+        raise RepositoryError(f"{newest} has no {served}")
     if config.parameters[CARD_HASH_PARAMETER].string_value != sha256_of_file(newest / CARD_FILE):
         raise RepositoryError(f"{folder / CONFIG_FILE} does not belong to version {versions[-1]}: publish it again")
     return card

@@ -114,6 +114,49 @@ class ClockDisplay(_Display):
             say(f"{self._title} {done}, {clock(seconds)} gone, {left} left  {detail}".rstrip())
 
 
+class PhaseDisplay:
+    """How a build with phases within phases goes: a bar for each on a terminal; a line now and then elsewhere."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._began_at = self._said_at = time.monotonic()
+        self._bars: Progress | None = None
+        self._phases: dict[str, tuple[int, TaskID]] = {}
+
+    def __enter__(self) -> Self:
+        if stdout.is_terminal:
+            self._bars = Progress(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=stdout
+            )
+            self._bars.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def start(self, phase: str, steps: int) -> None:
+        """A phase of so many steps begins."""
+        bar = self._bars.add_task(phase, total=steps) if self._bars is not None else TaskID(0)
+        self._phases[phase] = steps, bar
+
+    def step(self, phase: str, step: int) -> None:
+        """A step of a phase, counted from 0, is done."""
+        steps, bar = self._phases[phase]
+        now = time.monotonic()
+        if self._bars is not None:
+            self._bars.update(bar, completed=step + 1)
+        elif now - self._said_at >= LINE_INTERVAL_S:
+            self._said_at = now
+            say(f"{self._title}: {phase} {step + 1}/{steps}, {clock(now - self._began_at)} gone")
+
+    def finish(self, phase: str) -> None:
+        """A phase is over."""
+        _, bar = self._phases.pop(phase)
+        if self._bars is not None:
+            self._bars.remove_task(bar)
+
+
 def clock(seconds: float) -> str:
     """A duration as M:SS, or H:MM:SS from an hour on."""
     minutes, seconds = divmod(round(seconds), 60)

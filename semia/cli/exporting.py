@@ -1,13 +1,14 @@
 """``semia export`` and ``semia train-and-export``."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from semia.cli import publishing
-from semia.cli.console import say, stdout
+from semia.cli.console import PhaseDisplay, say, stdout
 from semia.cli.options import (
     BUNDLES_FOLDER,
     DEFAULT_REPOSITORY,
@@ -43,6 +44,28 @@ if TYPE_CHECKING:
 DEFAULT_TOLERANCE = 2
 
 
+class Format(StrEnum):
+    """What a bundle holds."""
+
+    ONNX = "onnx"
+    TENSORRT = "tensorrt"
+
+
+FormatOption = Annotated[
+    Format,
+    typer.Option(
+        "--format",
+        help="onnx runs everywhere; tensorrt adds an engine for the GPU of this machine, which needs TensorRT.",
+    ),
+]
+BatchesOption = Annotated[
+    str,
+    typer.Option(
+        "--batches", metavar="OPT:MAX", help="Batch a TensorRT engine is tuned for, and the largest it takes."
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add this room's sub-commands."""
     app.command("export")(export)
@@ -54,13 +77,23 @@ def export(
     bundle: BundleOption = None,
     name: NameOption = None,
     tolerance: ToleranceOption = DEFAULT_TOLERANCE,
+    format_: FormatOption = Format.ONNX,
+    batches: BatchesOption = "1:8",
 ) -> None:
     """Turn a trained generator into a bundle: model.onnx and its model card.
 
     ONNX Runtime draws every target of the scene beside PyTorch; an export that differs too much fails and leaves
-    nothing behind.
+    nothing behind. A TensorRT engine is compared with ONNX Runtime in the same way.
     """
+    if format_ is Format.TENSORRT:
+        from export.tensorrt_engine import BatchProfile, this_machine
+
+        # Whatever stands in the way is said before the export, not after it.
+        BatchProfile.parse(batches)
+        this_machine()
     folder = export_run_folder(run, bundle, name, tolerance)
+    if format_ is Format.TENSORRT:
+        _add_engine(run, folder, batches, tolerance)
     say(f"next: semia publish {folder}")
 
 
@@ -84,8 +117,28 @@ def export_run_folder(run_path: Path, bundle: Path | None, name: str | None, tol
     return folder
 
 
-def _show_parity(parity: "tuple[TargetParity, ...]") -> None:
-    say("difference from PyTorch, in levels of 255:")
+def _add_engine(run: Path, bundle: Path, batches: str, tolerance: int) -> None:
+    from export.bundle import parity_targets
+    from export.engine_bundle import add_engine
+    from export.tensorrt_engine import BatchProfile
+    from training.run_folder import RunFolder
+
+    targets = parity_targets(RunFolder.open(run).load_scene())
+    say("building a TensorRT engine for this machine; this takes minutes")
+    with PhaseDisplay("TensorRT") as display:
+        engine = add_engine(
+            bundle,
+            targets,
+            display,
+            batches=BatchProfile.parse(batches),
+            tolerance=tolerance,
+            on_parity=lambda parity: _show_parity(parity, "ONNX Runtime"),
+        )
+    say(f"built: TensorRT {engine.tensorrt}, {engine.gpu}, {engine.precision}, batches up to {engine.max_batch}")
+
+
+def _show_parity(parity: "tuple[TargetParity, ...]", reference: str = "PyTorch") -> None:
+    say(f"difference from {reference}, in levels of 255:")
     table = Table(box=None)
     table.add_column("target")
     table.add_column("max", justify="right")

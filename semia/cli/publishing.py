@@ -1,12 +1,29 @@
 """``semia publish``: a bundle becomes the next version of a served model."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 import typer
 
+from semia.accelerators import DEFAULT_ENGINE_CACHE, Accelerator
 from semia.cli.console import say
 from semia.cli.options import DEFAULT_REPOSITORY, NameOption, RepositoryOption, ThreadsOption
+
+AcceleratorOption = Annotated[
+    Accelerator | None,
+    typer.Option(
+        "--accelerator",
+        help="Have ONNX Runtime use TensorRT or CUDA (the server then needs a GPU), or OpenVINO, or else refuse the "
+        "model; without it, a bundle's engine is served if it has one.",
+    ),
+]
+EngineCacheOption = Annotated[
+    Path,
+    typer.Option(
+        "--engine-cache",
+        help="Folder of the server in which --accelerator tensorrt keeps the engines it builds; its parent must exist.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -23,13 +40,15 @@ def publish(
         str | None,
         typer.Option("--load", metavar="URL", help="Also have the server at this gRPC address load the new version."),
     ] = None,
+    accelerator: AcceleratorOption = None,
+    engine_cache: EngineCacheOption = Path(DEFAULT_ENGINE_CACHE),
 ) -> None:
     """Add a bundle to the model repository as the next version of its model.
 
     A running server keeps answering with the version it has until it is told to load the new one, by --load or by
     starting it anew.
     """
-    model, version = publish_bundle(bundle, repository, name, threads)
+    model, version = publish_bundle(bundle, repository, name, threads, accelerator, PurePosixPath(engine_cache))
     if load is None:
         say("next: semia serve")
         return
@@ -39,11 +58,19 @@ def publish(
     say(f"{load} now serves {model} version {loaded}" if loaded == version else f"{load} serves version {loaded}")
 
 
-def publish_bundle(bundle: Path, repository: Path, name: str | None, threads: int | None) -> tuple[str, int]:
+def publish_bundle(
+    bundle: Path,
+    repository: Path,
+    name: str | None,
+    threads: int | None,
+    accelerator: Accelerator | None = None,
+    engine_cache: PurePosixPath = DEFAULT_ENGINE_CACHE,
+) -> tuple[str, int]:
     """Publish and say so; returns the model's name and version."""
     from serving import ServingSettings
     from serving import publish as publish_to
 
-    published = publish_to(bundle, repository, name=name, settings=ServingSettings(threads=threads))
+    settings = ServingSettings(threads=threads, accelerator=accelerator, engine_cache=engine_cache)
+    published = publish_to(bundle, repository, name=name, settings=settings)
     say(f"published: {published.folder} (model {published.name}, version {published.version})")
     return published.name, published.version

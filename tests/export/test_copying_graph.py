@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from export.copying_graph import CopyingGraph
 from export.onnx_format import write_onnx
+from export.tensorrt_graph import tensorrt_model
 from semia.model_card import INPUT_NAME, OUTPUT_NAME
+from tests.export.tensorrt_operators import offences
 from training import layout_matching
 from training.copying_generator import CopyingGenerator
 from training.copying_settings import CopyingSettings
@@ -53,3 +55,4 @@ def test_onnx_runtime_draws_what_pytorch_draws(
         assert np.abs(picture.astype(int) - render(np.ascontiguousarray(target))).max() <= 1
     (alone,) = session.run([OUTPUT_NAME], {INPUT_NAME: targets[1][None]})
     assert np.array_equal(alone[0], pictures[1])
+    assert offences(tensorrt_model(tmp_path / "model.onnx")) == [], "not in TensorRT's list of operators"

@@ -1,5 +1,6 @@
 """The command as a person uses it: a process, its output, its exit status."""
 
+import importlib.util
 import json
 import os
 import re
@@ -155,6 +156,14 @@ def test_a_run_becomes_a_bundle_and_a_served_version(trained: Path, tmp_path: Pa
         assert f"model mine, version {version}" in result.stdout
 
 
+@pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="here is a TensorRT")
+def test_without_tensorrt_an_engine_is_refused_before_anything_is_exported(trained: Path, tmp_path: Path) -> None:
+    result = semia("export", trained, "--bundle", tmp_path / "bundle", "--format", "tensorrt")
+    assert "TensorRT cannot be used here" in (line := complaint(result, 2))
+    assert "an engine is built on the machine that will run it" in line
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_pictures_come_back_from_a_server(triton: TritonServer, tiny_palette: Palette, tmp_path: Path) -> None:
     ids = np.zeros((48, 64), dtype=np.uint8)
     ids[20:, 30:] = 2
@@ -218,7 +227,10 @@ def test_serve_prints_where_it_listens_and_stops_cleanly(
         (["evaluate", "nowhere"], "nowhere is neither a run folder nor a bundle nor a published version"),
         (["compare", "nowhere"], "name at least two runs or models"),
         (["compare", "a", "b", "--sheet", "sheet.json"], "is no picture file"),
+        (["export", "nowhere", "--format", "tensorrt", "--batches", "8"], "'8' are not OPT:MAX, such as 1:8"),
         (["publish", "nowhere"], "is not a bundle"),
+        (["publish", "nowhere", "--accelerator", "magic"], "Invalid value for '--accelerator'"),
+        (["publish", "nowhere", "--engine-cache", "engines"], "must be an absolute path of the server"),
         (["serve", "--repository", "nowhere"], "no such model repository: "),
         (["serve", "--triton", "mine"], "Invalid value for '--triton'"),
         (["synthesize", "tiny", "nowhere.png", "--url", "here"], "is not the address of a server"),

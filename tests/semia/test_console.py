@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from semia.cli import console
-from semia.cli.console import ClockDisplay, StepDisplay, clock
+from semia.cli.console import ClockDisplay, PhaseDisplay, StepDisplay, clock
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (63, "1:03"), (3600, "1:00:00"), (36_061, "10:01:01")])
@@ -43,3 +43,31 @@ def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "3:57 left" in shown
     assert "loss 0.5" in shown
     assert "4/4" in shown
+
+
+def test_phases_within_phases_are_lines_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with PhaseDisplay("TensorRT") as display:
+        display.start("building", 2)
+        display.step("building", 0)  # too soon for a line
+        monkeypatch.setattr(console, "LINE_INTERVAL_S", 0.0)
+        display.start("timing", 40)
+        display.step("timing", 6)
+        display.finish("timing")
+        display.finish("building")
+    assert capsys.readouterr().out == "TensorRT: timing 7/40, 0:00 gone\n"
+
+
+def test_phases_within_phases_are_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(console, "stdout", Console(file=terminal, force_terminal=True, width=120, highlight=False))
+    with PhaseDisplay("TensorRT") as display:
+        display.start("building", 2)
+        display.start("timing", 40)
+        display.step("timing", 6)
+        display.finish("timing")
+        display.step("building", 0)
+    shown = terminal.getvalue()
+    assert "1/2" in shown
+    assert "timing" not in shown.splitlines()[-1]

@@ -9,7 +9,7 @@ import pytest
 
 from semia.errors import InputError
 from semia.labels import Canvas
-from semia.model_card import GraphReport, GraphStage, ModelCard, TargetParity
+from semia.model_card import EngineCard, GraphReport, GraphStage, ModelCard, TargetParity
 from semia.palette import Palette
 
 CARD = ModelCard(
@@ -84,6 +84,15 @@ def test_a_card_from_before_graphs_were_counted_is_read(tmp_path: Path) -> None:
     assert ModelCard.read(path) == CARD
 
 
+ENGINE = EngineCard("10.16.1", "NVIDIA H200", "9.0", "fp32", 1, 8, "cd" * 32, (TargetParity("source", 1, 0.01),))
+
+
+def test_an_engine_is_on_the_card(tmp_path: Path) -> None:
+    card = dataclasses.replace(CARD, engine=ENGINE)
+    card.write(tmp_path / "model_card.json")
+    assert ModelCard.read(tmp_path / "model_card.json") == card
+
+
 WRONG: list[tuple[str, Any]] = [
     ("graph", []),
     ("graph", {"operators": {"Conv": 1}}),
@@ -118,6 +127,9 @@ WRONG: list[tuple[str, Any]] = [
     ("quality", [0.2]),
     ("generator", "best"),
     ("generator", None),
+    ("engine", "fast"),
+    ("engine", {"tensorrt": "10.16.1"}),
+    ("engine", dataclasses.asdict(ENGINE) | {"max_batch": "8"}),
     ("unheard_of", 1),
 ]
 

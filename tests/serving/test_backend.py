@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
+import torch
+from onnx import TensorProto, helper
 
+from semia.palette import Palette
 from serving.embedded import ONNXRUNTIME_BACKEND
 
 
@@ -48,6 +51,30 @@ def request_for(ids: object) -> SimpleNamespace:
     return SimpleNamespace(inputs={"target_labels": tensor}, requested_output_names=lambda: ["image"])
 
 
+def load(
+    backend: ModuleType, bundle: Path, folder: Path, *, kind: str = "CPU", optimization: dict[str, Any] | None = None
+) -> Any:
+    """An initialised instance that serves a bundle's graph."""
+    (folder / "1").symlink_to(bundle)
+    config = {"input": [{"name": "target_labels"}], "default_model_filename": "", "optimization": optimization or {}}
+    model = backend.TritonPythonModel()
+    model.initialize(
+        {
+            "model_config": json.dumps(config),
+            "model_repository": str(folder),
+            "model_version": "1",
+            "model_instance_kind": kind,
+            "model_instance_device_id": "0",
+        }
+    )
+    return model
+
+
+def accelerator(kind: str, name: str, **parameters: str) -> dict[str, Any]:
+    entry = {"name": name, "parameters": parameters}
+    return {"execution_accelerators": {f"{kind}_execution_accelerator": [entry]}}
+
+
 def test_threads_default_to_the_cores_this_process_may_use(backend: ModuleType) -> None:
     options = backend._session_options({})
     assert options.intra_op_num_threads == len(os.sched_getaffinity(0))
@@ -67,17 +94,7 @@ def test_a_bad_request_fails_alone_and_a_gpu_that_is_none_is_reported(
     backend: ModuleType, warnings_logged: list[str], tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    (tmp_path / "1").symlink_to(tiny_bundle)
-    model = backend.TritonPythonModel()
-    model.initialize(
-        {
-            "model_config": json.dumps({"input": [{"name": "target_labels"}], "default_model_filename": ""}),
-            "model_repository": str(tmp_path),
-            "model_version": "1",
-            "model_instance_kind": "GPU",
-            "model_instance_device_id": "0",
-        }
-    )
+    model = load(backend, tiny_bundle, tmp_path, kind="GPU")
     assert len(warnings_logged) == 1
     assert "cannot use the GPU" in warnings_logged[0]
     blue, foreign = (np.full((1, 48, 64), class_id, np.uint8) for class_id in (2, 3))
@@ -89,3 +106,125 @@ def test_a_bad_request_fails_alone_and_a_gpu_that_is_none_is_reported(
         assert image.dtype == np.uint8
         assert (image == (0, 0, 255)).all()
     model.finalize()
+
+
+def test_requests_answered_together_do_not_share_memory(
+    backend: ModuleType, tiny_bundle: Path, tiny_palette: Palette, tmp_path: Path
+) -> None:
+    model = load(backend, tiny_bundle, tmp_path)
+    layouts = [np.full((batch, 48, 64), class_id, np.uint8) for class_id, batch in ((0, 1), (1, 1), (2, 3), (0, 3))]
+    for _ in range(2):
+        for ids, response in zip(layouts, model.execute([request_for(ids) for ids in layouts]), strict=True):
+            ((_, image),) = response.output_tensors
+            assert np.array_equal(image, tiny_palette.array[ids])
+
+
+def test_a_gpus_way_of_binding_gives_the_same_pictures(
+    backend: ModuleType,
+    tiny_bundle: Path,
+    tiny_palette: Palette,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Run in this machine's memory: where the tensors lie is all that differs on a GPU."""
+    monkeypatch.setattr(backend, "GPU", "cpu")
+    session = ort.InferenceSession(tiny_bundle / "model.onnx", providers=["CPUExecutionProvider"])
+    graph = backend.BoundGraph(session, 0, record=True)
+    kept = []
+    for ids in (np.full((batch, 48, 64), class_id, np.uint8) for class_id, batch in ((0, 1), (1, 2), (2, 1), (1, 1))):
+        kept.append((graph.run({"target_labels": ids})["image"], tiny_palette.array[ids]))
+    assert all(np.array_equal(image, expected) for image, expected in kept), "an answer was overwritten"
+    bindings = graph._bindings.values()
+    assert [binding.options.get_run_config_entry("gpu_graph_id") for binding in bindings] == ["1", "2"]
+
+
+def test_outputs_that_only_the_graph_can_size_are_answered_too(backend: ModuleType) -> None:
+    nodes = [helper.make_node("NonZero", ["x"], ["where"]), helper.make_node("Identity", ["x"], ["same"])]
+    value = helper.make_tensor_value_info
+    outputs = [value("where", TensorProto.INT64, [1, "found"]), value("same", TensorProto.FLOAT, ["N"])]
+    graph = helper.make_graph(nodes, "g", [value("x", TensorProto.FLOAT, ["N"])], outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    bound = backend.BoundGraph(session, None)
+    for row in ([0, 5, 7], [1, 0, 0]):
+        answer = bound.run({"x": np.array(row, np.float32)})
+        assert answer["where"].tolist() == [np.flatnonzero(row).tolist()]
+        assert answer["same"].tolist() == row
+
+
+@pytest.mark.parametrize(
+    ("kind", "optimization", "message"),
+    [
+        ("CPU", accelerator("cpu", "openvino"), r"'openvino' needs OpenVINOExecutionProvider, which this ONNX Runtime"),
+        ("CPU", accelerator("cpu", "magic"), "unknown CPU execution accelerator 'magic': openvino"),
+        ("CPU", accelerator("gpu", "cuda"), "'cuda' needs a GPU, and this instance runs on the CPU"),
+        ("GPU", accelerator("gpu", "openvino"), "unknown GPU execution accelerator 'openvino': cuda, tensorrt"),
+        ("GPU", accelerator("gpu", "tensorrt", precision_mode="FP4"), "unsupported precision_mode 'FP4'"),
+    ],
+)
+def test_an_accelerator_that_cannot_be_is_refused(
+    backend: ModuleType, tiny_bundle: Path, tmp_path: Path, kind: str, optimization: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(backend.AcceleratorError, match=message):
+        load(backend, tiny_bundle, tmp_path, kind=kind, optimization=optimization)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here the accelerators may work")
+@pytest.mark.parametrize("name", ["tensorrt", "cuda"])
+def test_an_accelerator_that_does_not_load_is_refused(
+    backend: ModuleType, tiny_bundle: Path, tmp_path: Path, name: str, warnings_logged: list[str]
+) -> None:
+    """ONNX Runtime itself would go on without it."""
+    optimization = accelerator("gpu", name) | {"cuda": {"graphs": True}}
+    if name == "cuda" and "CUDAExecutionProvider" not in ort.get_available_providers():
+        pytest.skip("this ONNX Runtime has no CUDA at all")
+    with pytest.raises(backend.AcceleratorError, match=f"accelerator '?{name}"):
+        load(backend, tiny_bundle, tmp_path, kind="GPU", optimization=optimization)
+    assert warnings_logged == []
+
+
+def test_where_cuda_graphs_cannot_be_recorded_it_runs_without(
+    backend: ModuleType,
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    warnings_logged: list[str],
+) -> None:
+    session = ort.InferenceSession(tiny_bundle / "model.onnx", providers=["CPUExecutionProvider"])
+
+    def refuse(*_: object, record: bool) -> Any:
+        if record:
+            raise RuntimeError("not all nodes are on the GPU\nmore of it")
+        return session
+
+    monkeypatch.setattr(backend, "_load", refuse)
+    monkeypatch.setattr(backend, "CUDA", "CPUExecutionProvider")
+    monkeypatch.setattr(backend, "GPU", "cpu")
+    model = load(backend, tiny_bundle, tmp_path, kind="GPU", optimization={"cuda": {"graphs": True}})
+    assert len(warnings_logged) == 1
+    assert warnings_logged[0].endswith(
+        "runs without CUDA graphs, which cannot be recorded: not all nodes are on the GPU"
+    )
+    (response,) = model.execute([request_for(np.zeros((1, 48, 64), np.uint8))])
+    assert (response.output_tensors[0][1] == (255, 0, 0)).all()
+
+
+def test_the_cpp_backends_keys_become_the_providers(backend: ModuleType) -> None:
+    keys = {"precision_mode": "FP16", "max_workspace_size_bytes": "1", "trt_engine_cache_enable": "1"}
+    options = {"trt_fp16_enable": "1", "trt_max_workspace_size": "1", "trt_engine_cache_enable": "1"}
+    assert backend._tensorrt_options(keys) == options
+    assert backend._tensorrt_options({"precision_mode": "FP32"}) == {}
+    assert backend._tensorrt_options({"int8_calibration_table_name": "t"}) == {"trt_int8_calibration_table_name": "t"}
+
+
+def test_cuda_graphs_are_asked_of_cuda_alone(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "preload_dlls", lambda: None)
+    assert backend._providers({"cuda": {"use_tf32": "0"}}, 1, record=True) == [
+        ("CUDAExecutionProvider", {"use_tf32": "0", "enable_cuda_graph": "1", "device_id": "1"}),
+        "CPUExecutionProvider",
+    ]
+    chain = backend._providers({"tensorrt": {}}, 1, record=False)
+    assert chain[:2] == [
+        ("TensorrtExecutionProvider", {"device_id": "1"}),
+        ("CUDAExecutionProvider", {"device_id": "1"}),
+    ]

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from google.protobuf import text_format
@@ -49,4 +50,4 @@ def test_instances_and_threads_are_said_outright(card: ModelCard) -> None:
 @pytest.mark.parametrize("field", ["max_batch_size", "instances", "threads"])
 def test_impossible_settings_are_refused(field: str) -> None:
     with pytest.raises(InputError, match=f"{field} must be at least 1, not 0"):
-        ServingSettings(**{field: 0})
+        ServingSettings(**cast("Any", {field: 0}))

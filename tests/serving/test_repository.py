@@ -1,5 +1,6 @@
 """Publishing is whole or not at all, whoever interferes."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -17,8 +18,9 @@ from tritonclient.grpc import model_config_pb2 as pb
 import serving.repository
 from semia.errors import InputError
 from semia.files import sha256_of_file
+from semia.model_card import EngineCard, ModelCard
 from semia.palette import Palette
-from serving import BundleError, PublishError, RepositoryError, ServingSettings, list_models, publish
+from serving import Accelerator, BundleError, PublishError, RepositoryError, ServingSettings, list_models, publish
 from serving.repository import LOCK_FILE
 
 
@@ -68,6 +70,45 @@ def test_publishing_again_adds_the_next_version_and_its_configuration(
     assert listed.problem is None
     assert listed.card is not None
     assert listed.card.palette == ("#010203", "#C80000")
+
+
+def add_plan(bundle: Path, content: bytes = b"plan", max_batch: int = 8) -> None:
+    """What a bundle looks like once it has an engine."""
+    (bundle / "model.plan").write_bytes(content)
+    card = ModelCard.read(bundle / "model_card.json")
+    engine = EngineCard(
+        "10.16.1", "NVIDIA H200", "9.0", "fp32", 1, max_batch, sha256_of_file(bundle / "model.plan"), ()
+    )
+    dataclasses.replace(card, engine=engine).write(bundle / "model_card.json")
+
+
+def test_a_bundles_engine_is_what_is_served_unless_its_graph_is_to_be_accelerated(
+    tiny_bundle: Path, repository: Path, tmp_path: Path
+) -> None:
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    add_plan(bundle)
+    publish(bundle, repository)
+    publish(bundle, repository, name="cuda", settings=ServingSettings(accelerator=Accelerator.CUDA))
+    assert files_below(repository) == {
+        *("tiny/config.pbtxt", "tiny/1/model.plan", "tiny/1/model_card.json"),
+        *("cuda/config.pbtxt", "cuda/1/model.onnx", "cuda/1/model_card.json"),
+    }
+    assert read_config(repository).default_model_filename == "model.plan"
+    assert [model.problem for model in list_models(repository)] == [None, None]
+    (repository / "tiny" / "1" / "model.plan").unlink()
+    assert "has no model.plan" in (list_models(repository)[1].problem or "")
+
+
+def test_an_engine_that_is_not_its_cards_is_refused(tiny_bundle: Path, repository: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    add_plan(bundle)
+    (bundle / "model.plan").write_bytes(b"another plan")
+    with pytest.raises(BundleError, match=r"model\.plan is not the engine its card describes"):
+        publish(bundle, repository)
+    (bundle / "model.plan").unlink()
+    with pytest.raises(BundleError, match=r"is not whole: it has no model\.plan"):
+        publish(bundle, repository)
+    assert list_models(repository) == []
 
 
 def test_versions_are_counted_as_numbers(tiny_bundle: Path, repository: Path) -> None:

@@ -7,9 +7,12 @@ repository serves on both. It depends on NumPy and ONNX Runtime alone.
 
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 
@@ -20,6 +23,27 @@ GRAPH_OPTIMIZATION = {
 }
 """The C++ backend's meaning of ``optimization.graph.level``; any other level enables everything."""
 
+GPU = "cuda"  # ONNX Runtime's name of a GPU's memory
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+PROVIDERS = {"tensorrt": "TensorrtExecutionProvider", "cuda": CUDA, "openvino": "OpenVINOExecutionProvider"}
+"""The execution accelerators that the C++ backend knows, by their names in config.pbtxt."""
+
+PRECISION_FLAGS = {"FP32": None, "FP16": "trt_fp16_enable", "BF16": "trt_bf16_enable", "INT8": "trt_int8_enable"}
+"""What its ``precision_mode`` becomes; other keys of TensorRT get a prefix at most."""
+
+ELEMENT_TYPES = {
+    "tensor(uint8)": np.uint8,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(float16)": np.float16,
+    "tensor(float)": np.float32,
+}
+"""Types of tensors that memory can be set aside for."""
+
+
+class AcceleratorError(RuntimeError):
+    """What config.pbtxt asks for is beyond this ONNX Runtime, or this machine."""
+
 
 class TritonPythonModel:
     """One instance of one model version; Triton's name and protocol."""
@@ -28,38 +52,232 @@ class TritonPythonModel:
         """Load the graph; whatever this raises, Triton reports as the reason why the model is not served."""
         config: dict[str, Any] = json.loads(args["model_config"])
         graph = Path(args["model_repository"], args["model_version"], config["default_model_filename"] or "model.onnx")
-        on_gpu = args["model_instance_kind"] == "GPU"
-        providers = _cuda_first(int(args["model_instance_device_id"])) if on_gpu else ["CPUExecutionProvider"]
-        self._session = ort.InferenceSession(graph, _session_options(config), providers=providers)
-        if on_gpu and self._session.get_providers()[0] != "CUDAExecutionProvider":
-            pb_utils.Logger.log_warn(f"{graph}: ONNX Runtime cannot use the GPU here, its CPU provider runs the graph")
+        device = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
         self._input_names = [tensor["name"] for tensor in config["input"]]
+        self._graph = _open(graph, config, device)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request on its own, so that a bad one fails alone."""
-        return [self._respond(request) for request in requests]
+        return [self._respond(request, place) for place, request in enumerate(requests)]
 
     def finalize(self) -> None:
         """Free the session's memory and threads."""
-        del self._session
+        del self._graph
 
-    def _respond(self, request: Any) -> Any:
+    def _respond(self, request: Any, place: int) -> Any:
         try:
             inputs = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._input_names}
-            output_names = request.requested_output_names()
-            arrays = self._session.run(output_names, inputs)
-            tensors = [pb_utils.Tensor(name, array) for name, array in zip(output_names, arrays, strict=True)]
+            arrays = self._graph.run(inputs, place)
+            tensors = [pb_utils.Tensor(name, arrays[name]) for name in request.requested_output_names()]
         except Exception as error:  # whatever one request causes is that request's answer
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"{type(error).__name__}: {error}"))
         return pb_utils.InferenceResponse(output_tensors=tensors)
 
 
-def _cuda_first(device: int) -> list[Any]:
-    """CUDA where this build of ONNX Runtime has it, and the CPU for what CUDA cannot do."""
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
-        return ["CPUExecutionProvider"]
-    ort.preload_dlls()  # CUDA and cuDNN may be installed as Python packages, where the loader does not look
-    return [("CUDAExecutionProvider", {"device_id": device}), "CPUExecutionProvider"]
+@dataclass(frozen=True)
+class Binding:
+    """Where one size of batch goes in and comes out, fixed for good: a recorded CUDA graph keeps the addresses."""
+
+    io: Any  # ONNX Runtime's IOBinding
+    options: Any  # its RunOptions; None where it needs none, for reading them takes longer than binding
+    inputs: dict[str, Any]  # OrtValues on the GPU by name; none on the CPU, which reads the requests' own memory
+    outputs: dict[str, Any]  # OrtValues on the GPU or arrays by name; None for one that only the graph can size
+    moving: tuple[str, ...]  # the names of those
+
+
+class BoundGraph:
+    """A session that reads and writes memory set aside for each size of batch."""
+
+    def __init__(self, session: Any, device: int | None, *, record: bool = False) -> None:
+        """Bind nothing yet.
+
+        Args:
+            session: an ``InferenceSession``.
+            device: the number of the GPU that runs it; None: the CPU.
+            record: whether the session records CUDA graphs.
+        """
+        self.session = session
+        self._device = device
+        self._place = ("cpu", 0) if device is None else (GPU, device)
+        self._record = record
+        self._bindings: dict[tuple[Any, ...], Binding] = {}
+
+    def run(self, inputs: Mapping[str, Any], place: int = 0) -> dict[str, Any]:
+        """Run the graph on one request's arrays.
+
+        Args:
+            inputs: an array per input.
+            place: which of the requests that are answered together this is; the outputs are good until the next
+                run in the same place.
+        """
+        # What a GPU wrote is copied out at once, so that its memory serves every place.
+        key = (*((name, array.shape) for name, array in inputs.items()), place if self._device is None else 0)
+        if (binding := self._bindings.get(key)) is None:
+            binding = self._bindings[key] = self._bind(inputs)
+        for name, array in inputs.items():
+            if self._device is None:
+                binding.io.bind_cpu_input(name, array)
+            else:
+                binding.inputs[name].update_inplace(array)
+        for name in binding.moving:
+            binding.io.bind_output(name, *self._place)  # anew, or it would have to be as large as before
+        self.session.run_with_iobinding(binding.io, binding.options)
+        if self._device is None and not binding.moving:
+            return binding.outputs
+        return dict(zip(binding.outputs, binding.io.copy_outputs_to_cpu(), strict=True))
+
+    def _bind(self, inputs: Mapping[str, Any]) -> Binding:
+        io = self.session.io_binding()
+        on_gpu = {}
+        for name, array in inputs.items() if self._device is not None else ():
+            on_gpu[name] = self._on_gpu(array.shape, array.dtype)
+            io.bind_ortvalue_input(name, on_gpu[name])
+        batch = next(iter(inputs.values())).shape[0]
+        outputs = {output.name: self._bind_output(io, output, batch) for output in self.session.get_outputs()}
+        moving = tuple(name for name, value in outputs.items() if value is None)
+        options = None
+        if self._record:
+            # Each size has a recording of its own; -1: none, for outputs that move cannot be recorded.
+            options = ort.RunOptions()
+            options.add_run_config_entry("gpu_graph_id", str(-1 if moving else len(self._bindings) + 1))
+        return Binding(io, options, on_gpu, outputs, moving)
+
+    def _bind_output(self, io: Any, output: Any, batch: int) -> Any:
+        # Only the first dimension may be open: it is the batch.
+        shape = [batch if index == 0 and isinstance(size, str) else size for index, size in enumerate(output.shape)]
+        if output.type not in ELEMENT_TYPES or not all(isinstance(size, int) for size in shape):
+            io.bind_output(output.name, *self._place)
+            return None
+        dtype = ELEMENT_TYPES[output.type]
+        if self._device is None:
+            array = np.empty(shape, dtype)
+            io.bind_output(output.name, "cpu", 0, dtype, shape, array.ctypes.data)
+            return array
+        value = self._on_gpu(shape, dtype)
+        io.bind_ortvalue_output(output.name, value)
+        return value
+
+    def _on_gpu(self, shape: Any, dtype: Any) -> Any:
+        return ort.OrtValue.ortvalue_from_shape_and_type(list(shape), np.dtype(dtype), GPU, self._device)
+
+
+def _open(graph: Path, config: dict[str, Any], device: int | None) -> BoundGraph:
+    """Load a graph and have it run as config.pbtxt says.
+
+    Raises:
+        AcceleratorError: if that cannot be.
+    """
+    accelerators = _accelerators(config, device)
+    if device is not None and "tensorrt" not in accelerators and _asks_for_cuda_graphs(config):
+        try:
+            bound = BoundGraph(_load(graph, config, accelerators, device, record=True), device, record=True)
+            bound.run(_zeros(bound.session))
+            return bound
+        except AcceleratorError:
+            raise
+        except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
+            reason = str(error).splitlines()[0]
+            pb_utils.Logger.log_warn(f"{graph}: runs without CUDA graphs, which cannot be recorded: {reason}")
+    session = _load(graph, config, accelerators, device, record=False)
+    if device is not None and CUDA not in session.get_providers():
+        pb_utils.Logger.log_warn(f"{graph}: ONNX Runtime cannot use the GPU here, its CPU provider runs the graph")
+        device = None
+    return BoundGraph(session, device)
+
+
+def _accelerators(config: dict[str, Any], device: int | None) -> dict[str, dict[str, str]]:
+    """The execution accelerators that config.pbtxt asks for, with their parameters as it spells them.
+
+    Raises:
+        AcceleratorError: if one is unknown, or none of this instance's kind.
+    """
+    asked = config.get("optimization", {}).get("execution_accelerators", {})
+    found = {}
+    for kind, known in (("gpu", {"tensorrt", "cuda"}), ("cpu", {"openvino"})):
+        for accelerator in asked.get(f"{kind}_execution_accelerator", []):
+            name = accelerator["name"]
+            if name not in known:
+                raise AcceleratorError(
+                    f"unknown {kind.upper()} execution accelerator {name!r}: {', '.join(sorted(known))}"
+                )
+            if kind == "gpu" and device is None:
+                raise AcceleratorError(f"execution accelerator {name!r} needs a GPU, and this instance runs on the CPU")
+            found[name] = accelerator.get("parameters", {})
+    return found
+
+
+def _load(
+    graph: Path, config: dict[str, Any], accelerators: dict[str, dict[str, str]], device: int | None, *, record: bool
+) -> Any:
+    """An ``InferenceSession`` with every accelerator at work.
+
+    Raises:
+        AcceleratorError: if one of them cannot be used.
+    """
+    for name in accelerators:
+        if PROVIDERS[name] not in ort.get_available_providers():
+            raise AcceleratorError(
+                f"execution accelerator {name!r} needs {PROVIDERS[name]}, which this ONNX Runtime {ort.__version__} "
+                f"does not have (it has {', '.join(ort.get_available_providers())})"
+            )
+    providers = _providers(accelerators, device, record=record)
+    try:
+        # With its fallback it would go on without the accelerator.
+        session = ort.InferenceSession(graph, _session_options(config), providers=providers, enable_fallback=0)
+    except Exception as error:  # as above
+        if record or not accelerators:
+            raise  # a recording is done without; a graph may be broken
+        asked = ", ".join(accelerators)
+        raise AcceleratorError(f"the graph cannot be loaded with execution accelerator {asked}: {error}") from error
+    for name in accelerators:
+        if PROVIDERS[name] not in session.get_providers():
+            raise AcceleratorError(
+                f"execution accelerator {name!r} cannot be used here: ONNX Runtime {ort.__version__} could not load "
+                f"{PROVIDERS[name]} or what it needs (its own messages are in the log)"
+            )
+    return session
+
+
+def _providers(accelerators: dict[str, dict[str, str]], device: int | None, *, record: bool) -> list[Any]:
+    """ONNX Runtime's providers, first choice first; the last, the CPU, takes whatever the others cannot do."""
+    chain: list[Any] = []
+    if "tensorrt" in accelerators:
+        chain.append((PROVIDERS["tensorrt"], _tensorrt_options(accelerators["tensorrt"]) | {"device_id": str(device)}))
+    if device is not None and CUDA in ort.get_available_providers():
+        ort.preload_dlls()  # CUDA and cuDNN may be installed as Python packages, where the loader does not look
+        graphs = {"enable_cuda_graph": "1"} if record else {}
+        chain.append((CUDA, accelerators.get("cuda", {}) | graphs | {"device_id": str(device)}))
+    if "openvino" in accelerators:
+        chain.append((PROVIDERS["openvino"], {"device_type": "CPU"}))
+    return [*chain, CPU]
+
+
+def _tensorrt_options(parameters: dict[str, str]) -> dict[str, str]:
+    """The C++ backend's keys as the provider spells them, which refuses those that it does not know."""
+    options = {}
+    for key, value in parameters.items():
+        if key == "precision_mode":
+            if value not in PRECISION_FLAGS:
+                raise AcceleratorError(f"unsupported precision_mode {value!r}: {', '.join(PRECISION_FLAGS)}")
+            if (flag := PRECISION_FLAGS[value]) is not None:
+                options[flag] = "1"
+        elif key == "max_workspace_size_bytes":
+            options["trt_max_workspace_size"] = value
+        else:
+            options[key if key.startswith("trt_") else f"trt_{key}"] = value
+    return options
+
+
+def _asks_for_cuda_graphs(config: dict[str, Any]) -> bool:
+    return bool(config.get("optimization", {}).get("cuda", {}).get("graphs", False))
+
+
+def _zeros(session: Any) -> dict[str, Any]:
+    """One request of the smallest size."""
+    return {
+        value.name: np.zeros([size if isinstance(size, int) else 1 for size in value.shape], ELEMENT_TYPES[value.type])
+        for value in session.get_inputs()
+    }
 
 
 def _session_options(config: dict[str, Any]) -> Any:
