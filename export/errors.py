@@ -2,6 +2,8 @@
 
 ExportError(SemiaError)
 ├── ParityError                   the exported graph draws other pictures than PyTorch
+├── PrecisionError                a lower precision's pictures are too far from fp32's, or it is not faster
+│   └── NoPrecisionError(InputError)  the generator has no form of that precision
 └── TargetsError(InputError)      there is nothing to check the graph on
 """
 
@@ -14,6 +16,14 @@ class ExportError(SemiaError):
 
 class ParityError(ExportError):
     """The exported graph draws other pictures than PyTorch does; no bundle was left behind."""
+
+
+class PrecisionError(ExportError):
+    """A lower precision costs more than it may, or brings nothing; no bundle was left behind."""
+
+
+class NoPrecisionError(PrecisionError, InputError):
+    """The generator has no form of the precision that was asked for."""
 
 
 class TargetsError(ExportError, InputError):

@@ -1,5 +1,6 @@
 """``semia export`` and ``semia train-and-export``."""
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,11 @@ from semia.cli.console import say, stdout
 from semia.cli.options import (
     BUNDLES_FOLDER,
     DEFAULT_REPOSITORY,
+    AnotherMachineOption,
     BundleOption,
+    MinPsnrOption,
     NameOption,
+    PrecisionOption,
     RepositoryOption,
     RunArgument,
     RunOption,
@@ -38,7 +42,8 @@ from semia.cli.training import (
 from semia.files import check_model_name
 
 if TYPE_CHECKING:
-    from semia.model_card import TargetParity
+    from export.precision import PrecisionRequest
+    from semia.model_card import PrecisionCheck, TargetParity
 
 DEFAULT_TOLERANCE = 2
 
@@ -54,17 +59,25 @@ def export(
     bundle: BundleOption = None,
     name: NameOption = None,
     tolerance: ToleranceOption = DEFAULT_TOLERANCE,
+    precision: PrecisionOption = "fp32",
+    min_psnr: MinPsnrOption = None,
+    for_another_machine: AnotherMachineOption = False,
 ) -> None:
     """Turn a trained generator into a bundle: model.onnx and its model card.
 
     ONNX Runtime draws every target of the scene beside PyTorch; an export that differs too much fails and leaves
-    nothing behind.
+    nothing behind. So does a lower precision whose pictures are too far from fp32's, or that is not faster.
     """
-    folder = export_run_folder(run, bundle, name, tolerance)
+    from export.precision import PrecisionRequest
+
+    request = PrecisionRequest(precision, min_psnr, for_another_machine)
+    folder = export_run_folder(run, bundle, name, tolerance, request)
     say(f"next: semia publish {folder}")
 
 
-def export_run_folder(run_path: Path, bundle: Path | None, name: str | None, tolerance: int) -> Path:
+def export_run_folder(
+    run_path: Path, bundle: Path | None, name: str | None, tolerance: int, precision: "PrecisionRequest"
+) -> Path:
     """Export with everything shown; returns the bundle's folder."""
     from export.bundle import export_run
     from training.run_folder import RunFolder
@@ -75,7 +88,15 @@ def export_run_folder(run_path: Path, bundle: Path | None, name: str | None, tol
     if not run.finished:
         say(f"{run_path} is not trained to its end: {how_far(run)}")
     say(f"exporting {model_name} and comparing ONNX Runtime with PyTorch")
-    card = export_run(run, folder, name=model_name, tolerance=tolerance, on_parity=_show_parity)
+    card = export_run(
+        run,
+        folder,
+        name=model_name,
+        tolerance=tolerance,
+        precision=precision,
+        on_parity=_show_parity,
+        on_precision=functools.partial(_show_precision, precision.precision),
+    )
     say(f"exported: {folder}, {card.canvas}, {card.parameters:,} parameters, {card.precision}")
     if card.quality is None:
         say(f"its card has no quality figures: `semia evaluate {run_path}`, then export again")
@@ -91,6 +112,19 @@ def _show_parity(parity: "tuple[TargetParity, ...]") -> None:
     for entry in parity:
         table.add_row(entry.target, str(entry.max_abs), f"{entry.mean_abs:.4f}")
     stdout.print(table)
+
+
+def _show_precision(precision: str, check: "PrecisionCheck") -> None:
+    from export.precision import in_words
+
+    say(f"{precision}, likeness to fp32's pictures; at least {check.min_psnr:g} dB is wanted:")
+    table = Table(box=None)
+    table.add_column("target")
+    table.add_column("PSNR, dB", justify="right")
+    for target, psnr in check.psnr.items():
+        table.add_row(target, f"{psnr:.1f}")
+    stdout.print(table)
+    say(f"{precision} on {check.measured_on}: {in_words(check)}")
 
 
 def train_and_export(
@@ -111,9 +145,18 @@ def train_and_export(
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
     tolerance: ToleranceOption = DEFAULT_TOLERANCE,
+    precision: PrecisionOption = "fp32",
+    min_psnr: MinPsnrOption = None,
+    for_another_machine: AnotherMachineOption = False,
     threads: ThreadsOption = None,
 ) -> None:
     """Train, export and publish: from a scene folder to a model that Triton can serve."""
+    from export.precision import PrecisionRequest
+    from training.settings import PRESETS
+
+    request = PrecisionRequest(precision, min_psnr, for_another_machine)
+    if preset in PRESETS:
+        request.check(PRESETS[preset].generator)  # before minutes of training; the run is checked again
     trained = TrainRequest(
         scene=scene,
         preset=preset,
@@ -130,6 +173,6 @@ def train_and_export(
         resume=resume,
         overwrite=overwrite,
     ).carry_out()
-    folder = export_run_folder(trained.path, bundle, name, tolerance)
+    folder = export_run_folder(trained.path, bundle, name, tolerance, request)
     publishing.publish_bundle(folder, repository, name=None, threads=threads)
     say("next: semia serve")
