@@ -9,7 +9,7 @@ import pytest
 
 from semia.errors import InputError
 from semia.labels import Canvas
-from semia.model_card import ModelCard, TargetParity
+from semia.model_card import ModelCard, PrecisionCheck, TargetParity
 from semia.palette import Palette
 
 CARD = ModelCard(
@@ -32,12 +32,28 @@ CARD = ModelCard(
     quality={"lpips": 0.2, "ssim": 1},
 )
 
+CHECK = PrecisionCheck(
+    psnr={"1": 50.5, "2": 99.0},
+    min_psnr=45.0,
+    speedup=1.3,
+    faster_share=0.9,
+    measured_on="this machine's CPU, 2 threads",
+    meant_for="this machine",
+)
 
 REQUIRED = [field.name for field in dataclasses.fields(ModelCard) if field.default is dataclasses.MISSING]
 
 
 @pytest.mark.parametrize(
-    "card", [CARD, dataclasses.replace(CARD, quality=None, class_names=(), parity=(), generator="copying")]
+    "card",
+    [
+        CARD,
+        dataclasses.replace(CARD, quality=None, class_names=(), parity=(), generator="copying"),
+        dataclasses.replace(CARD, precision="int8", precision_check=CHECK),
+        dataclasses.replace(
+            CARD, precision="bf16", precision_check=dataclasses.replace(CHECK, speedup=None, faster_share=None)
+        ),
+    ],
 )
 def test_a_card_is_read_as_it_was_written(tmp_path: Path, card: ModelCard) -> None:
     path = tmp_path / "model_card.json"
@@ -69,6 +85,14 @@ def test_a_card_that_does_not_name_its_generator_is_the_published_ones(tmp_path:
     assert ModelCard.read(path).generator == "published"
 
 
+def test_a_card_from_before_there_were_precisions_is_fp32s(tmp_path: Path) -> None:
+    content = json.loads(CARD.to_json())
+    del content["precision_check"]
+    path = tmp_path / "model_card.json"
+    path.write_text(json.dumps(content))
+    assert ModelCard.read(path) == CARD
+
+
 WRONG: list[tuple[str, Any]] = [
     ("name", "../etc"),
     ("name", 7),
@@ -97,6 +121,11 @@ WRONG: list[tuple[str, Any]] = [
     ("parity", {"target": "1"}),
     ("quality", {"lpips": "good"}),
     ("quality", [0.2]),
+    ("precision", "fp12"),
+    ("precision_check", {"psnr": {}}),
+    ("precision_check", dataclasses.asdict(CHECK) | {"speedup": "fast"}),
+    ("precision_check", dataclasses.asdict(CHECK) | {"psnr": {"1": "good"}}),
+    ("precision_check", dataclasses.asdict(CHECK) | {"meant_for": "anywhere"}),
     ("generator", "best"),
     ("generator", None),
     ("unheard_of", 1),
