@@ -5,6 +5,9 @@ TensorRT takes a graph's types as they are, so everything is said in the graph. 
 - the label encoder and the feature ratio: a ratio whose denominator is almost 0 shows how each was rounded;
 - the heads that read ratios, unless those are limited: they reach far beyond what float16 can hold;
 - modulation: statistics over a whole picture, and gammas as large as the ratios.
+
+Where ratios are not limited, what modulation hands on can itself be beyond float16: such a generator has no
+float16 form, and its pictures show it.
 """
 
 import copy

@@ -105,7 +105,7 @@ def ratio_in_half(graph: SynthesisGraph, dtype: torch.dtype) -> SynthesisGraph:
         pairs = zip(generator.beta_heads, sources, targets, strict=True)
         return Translation(gammas, [head(target - source) for head, source, target in pairs])
 
-    generator.translate = translate  # type: ignore[method-assign]
+    vars(generator)["translate"] = translate
     return lowered
 
 

@@ -47,13 +47,13 @@ def test_only_what_bears_it_is_quantised(quantized: onnx.ModelProto) -> None:
 
 def test_weights_have_a_scale_a_channel(quantized: onnx.ModelProto) -> None:
     tensors = {tensor.name: tensor for tensor in quantized.graph.initializer}
-    weights = [
-        tensors[node.input[0]]
+    # A weight's DequantizeLinear: the tensor itself, then its scales; activations come from other nodes.
+    dequantised = [
+        (tensors[node.input[0]], tensors[node.input[1]])
         for node in quantized.graph.node
-        if node.op_type == "DequantizeLinear" and node.input[0] in tensors and len(tensors[node.input[0]].dims) == 4
+        if node.op_type == "DequantizeLinear" and node.input[0] in tensors
     ]
-    scales = {node.input[0]: tensors[node.input[1]].dims for node in quantized.graph.node if node.input[0] in tensors
-              and node.op_type == "DequantizeLinear"}  # fmt: skip
+    weights = [(weight, scales) for weight, scales in dequantised if len(weight.dims) == 4]
     assert weights
-    assert {weight.data_type for weight in weights} == {TensorProto.INT8}
-    assert all(list(scales[weight.name]) == [weight.dims[0]] for weight in weights)
+    assert {weight.data_type for weight, _ in weights} == {TensorProto.INT8}
+    assert all(list(scales.dims) == [weight.dims[0]] for weight, scales in weights)
