@@ -11,12 +11,14 @@ import torch
 from export.errors import ExportError
 from export.graph_report import report_graph
 from export.graphs import synthesis_graph
-from export.onnx_format import OPSET, write_onnx
+from export.onnx_format import write_onnx
 from export.parity import check_parity, measure_parity
+from export.precision import PrecisionRequest, lower_precision
+from export.synthesis_graph import SynthesisGraph
 from semia import __version__
 from semia.files import check_model_name, sha256_of_file, staged_directory
 from semia.labels import ClassIds
-from semia.model_card import CARD_FILE, MODEL_FILE, ModelCard, TargetParity
+from semia.model_card import CARD_FILE, MODEL_FILE, ModelCard, PrecisionCheck, TargetParity
 from training.evaluation import quality_of_run
 from training.rendering import Renderer
 from training.run_folder import RunFolder
@@ -26,6 +28,8 @@ from training.tensors import SceneTensors
 DEFAULT_TOLERANCE = 2
 """Of 255: rounding may fall the other way twice; more would be visible."""
 
+FP32 = PrecisionRequest()
+
 
 def export_run(
     run: RunFolder,
@@ -33,7 +37,9 @@ def export_run(
     *,
     name: str | None = None,
     tolerance: int = DEFAULT_TOLERANCE,
+    precision: PrecisionRequest = FP32,
     on_parity: Callable[[tuple[TargetParity, ...]], None] = lambda _: None,
+    on_precision: Callable[[PrecisionCheck], None] = lambda _: None,
 ) -> ModelCard:
     """Export a run's generator into a bundle folder, replacing the bundle that was there.
 
@@ -44,15 +50,19 @@ def export_run(
         bundle: the folder to make.
         name: the served model's name; by default the scene's.
         tolerance: the largest allowed difference of any pixel from PyTorch, in 8-bit levels.
+        precision: the graph's, and what a lower one must hold; the fp32 graph is made and judged first.
         on_parity: told the figures before they are judged.
+        on_precision: told the figures of a lower precision before they are judged.
 
     Raises:
         RunError: if the run has no generator.
         EvaluationError: if the run has an evaluation that cannot be read.
-        ParityError: if the graph is beyond the tolerance.
+        ParityError: if the fp32 graph is beyond the tolerance.
+        PrecisionError: if a lower precision does not exist, costs too much or is not faster.
         ExportError: if exporting fails or the disk refuses. No failure leaves anything under ``bundle``.
     """
     model_name = check_model_name(name or run.config.scene_name)
+    precision.check(run.config.settings.generator)
     if bundle.exists() and not (bundle / CARD_FILE).is_file() and not (bundle.is_dir() and not any(bundle.iterdir())):
         raise ExportError(f"{bundle} exists and is not a bundle: choose another with --bundle")
     scene = run.load_scene()
@@ -62,10 +72,16 @@ def export_run(
     try:
         with staged_directory(bundle) as staging:
             model = staging / MODEL_FILE
-            write_onnx(synthesis_graph(generator, tensors), model)
-            parity = measure_parity(model, Renderer(generator, tensors), parity_targets(scene))
+            graph, targets = synthesis_graph(generator, tensors), parity_targets(scene)
+            write_onnx(graph, model)
+            parity = measure_parity(model, Renderer(generator, tensors), targets)
             on_parity(parity)
             check_parity(parity, tolerance)
+            precision_check = None
+            if precision.precision != "fp32":
+                assert isinstance(graph, SynthesisGraph), "precision.check lets no other graph through"
+                augmentation = run.config.settings.augmentation
+                precision_check = lower_precision(model, graph, precision, targets, augmentation, on_precision)
             card = ModelCard(
                 name=model_name,
                 generator=run.config.settings.generator,
@@ -76,8 +92,8 @@ def export_run(
                 class_names=scene.palette.names,
                 parameters=sum(parameter.numel() for parameter in generator.parameters()),
                 iterations=None if run.config.imported else run.iterations_done,
-                precision="fp32",
-                opset=OPSET,
+                precision=precision.precision,
+                opset=precision.opset,
                 generator_sha256=run.generator_sha256(),
                 graph_sha256=sha256_of_file(model),
                 versions=_versions(),
@@ -86,6 +102,7 @@ def export_run(
                 exported_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 quality=quality,
                 graph=report_graph(model),
+                precision_check=precision_check,
             )
             card.write(staging / CARD_FILE)
     except OSError as error:

@@ -4,6 +4,8 @@ ExportError(SemiaError)
 ├── ParityError                   the exported graph draws other pictures than PyTorch
 ├── EngineError                   TensorRT cannot build or run an engine of the graph
 ├── TensorRTMissingError(InputError)  this machine has no TensorRT, or no GPU for it
+├── PrecisionError                a lower precision's pictures are too far from fp32's, or it is not faster
+│   └── NoPrecisionError(InputError)  the generator has no form of that precision
 └── TargetsError(InputError)      there is nothing to check the graph on
 """
 
@@ -24,6 +26,14 @@ class EngineError(ExportError):
 
 class TensorRTMissingError(ExportError, InputError):
     """An engine was asked for on a machine that cannot build one."""
+
+
+class PrecisionError(ExportError):
+    """A lower precision costs more than it may, or brings nothing; no bundle was left behind."""
+
+
+class NoPrecisionError(PrecisionError, InputError):
+    """The generator has no form of the precision that was asked for."""
 
 
 class TargetsError(ExportError, InputError):

@@ -27,8 +27,8 @@ TRAINING_OPERATORS = {"BatchNormalization", "Dropout"}
 """Operators that are folded away before export; one that is left would compute something else at inference."""
 
 
-def write_onnx(graph: SceneGraph, path: Path) -> None:
-    """Export a synthesis graph and check the file.
+def write_onnx(graph: SceneGraph, path: Path, opset: int = OPSET) -> None:
+    """Export a synthesis graph, in the given ONNX operator set, and check the file.
 
     Raises:
         ExportError: if PyTorch cannot export it, or ONNX's checker refuses the result.
@@ -42,7 +42,7 @@ def write_onnx(graph: SceneGraph, path: Path) -> None:
                 (example,),
                 input_names=[INPUT_NAME],
                 output_names=[OUTPUT_NAME],
-                opset_version=OPSET,
+                opset_version=opset,
                 dynamo=True,
                 # Its rewriting rules need minutes for the thousands of nodes of a matching, and ONNX Runtime fuses
                 # by itself; what it has no kernel for (CastLike) goes by folding constants.

@@ -22,6 +22,10 @@ GeneratorKind = Literal["published", "copying"]
 """Which network paints: the published one, or the one that copies pixels from the photograph."""
 
 
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+"""What a graph computes in, but for the parts that need float32 in all of them."""
+
+
 def _check_types(card: Any) -> None:
     for field in dataclasses.fields(card):
         value = getattr(card, field.name)
@@ -98,6 +102,21 @@ class EngineCard:
 
 
 @dataclass(frozen=True)
+class PrecisionCheck:
+    """What a lower precision costs and what it brings, beside the fp32 graph of the same generator."""
+
+    psnr: dict[str, float]  # of its picture to fp32's by target, in dB; 99 stands for all above, no difference included
+    min_psnr: float  # the least that was allowed, dB
+    speedup: float | None  # fp32's median time over its own; None where ONNX Runtime lacked kernels to run it
+    faster_share: float | None  # of the turns in which it was the faster of the two, in [0, 1]; None as above
+    measured_on: str  # the device that the speed was measured on
+    meant_for: Literal["this machine", "another machine"]  # only on the one it is meant for must it be faster
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """Everything a bundle says about itself; ``model_card.json`` is this, as JSON."""
 
@@ -109,18 +128,19 @@ class ModelCard:
     class_names: tuple[str, ...]  # one per class id, or empty
     parameters: int  # number of the generator's parameters
     iterations: int | None  # iterations it was trained for, None where nobody recorded it: an imported generator
-    precision: str  # of the graph's arithmetic: "fp32"
+    precision: Precision
     opset: int  # ONNX operator set
     generator_sha256: str  # of generator.safetensors
     graph_sha256: str  # of model.onnx
     versions: dict[str, str]  # of semia, torch, onnx and onnxruntime at export
     parity_tolerance: int  # largest allowed max_abs, 0-255
-    parity: tuple[TargetParity, ...]  # one per checked target
+    parity: tuple[TargetParity, ...]  # one per checked target, of the fp32 graph
     exported_at: str  # ISO 8601, UTC
     quality: dict[str, float] | None = None  # quality figures, None where they were not measured
     generator: GeneratorKind = "published"  # cards from before there was another do not say it
     graph: GraphReport | None = None  # None in cards from before it was counted
     engine: EngineCard | None = None  # None where there is no model.plan
+    precision_check: PrecisionCheck | None = None  # None for fp32
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -158,6 +178,8 @@ class ModelCard:
             if (engine := content.get("engine")) is not None:
                 parity = tuple(TargetParity(**entry) for entry in engine["parity"])
                 content["engine"] = EngineCard(**engine | {"parity": parity})
+            if content.get("precision_check") is not None:
+                content["precision_check"] = PrecisionCheck(**content["precision_check"])
             content["palette"] = tuple(content["palette"])
             content["class_names"] = tuple(content["class_names"])
             if (graph := content.get("graph")) is not None:

@@ -1,5 +1,6 @@
 """``semia export`` and ``semia train-and-export``."""
 
+import functools
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,8 +13,11 @@ from semia.cli.console import PhaseDisplay, say, stdout
 from semia.cli.options import (
     BUNDLES_FOLDER,
     DEFAULT_REPOSITORY,
+    AnotherMachineOption,
     BundleOption,
+    MinPsnrOption,
     NameOption,
+    PrecisionOption,
     RepositoryOption,
     RunArgument,
     RunOption,
@@ -39,7 +43,8 @@ from semia.cli.training import (
 from semia.files import check_model_name
 
 if TYPE_CHECKING:
-    from semia.model_card import GraphReport, TargetParity
+    from export.precision import PrecisionRequest
+    from semia.model_card import GraphReport, PrecisionCheck, TargetParity
 
 DEFAULT_TOLERANCE = 2
 
@@ -79,25 +84,34 @@ def export(
     tolerance: ToleranceOption = DEFAULT_TOLERANCE,
     format_: FormatOption = Format.ONNX,
     batches: BatchesOption = "1:8",
+    precision: PrecisionOption = "fp32",
+    min_psnr: MinPsnrOption = None,
+    for_another_machine: AnotherMachineOption = False,
 ) -> None:
     """Turn a trained generator into a bundle: model.onnx and its model card.
 
     ONNX Runtime draws every target of the scene beside PyTorch; an export that differs too much fails and leaves
-    nothing behind. A TensorRT engine is compared with ONNX Runtime in the same way.
+    nothing behind. So does a lower precision whose pictures are too far from fp32's, or that is not faster. A TensorRT
+    engine is compared with ONNX Runtime in the same way.
     """
+    from export.precision import PrecisionRequest
+
+    request = PrecisionRequest(precision, min_psnr, for_another_machine)
     if format_ is Format.TENSORRT:
         from export.tensorrt_engine import BatchProfile, this_machine
 
         # Whatever stands in the way is said before the export, not after it.
         BatchProfile.parse(batches)
         this_machine()
-    folder = export_run_folder(run, bundle, name, tolerance)
+    folder = export_run_folder(run, bundle, name, tolerance, request)
     if format_ is Format.TENSORRT:
         _add_engine(run, folder, batches, tolerance)
     say(f"next: semia publish {folder}")
 
 
-def export_run_folder(run_path: Path, bundle: Path | None, name: str | None, tolerance: int) -> Path:
+def export_run_folder(
+    run_path: Path, bundle: Path | None, name: str | None, tolerance: int, precision: "PrecisionRequest"
+) -> Path:
     """Export with everything shown; returns the bundle's folder."""
     from export.bundle import export_run
     from training.run_folder import RunFolder
@@ -108,7 +122,15 @@ def export_run_folder(run_path: Path, bundle: Path | None, name: str | None, tol
     if not run.finished:
         say(f"{run_path} is not trained to its end: {how_far(run)}")
     say(f"exporting {model_name} and comparing ONNX Runtime with PyTorch")
-    card = export_run(run, folder, name=model_name, tolerance=tolerance, on_parity=_show_parity)
+    card = export_run(
+        run,
+        folder,
+        name=model_name,
+        tolerance=tolerance,
+        precision=precision,
+        on_parity=_show_parity,
+        on_precision=functools.partial(_show_precision, precision.precision),
+    )
     if card.graph is not None:
         _show_graph(card.graph)
     say(f"exported: {folder}, {card.canvas}, {card.parameters:,} parameters, {card.precision}")
@@ -160,6 +182,19 @@ def _show_graph(graph: "GraphReport") -> None:
     stdout.print(table)
 
 
+def _show_precision(precision: str, check: "PrecisionCheck") -> None:
+    from export.precision import in_words
+
+    say(f"{precision}, likeness to fp32's pictures; at least {check.min_psnr:g} dB is wanted:")
+    table = Table(box=None)
+    table.add_column("target")
+    table.add_column("PSNR, dB", justify="right")
+    for target, psnr in check.psnr.items():
+        table.add_row(target, f"{psnr:.1f}")
+    stdout.print(table)
+    say(f"{precision} on {check.measured_on}: {in_words(check)}")
+
+
 def train_and_export(
     scene: SceneArgument,
     preset: PresetOption = "default",
@@ -178,9 +213,18 @@ def train_and_export(
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
     tolerance: ToleranceOption = DEFAULT_TOLERANCE,
+    precision: PrecisionOption = "fp32",
+    min_psnr: MinPsnrOption = None,
+    for_another_machine: AnotherMachineOption = False,
     threads: ThreadsOption = None,
 ) -> None:
     """Train, export and publish: from a scene folder to a model that Triton can serve."""
+    from export.precision import PrecisionRequest
+    from training.settings import PRESETS
+
+    request = PrecisionRequest(precision, min_psnr, for_another_machine)
+    if preset in PRESETS:
+        request.check(PRESETS[preset].generator)  # before minutes of training; the run is checked again
     trained = TrainRequest(
         scene=scene,
         preset=preset,
@@ -197,6 +241,6 @@ def train_and_export(
         resume=resume,
         overwrite=overwrite,
     ).carry_out()
-    folder = export_run_folder(trained.path, bundle, name, tolerance)
+    folder = export_run_folder(trained.path, bundle, name, tolerance, request)
     publishing.publish_bundle(folder, repository, name=None, threads=threads)
     say("next: semia serve")

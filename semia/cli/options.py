@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from semia.model_card import Precision
+
 RUNS_FOLDER = Path("runs")
 BUNDLES_FOLDER = Path("bundles")
 DEFAULT_REPOSITORY = Path("model_repository")
@@ -30,6 +32,30 @@ ToleranceOption = Annotated[
         min=0,
         max=255,
         help="Largest difference from PyTorch of any pixel, of 255; beyond it the export fails.",
+    ),
+]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(
+        "--precision",
+        help="What the graph computes in. fp16 and bf16 are for GPUs, int8 is for CPUs; the copying generator "
+        "has only fp32. A lower one must draw nearly the same as fp32, and faster.",
+    ),
+]
+MinPsnrOption = Annotated[
+    float | None,
+    typer.Option(
+        "--min-psnr",
+        min=0,
+        help="Least PSNR, in dB, of a lower precision's pictures to fp32's; by default 45 for fp16, 40 for bf16, "
+        "35 for int8.",
+    ),
+]
+AnotherMachineOption = Annotated[
+    bool,
+    typer.Option(
+        "--for-another-machine",
+        help="The bundle will run elsewhere, such as on a GPU: a lower precision need not be faster here.",
     ),
 ]
 ThreadsOption = Annotated[

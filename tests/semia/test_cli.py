@@ -223,6 +223,8 @@ def test_serve_prints_where_it_listens_and_stops_cleanly(
         (["import", "nowhere.pth", "--scene", "nowhere"], "no scene folder at nowhere"),
         (["paint"], "No such command 'paint'"),
         (["export", "nowhere"], "no run folder at nowhere"),
+        (["export", "nowhere", "--precision", "fp12"], "Invalid value for '--precision'"),
+        (["train-and-export", "nowhere", "--precision", "fp16"], "the copying generator has no fp16 form"),
         (["render", "nowhere", "--targets", "."], "no run folder at nowhere"),
         (["evaluate", "nowhere"], "nowhere is neither a run folder nor a bundle nor a published version"),
         (["compare", "nowhere"], "name at least two runs or models"),

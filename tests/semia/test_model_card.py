@@ -9,7 +9,7 @@ import pytest
 
 from semia.errors import InputError
 from semia.labels import Canvas
-from semia.model_card import EngineCard, GraphReport, GraphStage, ModelCard, TargetParity
+from semia.model_card import EngineCard, GraphReport, GraphStage, ModelCard, PrecisionCheck, TargetParity
 from semia.palette import Palette
 
 CARD = ModelCard(
@@ -32,6 +32,14 @@ CARD = ModelCard(
     quality={"lpips": 0.2, "ssim": 1},
 )
 
+CHECK = PrecisionCheck(
+    psnr={"1": 50.5, "2": 99.0},
+    min_psnr=45.0,
+    speedup=1.3,
+    faster_share=0.9,
+    measured_on="this machine's CPU, 2 threads",
+    meant_for="this machine",
+)
 
 GRAPH = GraphReport({"Conv": 3, "Add": 1}, (GraphStage("encoder", 2, 1_000), GraphStage("decoder", 2, 0)))
 
@@ -44,6 +52,10 @@ REQUIRED = [field.name for field in dataclasses.fields(ModelCard) if field.defau
         CARD,
         dataclasses.replace(CARD, quality=None, class_names=(), parity=(), generator="copying"),
         dataclasses.replace(CARD, graph=GRAPH),
+        dataclasses.replace(CARD, precision="int8", precision_check=CHECK),
+        dataclasses.replace(
+            CARD, precision="bf16", precision_check=dataclasses.replace(CHECK, speedup=None, faster_share=None)
+        ),
     ],
 )
 def test_a_card_is_read_as_it_was_written(tmp_path: Path, card: ModelCard) -> None:
@@ -76,9 +88,10 @@ def test_a_card_that_does_not_name_its_generator_is_the_published_ones(tmp_path:
     assert ModelCard.read(path).generator == "published"
 
 
-def test_a_card_from_before_graphs_were_counted_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("field", ["graph", "precision_check", "engine"])
+def test_a_card_from_before_there_was_a_field_is_read(tmp_path: Path, field: str) -> None:
     content = json.loads(CARD.to_json())
-    del content["graph"]
+    del content[field]
     path = tmp_path / "model_card.json"
     path.write_text(json.dumps(content))
     assert ModelCard.read(path) == CARD
@@ -125,6 +138,11 @@ WRONG: list[tuple[str, Any]] = [
     ("parity", {"target": "1"}),
     ("quality", {"lpips": "good"}),
     ("quality", [0.2]),
+    ("precision", "fp12"),
+    ("precision_check", {"psnr": {}}),
+    ("precision_check", dataclasses.asdict(CHECK) | {"speedup": "fast"}),
+    ("precision_check", dataclasses.asdict(CHECK) | {"psnr": {"1": "good"}}),
+    ("precision_check", dataclasses.asdict(CHECK) | {"meant_for": "anywhere"}),
     ("generator", "best"),
     ("generator", None),
     ("engine", "fast"),

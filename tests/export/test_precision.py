@@ -1,0 +1,198 @@
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from export import bundle as bundle_module
+from export import precision as precision_module
+from export.bundle import export_run
+from export.errors import NoPrecisionError, PrecisionError
+from export.graph_comparison import HIGHEST_PSNR, Speed, measure_speed, psnr
+from export.half_precision import Cast, half_precision_graph
+from export.onnx_format import write_onnx
+from export.precision import PrecisionRequest, check_precision
+from export.synthesis_graph import SynthesisGraph
+from semia.files import sha256_of_file
+from semia.model_card import CARD_FILE, MODEL_FILE, GeneratorKind, ModelCard, Precision, PrecisionCheck
+from training.generator import Translation
+from training.run_folder import RunFolder
+from training.scene import Scene
+
+CHECK = PrecisionCheck(
+    psnr={"source": 50.0, "moved": 41.5},
+    min_psnr=40.0,
+    speedup=1.5,
+    faster_share=1.0,
+    measured_on="this machine's CPU, 2 threads",
+    meant_for="this machine",
+)
+FAST = (Speed(1.5, 1.0), "this machine's CPU, 2 threads")
+
+
+@pytest.fixture(autouse=True)
+def _fp32_is_exported_already(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exporting fp32 takes long and is tested elsewhere; lower precisions are exported for real."""
+    monkeypatch.setattr(bundle_module, "write_onnx", lambda _graph, path: shutil.copyfile(exported / MODEL_FILE, path))
+
+
+@pytest.fixture
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So tiny a graph has no speed to speak of: the pictures alone decide."""
+    monkeypatch.setattr(precision_module, "measure_speed", lambda *_: FAST)
+
+
+@pytest.fixture(scope="module")
+def lowered_graphs() -> dict[int, bytes]:
+    """What `_once` keeps, by operator set."""
+    return {}
+
+
+@pytest.fixture
+def _once(monkeypatch: pytest.MonkeyPatch, lowered_graphs: dict[int, bytes]) -> None:
+    """Each half-precision graph is exported once, for all tests that want the same."""
+
+    def write_once(graph: SynthesisGraph, path: Path, opset: int) -> None:
+        if opset not in lowered_graphs:
+            write_onnx(graph, path, opset)
+            lowered_graphs[opset] = path.read_bytes()
+        path.write_bytes(lowered_graphs[opset])
+
+    monkeypatch.setattr(precision_module, "write_onnx", write_once)
+
+
+@pytest.mark.usefixtures("_fast", "_once")
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+def test_a_lower_precision_becomes_a_bundle(
+    run: RunFolder, exported: Path, tmp_path: Path, precision: Precision
+) -> None:
+    told: list[PrecisionCheck] = []
+    export_run(run, tmp_path / "bundle", precision=PrecisionRequest(precision, 30.0), on_precision=told.append)
+    assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == [MODEL_FILE, CARD_FILE]
+    card = ModelCard.read(tmp_path / "bundle" / CARD_FILE)
+    assert card.precision == precision
+    assert card.opset == (22 if precision == "bf16" else 20)
+    assert card.precision_check == told[0]
+    assert set(told[0].psnr) == {"source", "mirrored", "moved"}
+    assert 30.0 <= min(told[0].psnr.values()) < HIGHEST_PSNR
+    assert (
+        card.graph_sha256 == sha256_of_file(tmp_path / "bundle" / MODEL_FILE) != sha256_of_file(exported / MODEL_FILE)
+    )
+
+
+@pytest.mark.usefixtures("_fast", "_once")
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+def test_an_impossible_limit_fails_and_leaves_nothing(run: RunFolder, tmp_path: Path, precision: Precision) -> None:
+    with pytest.raises(PrecisionError, match=rf"its {precision} pictures are less than 98 dB from fp32's: source at"):
+        export_run(run, tmp_path / "out" / "bundle", precision=PrecisionRequest(precision, 98.0))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def ratio_in_half(graph: SynthesisGraph, dtype: torch.dtype) -> SynthesisGraph:
+    """The conversion that the published generator does not survive: its ratio is taken in half precision, too."""
+    lowered = half_precision_graph(graph, dtype)
+    generator = lowered.generator
+
+    def translate(sources: list[Tensor], targets: list[Tensor]) -> Translation:
+        ratios = [
+            (target.to(dtype) / source.to(dtype)).float() for source, target in zip(sources, targets, strict=True)
+        ]
+        gammas = [head(ratio) for head, ratio in zip(generator.gamma_heads, ratios, strict=True)]
+        pairs = zip(generator.beta_heads, sources, targets, strict=True)
+        return Translation(gammas, [head(target - source) for head, source, target in pairs])
+
+    vars(generator)["translate"] = translate
+    return lowered
+
+
+def heads_in_half(graph: SynthesisGraph, dtype: torch.dtype) -> SynthesisGraph:
+    """The heads that read ratios without a limit, in half precision."""
+    lowered = half_precision_graph(graph, dtype)
+    heads = lowered.generator.gamma_heads
+    for index, head in enumerate(heads):
+        heads[index] = nn.Sequential(Cast(dtype), head.to(dtype), Cast(torch.float32))
+    return lowered
+
+
+def almost_zero(graph: SynthesisGraph) -> SynthesisGraph:
+    """A network whose ratio is beyond float16: some of its denominators are almost 0."""
+    features = graph.get_buffer("source_features_0")
+    features[:, 0, ::4] = 1e-7
+    return graph
+
+
+@pytest.mark.usefixtures("_fast")
+@pytest.mark.parametrize("broken", [ratio_in_half, heads_in_half])
+def test_a_ratio_that_overflows_fails(
+    run: RunFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: Callable[[SynthesisGraph, torch.dtype], SynthesisGraph],
+) -> None:
+    monkeypatch.setattr(
+        precision_module, "half_precision_graph", lambda graph, dtype: broken(almost_zero(graph), dtype)
+    )
+    with pytest.raises(PrecisionError, match="its fp16 pictures are less than 20 dB"):
+        export_run(run, tmp_path / "out" / "bundle", precision=PrecisionRequest("fp16", 20.0))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("speed", "found"),
+    [
+        (None, "ONNX Runtime has no kernels for it"),
+        (Speed(0.9, 0.1), "0.90x fp32's speed, faster in 10% of the turns"),
+        (Speed(1.04, 1.0), "1.04x"),
+        (Speed(1.5, 0.6), "1.50x fp32's speed, faster in 60% of the turns"),
+    ],
+)
+def test_what_is_not_faster_is_for_another_machine_only(speed: Speed | None, found: str) -> None:
+    slow = dataclasses.replace(
+        CHECK,
+        speedup=None if speed is None else speed.ratio,
+        faster_share=None if speed is None else speed.faster_share,
+    )
+    with pytest.raises(PrecisionError, match=rf"fp16 is not faster than fp32 on this machine's CPU.*{found}.*another"):
+        check_precision("fp16", slow)
+    check_precision("fp16", dataclasses.replace(slow, meant_for="another machine"))
+    check_precision("fp16", CHECK)
+
+
+def test_no_purpose_excuses_bad_pictures() -> None:
+    for bad in (39.9, float("nan")):
+        check = dataclasses.replace(CHECK, psnr=CHECK.psnr | {"moved": bad}, meant_for="another machine")
+        with pytest.raises(PrecisionError, match=r"less than 40 dB from fp32's: moved at (39\.9|nan)"):
+            check_precision("fp16", check)
+
+
+@pytest.mark.parametrize(
+    ("request_", "generator", "message"),
+    [
+        (PrecisionRequest("fp16"), "copying", "the copying generator has no fp16 form"),
+        (PrecisionRequest("int8", for_another_machine=True), "copying", "the copying generator has no int8 form"),
+        (PrecisionRequest("fp32", 40.0), "published", "choose one of them with --precision"),
+        (PrecisionRequest("fp32", for_another_machine=True), "copying", "choose one of them with --precision"),
+    ],
+)
+def test_what_no_export_can_give_is_refused(request_: PrecisionRequest, generator: GeneratorKind, message: str) -> None:
+    with pytest.raises(NoPrecisionError, match=message):
+        request_.check(generator)
+
+
+def test_psnr_counts_levels() -> None:
+    picture = np.full((4, 4, 3), 100, dtype=np.uint8)
+    assert psnr(picture + np.uint8(1), picture) == pytest.approx(48.13, abs=0.01)
+    assert psnr(picture, picture) == HIGHEST_PSNR
+
+
+def test_a_graph_is_timed_beside_another(exported: Path, scene: Scene) -> None:
+    """Beside itself: no faster and no slower, as far as a busy machine can tell."""
+    speed, place = measure_speed(exported / MODEL_FILE, exported / MODEL_FILE, scene.labels)
+    assert speed is not None
+    assert place.startswith("this machine's ")
+    assert 0.2 < speed.ratio < 5.0
+    assert 0.0 <= speed.faster_share <= 1.0
