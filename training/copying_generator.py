@@ -5,6 +5,7 @@ the canvas's border, such as sky or grass, stay in place. Learnt are the descrip
 (`context_encoder`); the photograph's class layers (`class_layers`) are completed once.
 """
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -113,8 +114,16 @@ class CopyingGenerator(SceneGenerator):
         with stage("composition"):
             return compose(target, chosen, sources[0], photograph, self.token)
 
-    def synthesise(self, scene: SceneTensors, target_ids: Tensor) -> Tensor:  # noqa: ARG002 - it has its own copy
+    def synthesise(self, scene: SceneTensors, target_ids: Tensor) -> Tensor:
         """See `SceneGenerator.synthesise`; the scene is the one it was built for."""
-        height, width = target_ids.shape[-2:]
-        image = self.copy(pad(target_ids, self.multiple), self.source_tokens(), self.photograph())
-        return image[..., :height, :width]
+        return self.synthesiser(scene)(target_ids)
+
+    def synthesiser(self, scene: SceneTensors) -> Callable[[Tensor], Tensor]:  # noqa: ARG002 - it has its own copy
+        """See `SceneGenerator.synthesiser`."""
+        sources, photograph = self.source_tokens(), self.photograph()
+
+        def synthesise(target_ids: Tensor) -> Tensor:
+            height, width = target_ids.shape[-2:]
+            return self.copy(pad(target_ids, self.multiple), sources, photograph)[..., :height, :width]
+
+        return synthesise

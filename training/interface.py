@@ -1,6 +1,8 @@
 """What every generator and every trainer can do; nothing downstream of training knows which one it has."""
 
 import abc
+import functools
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -25,6 +27,13 @@ class SceneGenerator(nn.Module, abc.ABC):
         Returns:
             Images float32 ``[N, 3, H, W]`` in [-1, 1], not necessarily bounded.
         """
+
+    def synthesiser(self, scene: SceneTensors) -> Callable[[Tensor], Tensor]:
+        """`synthesise` for many layouts of one scene: what the photograph alone decides is worked out here, once.
+
+        The generator must not learn in the meantime.
+        """
+        return functools.partial(self.synthesise, scene)
 
 
 class Trainer(Protocol):
