@@ -32,6 +32,16 @@ side-by-side: $(INSTALLED) ## Train both generators on the pagoda for three minu
 	$(BIN)/semia train examples/pagoda --resize 0.35 --minutes 3 --resume --run demo/published --preset paper-short
 	$(BIN)/semia compare demo/copying demo/published --sheet demo/side_by_side.png
 
+SCENES := $(notdir $(patsubst %/,%,$(wildcard examples/scenes/*/)))
+
+.PHONY: scenes
+scenes: $(INSTALLED) ## Train the example scenes for a minute each, judge them, make their sheets and table
+	for scene in $(SCENES); do \
+		$(BIN)/semia train examples/scenes/$$scene --minutes 1 --overwrite --run demo/scenes/$$scene \
+			&& $(BIN)/semia evaluate demo/scenes/$$scene || exit 1; \
+	done
+	$(BIN)/python examples/scenes.py
+
 .PHONY: test
 test: $(INSTALLED) ## Run every test but the slow and GPU ones, with a real Triton
 	$(BIN)/python -m pytest -m 'not slow and not gpu'

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
@@ -79,7 +80,6 @@ def publish(
     card = _read_bundle_card(bundle)
     card = dataclasses.replace(card, name=check_model_name(name or card.name))
     try:
-        repository.mkdir(parents=True, exist_ok=True)
         repository = repository.resolve()  # a link's target has its neighbours on its own disk
         with _locked(repository), _staging_folder(repository) as staging:
             return _publish_staged(_stage(bundle, card, settings, staging), card.name, repository)
@@ -110,10 +110,36 @@ def _read_bundle_card(bundle: Path) -> ModelCard:
 
 @contextlib.contextmanager
 def _locked(repository: Path) -> Iterator[None]:
-    """Hold the repository against other publishers; the system lets go of it when the process dies."""
-    with (repository / LOCK_FILE).open("ab") as lock:  # writable: network file systems insist on it
+    """Hold the repository, made if need be, against other publishers; the system lets go when the process dies.
+
+    A repository that was made for a model which was then refused goes again, its lock with it.
+    """
+    file = repository / LOCK_FILE
+    lock = None
+    while lock is None:
+        made = not repository.exists()
+        with contextlib.suppress(FileExistsError):
+            repository.mkdir(parents=True)
+        lock = _lock(file)
+    with lock:
+        try:
+            yield
+        finally:
+            if made and [*repository.iterdir()] == [file]:
+                file.unlink()
+                with contextlib.suppress(OSError):  # from here on, another publisher may be in it
+                    repository.rmdir()
+
+
+def _lock(file: Path) -> BinaryIO | None:
+    """Wait for a lock; None if whoever had it took it away with the repository."""
+    with contextlib.ExitStack() as stack, contextlib.suppress(FileNotFoundError):
+        lock = stack.enter_context(file.open("ab"))  # writable: network file systems insist on it
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        if os.path.samestat(os.fstat(lock.fileno()), file.stat()):
+            stack.pop_all()
+            return lock
+    return None
 
 
 @contextlib.contextmanager

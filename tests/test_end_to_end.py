@@ -1,9 +1,6 @@
 """The whole way: scene folder, training, export, publishing, a real Triton, gRPC, and the same picture as PyTorch."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,15 +10,10 @@ import pytest
 from client import SynthesisClient
 from semia.images import read_rgb
 from serving import ServerOptions, TritonServer
+from tests.command import semia
 
 TOLERANCE = 2
 """Of 255, as in the export's own check."""
-
-
-def semia(*arguments: str | Path) -> str:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "semia", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
 
 
 @pytest.mark.usefixtures("embedded_triton")
@@ -30,14 +22,16 @@ def test_a_photograph_becomes_a_server_that_draws_what_pytorch_draws(
     scene_folder: Path, tmp_path: Path, server_options: Callable[[], ServerOptions], preset: str, generator: str
 ) -> None:
     run, repository = tmp_path / "run", tmp_path / "model_repository"
-    output = semia(
+    result = semia(
         *("train-and-export", scene_folder, "--preset", preset, "--iterations", "2", "--name", "scene"),
         *("--run", run, "--bundle", tmp_path / "bundle", "--repository", repository),
     )
-    assert "model scene, version 1" in output
+    assert result.returncode == 0, result.stderr
+    assert "model scene, version 1" in result.stdout
 
     target = scene_folder / "cond" / "moved.png"
-    semia("render", run, "--targets", scene_folder / "cond", "--out", tmp_path / "pytorch")
+    result = semia("render", run, "--targets", scene_folder / "cond", "--out", tmp_path / "pytorch")
+    assert result.returncode == 0, result.stderr
     expected = read_rgb(tmp_path / "pytorch" / "moved.png")
 
     with TritonServer(repository, server_options()) as server, SynthesisClient(server.grpc_url) as client:

@@ -5,9 +5,7 @@ PyTorch's classic triples ``weight_orig``, ``weight_u``, ``weight_v``. Names are
 so that whatever is missing or left over can be called what the file calls it.
 """
 
-import pickle
 import re
-import warnings
 from pathlib import Path
 
 import torch
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 from training.errors import CheckpointError
 from training.generator import Generator
+from training.state_dicts import read_state_dict
 
 UNREAD_PREFIX = "encoder_c.tail_block."
 """The label encoder's last block: every published checkpoint has it, and nothing there reads its output."""
@@ -56,7 +55,7 @@ def read_published_generator(path: Path) -> Generator:
         CheckpointError: if the file is missing or broken, is no such state dict, lacks an entry, has one too many,
             or one has another shape or type or impossible values.
     """
-    state = _load(path)
+    state = read_state_dict(path, noun="checkpoint", wanted="a published latest_net_G.pth", error=CheckpointError)
     width, depth = _architecture(state, path)
     generator = Generator(width, depth)
     expected = generator.state_dict()
@@ -76,25 +75,6 @@ def public_name(name: str) -> str:
     return re.sub(
         r"\.(down|up)s\.(\d+)\.(\d+)\.", lambda found: f".{found[1]}_block.{found[2]}.main.{int(found[3]) - 1}.", name
     )
-
-
-def _load(path: Path) -> dict[str, Tensor]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what PyTorch remarks about a file's pickle protocol helps nobody
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"no checkpoint at {path}") from None
-    except IsADirectoryError:
-        raise CheckpointError(f"{path} is a folder: give the file latest_net_G.pth in it") from None
-    except (OSError, RuntimeError, ValueError, LookupError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        # PyTorch's own message would advise to load it as code.
-        raise CheckpointError(f"cannot load {path}: it is broken or not a plain state dict") from error
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
-    ):
-        raise CheckpointError(f"{path} is not a state dict of tensors: give a published latest_net_G.pth")
-    return state
 
 
 def _architecture(state: dict[str, Tensor], path: Path) -> tuple[int, int]:

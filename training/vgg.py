@@ -1,6 +1,5 @@
 """The first layers of VGG19, for patch coherence on learned features; weights come from the user's own file."""
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +9,12 @@ from torch import Tensor, nn
 from semia.files import sha256_of_file
 from training.errors import SettingsError
 from training.patch_coherence import FeatureMap, FeatureMaps, rgb_features
+from training.state_dicts import read_state_dict
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+WANTED = "a VGG19 state dict in torchvision's layout"
 
 
 class VGG19Features(nn.Module):
@@ -64,19 +66,13 @@ def load_vgg19(weights: Path) -> VGG19Features:
     Raises:
         SettingsError: if the file is missing, is not a plain state dict, or lacks those layers.
     """
-    try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise SettingsError(f"no VGG19 weights at {weights}") from None
-    except (OSError, RuntimeError, ValueError, LookupError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        # PyTorch's own message would advise to load it as code.
-        raise SettingsError(f"cannot load VGG19 weights from {weights}: it is not a plain state dict") from error
+    state = read_state_dict(weights, noun="VGG19 weights", wanted=WANTED, error=SettingsError)
     network = VGG19Features()
-    missing = [name for name in network.state_dict() if not isinstance(state, dict) or name not in state]
+    missing = [name for name in network.state_dict() if name not in state]
     if missing:
-        raise SettingsError(f"{weights} has no {missing[0]}: give a VGG19 state dict in torchvision's layout")
+        raise SettingsError(f"{weights} has no {missing[0]}: give {WANTED}")
     try:
         network.load_state_dict({name: state[name] for name in network.state_dict()})
-    except (RuntimeError, TypeError, AttributeError) as error:
+    except RuntimeError as error:
         raise SettingsError(f"{weights} holds the first layers of another network than VGG19") from error
     return network.eval()

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import re
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from PIL import Image
 from semia.images import read_rgb
 from semia.palette import Palette
 from serving import TritonServer
+from tests.command import ENVIRONMENT, complaint, semia
 from training.run_folder import RunFolder
 from training.scene import Scene, save_scene
 
@@ -34,23 +34,6 @@ COMMANDS = [
     "synthesize",
     "models",
 ]
-
-
-# One thread: with more, tiny layers on a busy machine wait for each other most of the time.
-ENVIRONMENT = os.environ | {"COLUMNS": "100", "OMP_NUM_THREADS": "1"}
-
-
-def semia(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "semia", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=ENVIRONMENT, timeout=120)
-
-
-def complaint(result: subprocess.CompletedProcess[str], status: int) -> str:
-    """The one line that a failed command says."""
-    assert result.returncode == status, result.stderr
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("semia: ")
-    return line
 
 
 @pytest.mark.parametrize("command", COMMANDS)

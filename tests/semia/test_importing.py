@@ -1,9 +1,6 @@
 """`semia import` as a person uses it: a published checkpoint goes the whole way."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +12,7 @@ from client import SynthesisClient
 from semia.images import read_rgb
 from semia.model_card import ModelCard
 from serving import ServerOptions, TritonServer
+from tests.command import complaint, semia
 from training.blocks import initialise
 from training.errors import RunError
 from training.generator import Generator
@@ -23,21 +21,7 @@ from training.run_folder import RunFolder
 from training.scene import Scene, load_scene, save_scene
 from training.train import train
 
-ENVIRONMENT = os.environ | {"COLUMNS": "100", "OMP_NUM_THREADS": "1"}
 TOLERANCE = 2
-
-
-def semia(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "semia", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=ENVIRONMENT, timeout=120)
-
-
-def complaint(result: subprocess.CompletedProcess[str], status: int) -> str:
-    """The one line that a failed command says."""
-    assert result.returncode == status, result.stderr
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("semia: ")
-    return line
 
 
 def save_public(generator: Generator, path: Path) -> Path:

@@ -135,7 +135,23 @@ def test_a_corrupted_graph_is_refused(tiny_bundle: Path, repository: Path, tmp_p
     with pytest.raises(BundleError, match="not the graph its card describes") as caught:
         publish(bundle, repository)
     assert caught.value.exit_code == 2
-    assert files_below(repository.parent) == {"bundle/model.onnx", "bundle/model_card.json"}
+    assert [*repository.parent.iterdir()] == [bundle]
+
+
+def test_a_refused_bundle_takes_no_others_repository_away(tiny_bundle: Path, repository: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(tiny_bundle, tmp_path / "broken")
+    (broken / "model.onnx").write_bytes(b"x")
+
+    def refused(bundle: Path) -> bool:
+        try:
+            publish(bundle, repository)
+        except BundleError:
+            return True
+        return False
+
+    with ThreadPoolExecutor(8) as pool:
+        assert [*pool.map(refused, [broken, broken, tiny_bundle, broken] * 4)] == [True, True, False, True] * 4
+    assert list_models(repository)[0].versions == (1, 2, 3, 4)
 
 
 @pytest.mark.parametrize("missing", ["model.onnx", "model_card.json"])

@@ -4,11 +4,13 @@ import multiprocessing
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from training.copying_settings import CopyingSettings
 from training.errors import DivergedError, RunError, SettingsError
 from training.run_folder import METRICS_FILE, RunFolder
 from training.scene import Scene
@@ -30,10 +32,23 @@ def run_and_kill(path: Path, after: int) -> None:
     train(RunFolder.open(path), CPU, on_progress=die, checkpoint_interval_s=0)
 
 
+def metrics_of(run: RunFolder) -> list[dict[str, float]]:
+    """Its records, without how long iterations took."""
+    lines = [json.loads(line) for line in (run.path / METRICS_FILE).read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"mixed_precision": True}, id="published"),  # as the presets do, where the CPU can
+        pytest.param({"generator": "copying", "copying": CopyingSettings(width=8, rate=1e-3, batch=2)}, id="copying"),
+    ],
+)
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
-    tmp_path: Path, scene: Scene, tensors: SceneTensors, settings: TrainingSettings
+    tmp_path: Path, scene: Scene, tensors: SceneTensors, settings: TrainingSettings, changes: dict[str, Any]
 ) -> None:
-    settings = dataclasses.replace(settings, mixed_precision=True)  # as the presets do, where the CPU can
+    settings = dataclasses.replace(settings, **changes)
     whole = RunFolder.create(tmp_path / "whole", scene, settings, seed=11)
     assert train(whole, CPU)
 
@@ -47,8 +62,8 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
 
     expected, resumed = (run.load_generator(tensors).state_dict() for run in (whole, killed))
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)
-    lines = [json.loads(line) for line in (killed.path / METRICS_FILE).read_text().splitlines()]
-    assert [line["iteration"] for line in lines] == list(range(settings.iterations))
+    assert [line["iteration"] for line in metrics_of(killed)] == list(range(settings.iterations))
+    assert metrics_of(killed) == metrics_of(whole)
 
 
 def test_a_run_leaves_everything_one_wants_to_look_at(tmp_path: Path, scene: Scene, settings: TrainingSettings) -> None:
