@@ -32,6 +32,7 @@ COMMANDS = [
     "serve",
     "synthesize",
     "models",
+    "bench",
 ]
 
 
