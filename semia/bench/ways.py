@@ -9,12 +9,13 @@ from typing import Literal, Protocol
 
 import numpy as np
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
-from tritonclient.utils import shared_memory
+from tritonclient.utils import InferenceServerException, shared_memory
 
 from client import SynthesisClient
 from semia.bench.load import Draw, Round, closed_loop
 from semia.bench.machine import peak_memory_mb, process_tree
 from semia.bench.worker import Worker
+from semia.errors import SemiaError
 from semia.labels import Canvas, ClassIds
 from semia.model_card import INPUT_NAME, OUTPUT_NAME
 
@@ -116,9 +117,12 @@ class ThroughSharedMemory:
 
     def draw(self, clients: int, calls: int) -> Round:
         """As `Way.draw`."""
-        while len(self._clients) < clients:
-            self._clients.append(self._open_client(len(self._clients)))
-        return closed_loop(self._clients[:clients], self._layouts, calls)
+        try:
+            while len(self._clients) < clients:
+                self._clients.append(self._open_client(len(self._clients)))
+            return closed_loop(self._clients[:clients], self._layouts, calls)
+        except InferenceServerException as error:
+            raise SemiaError(f"Triton refused a call through shared memory: {error.message()}") from error
 
     def peak_memory_mb(self) -> float | None:
         """Of Triton and its backend's processes, not of the clients."""

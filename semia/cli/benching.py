@@ -26,7 +26,7 @@ def bench(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[RUN|BUNDLE|MODEL]...",
+            metavar="RUN|BUNDLE|MODEL",
             help="Run folders, bundles, published versions. A run and its bundle are one model; a run alone is "
             "exported first; a bundle alone is measured without eager PyTorch.",
         ),

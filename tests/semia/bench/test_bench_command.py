@@ -63,7 +63,7 @@ def test_a_run_is_measured_in_every_way(
 
 
 def test_ctrl_c_leaves_no_process_behind(embedded_triton: None, tiny_bundle: Path, tmp_path: Path) -> None:
-    command = [*COMMAND, "bench", tiny_bundle, "--calls", "100000", "--json", tmp_path / "bench.json"]
+    command = [*COMMAND, "bench", str(tiny_bundle), "--calls", "100000", "--json", str(tmp_path / "bench.json")]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as bench:
         deadline = time.monotonic() + 60
         # The session, the published architecture, multiprocessing's tracker, Triton and its stub.
