@@ -141,7 +141,8 @@ class ThroughSharedMemory:
         target, image = InferInput(INPUT_NAME, [1, height, width], "UINT8"), InferRequestedOutput(OUTPUT_NAME)
         regions = []
         for tensor, size in ((target, height * width), (image, height * width * 3)):
-            name = f"semia-bench-{os.getpid()}-{self._model}-{number}-{tensor.name()}"
+            # The port tells servers apart whose models have the same name.
+            name = f"semia-bench-{os.getpid()}-{self._url.rpartition(':')[2]}-{self._model}-{number}-{tensor.name()}"
             region = shared_memory.create_shared_memory_region(name, f"/{name}", size, create_only=True)
             self._opened.callback(shared_memory.destroy_shared_memory_region, region)
             triton.register_system_shared_memory(name, f"/{name}", size, client_timeout=CALL_TIMEOUT_S)

@@ -1,7 +1,6 @@
 """config.pbtxt says what the card says, in words every Triton knows."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,4 +66,4 @@ def test_other_configurations_are_refused() -> None:
 @pytest.mark.parametrize("field", ["max_batch_size", "instances", "threads"])
 def test_impossible_settings_are_refused(field: str) -> None:
     with pytest.raises(InputError, match=f"{field} must be at least 1, not 0"):
-        replace(ServingSettings(), **{field: 0})
+        ServingSettings(**{field: 0})  # type: ignore[arg-type]  # mypy takes every field for the one meant
