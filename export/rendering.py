@@ -12,17 +12,23 @@ from semia.model_card import INPUT_NAME, OUTPUT_NAME
 
 
 class OnnxRenderer:
-    """A ``model.onnx`` as a function from layouts to pictures, on the CPU."""
+    """A ``model.onnx`` as a function from layouts to pictures, on the CPU; threads may share it."""
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, *, threads: int = 0) -> None:
         """Load the graph.
+
+        Args:
+            model: the ``model.onnx``.
+            threads: CPU threads that share the work of one picture; 0: as many as the machine has cores.
 
         Raises:
             ExportError: if ONNX Runtime cannot.
         """
         self._model = model
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
         try:
-            self._session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
             raise ExportError(f"ONNX Runtime cannot load {model}: {_first_line(error)}") from error
 

@@ -18,6 +18,7 @@ from training.context_encoder import ContextEncoder
 from training.copying_settings import CopyingSettings
 from training.interface import SceneGenerator
 from training.layout_matching import match
+from training.machine import one_thread
 from training.source_tokens import VARIANTS, SourceTokens, cells_of, lay_out, number_tokens, token_shares
 from training.square_tables import look_up
 from training.stages import stage
@@ -72,7 +73,8 @@ class CopyingGenerator(SceneGenerator):
     def prepare(self) -> None:
         """Complete the class layers and set the encoder to where it begins; needs seconds."""
         image = (self.image[0].cpu() + 1) / 2
-        layers = complete_layers(image, self.class_ids[0].cpu(), self.unmoved().tolist())
+        with one_thread():
+            layers = complete_layers(image, self.class_ids[0].cpu(), self.unmoved().tolist())
         self.layers.copy_((layers * 255).round().permute(0, 2, 3, 1))
         self.encoder.project(self.shares(self.class_ids))
 

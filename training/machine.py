@@ -1,7 +1,9 @@
 """What the machine can do, and how the process is set up to train fast on it."""
 
+import contextlib
 import ctypes
 import platform
+from collections.abc import Iterator
 
 import torch
 
@@ -16,6 +18,21 @@ def prepare_process() -> None:
     """
     torch.set_flush_denormal(True)
     _keep_freed_memory()
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch computes on one core within.
+
+    For many small operations: threads would wait for each other at every one of them, and on a machine that has
+    other work to do, wait long.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

@@ -8,7 +8,7 @@ import typer
 from typer.exceptions import TyperException
 
 from semia import __version__
-from semia.cli import comparison, evaluation, exporting, importing, publishing, serving, synthesis, training
+from semia.cli import benching, comparison, evaluation, exporting, importing, publishing, serving, synthesis, training
 from semia.cli.console import complain, say
 from semia.errors import SemiaError
 
@@ -24,6 +24,7 @@ EXTRA_OF_MODULE = {
     "tritonclient": "client",
     "grpc": "client",
     "google": "client",
+    "matplotlib": "bench",
 }
 """Which extra brings a package that an installation may lack."""
 
@@ -39,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (training, importing, evaluation, comparison, exporting, publishing, serving, synthesis):
+for room in (training, importing, evaluation, comparison, exporting, publishing, serving, synthesis, benching):
     room.register(app)
 
 _debug = False

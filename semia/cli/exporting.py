@@ -220,6 +220,7 @@ def train_and_export(
 ) -> None:
     """Train, export and publish: from a scene folder to a model that Triton can serve."""
     from export.precision import PrecisionRequest
+    from serving import ServingSettings
     from training.settings import PRESETS
 
     request = PrecisionRequest(precision, min_psnr, for_another_machine)
@@ -242,5 +243,5 @@ def train_and_export(
         overwrite=overwrite,
     ).carry_out()
     folder = export_run_folder(trained.path, bundle, name, tolerance, request)
-    publishing.publish_bundle(folder, repository, name=None, threads=threads)
+    publishing.publish_bundle(folder, repository, None, ServingSettings(threads=threads))
     say("next: semia serve")

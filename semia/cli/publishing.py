@@ -1,13 +1,18 @@
 """``semia publish``: a bundle becomes the next version of a served model."""
 
+import dataclasses
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from semia.accelerators import DEFAULT_ENGINE_CACHE, Accelerator
-from semia.cli.console import say
+from semia.cli.console import StepDisplay, interrupted_by_sigterm, say
 from semia.cli.options import DEFAULT_REPOSITORY, NameOption, RepositoryOption, ThreadsOption
+from semia.errors import InputError
+
+if TYPE_CHECKING:
+    from serving import ServingSettings
 
 AcceleratorOption = Annotated[
     Accelerator | None,
@@ -36,6 +41,14 @@ def publish(
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     name: NameOption = None,
     threads: ThreadsOption = None,
+    tune: Annotated[
+        bool,
+        typer.Option(
+            "--tune",
+            help="Measure which number of instances and threads, and whether batching, serves this model best on this "
+            "machine, and write the choice and its reason into config.pbtxt. Takes minutes, best idle ones.",
+        ),
+    ] = False,
     load: Annotated[
         str | None,
         typer.Option("--load", metavar="URL", help="Also have the server at this gRPC address load the new version."),
@@ -48,7 +61,13 @@ def publish(
     A running server keeps answering with the version it has until it is told to load the new one, by --load or by
     starting it anew.
     """
-    model, version = publish_bundle(bundle, repository, name, threads, accelerator, PurePosixPath(engine_cache))
+    from serving import ServingSettings
+
+    if tune and (threads is not None or accelerator is not None):
+        raise InputError("--tune chooses the threads, for this machine's CPU: drop --threads and --accelerator")
+    settings = _tuned(bundle) if tune else ServingSettings(threads=threads, accelerator=accelerator)
+    settings = dataclasses.replace(settings, engine_cache=PurePosixPath(engine_cache))
+    model, version = publish_bundle(bundle, repository, name, settings)
     if load is None:
         say("next: semia serve")
         return
@@ -58,19 +77,20 @@ def publish(
     say(f"{load} now serves {model} version {loaded}" if loaded == version else f"{load} serves version {loaded}")
 
 
-def publish_bundle(
-    bundle: Path,
-    repository: Path,
-    name: str | None,
-    threads: int | None,
-    accelerator: Accelerator | None = None,
-    engine_cache: PurePosixPath = DEFAULT_ENGINE_CACHE,
-) -> tuple[str, int]:
+def publish_bundle(bundle: Path, repository: Path, name: str | None, settings: "ServingSettings") -> tuple[str, int]:
     """Publish and say so; returns the model's name and version."""
-    from serving import ServingSettings
     from serving import publish as publish_to
 
-    settings = ServingSettings(threads=threads, accelerator=accelerator, engine_cache=engine_cache)
     published = publish_to(bundle, repository, name=name, settings=settings)
     say(f"published: {published.folder} (model {published.name}, version {published.version})")
     return published.name, published.version
+
+
+def _tuned(bundle: Path) -> "ServingSettings":
+    from semia.bench.tuning import count_turns, describe, tune
+
+    say(f"tuning {bundle} with a Triton of its own; whatever else runs here disturbs it")
+    with interrupted_by_sigterm(), StepDisplay("turn", count_turns()) as display:
+        settings = tune(bundle, say, display.update)
+    say(f"chosen: {describe(settings)}")
+    return settings

@@ -33,6 +33,7 @@ COMMANDS = [
     "serve",
     "synthesize",
     "models",
+    "bench",
 ]
 
 

@@ -11,6 +11,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from semia.errors import InputError
 from semia.model_card import CARD_FILE, ModelCard
 from serving import ServingSettings, config_text, model_config
+from serving.model_config import settings_from_config
 
 
 @pytest.fixture
@@ -45,6 +46,22 @@ def test_instances_and_threads_are_said_outright(card: ModelCard) -> None:
     (group,) = config.instance_group
     assert (group.count, group.kind) == (2, pb.ModelInstanceGroup.KIND_AUTO)
     assert config.parameters["intra_op_thread_count"].string_value == "3"
+
+
+@pytest.mark.parametrize(
+    "settings", [ServingSettings(), ServingSettings(instances=2, threads=1, batching=True, reason="the fastest here")]
+)
+def test_how_a_model_is_run_can_be_read_back(card: ModelCard, settings: ServingSettings) -> None:
+    text = config_text(card, "ab" * 32, settings)
+    assert settings_from_config(text) == settings
+    assert text_format.Parse(text, pb.ModelConfig()).HasField("dynamic_batching") == settings.batching
+    if settings.reason is not None:
+        assert text.splitlines()[1] == f"# {settings.reason}"
+
+
+def test_other_configurations_are_refused() -> None:
+    with pytest.raises(InputError, match="no model configuration of ours"):
+        settings_from_config("instance_group 3")
 
 
 @pytest.mark.parametrize("field", ["max_batch_size", "instances", "threads"])

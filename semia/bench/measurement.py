@@ -1,0 +1,251 @@
+"""Measuring: every way to a picture in turn, again and again, so that a noisy minute disturbs them all alike."""
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from semia.bench.load import Round
+from semia.bench.machine import Machine, this_machine, usable_cores
+from semia.bench.served import temporary_triton
+from semia.bench.subjects import Subject
+from semia.bench.ways import OverGrpc, ThroughSharedMemory, Way, WayName, eager_way, onnxruntime_way, reference_way
+from semia.errors import InputError
+from semia.files import write_text
+from semia.labels import Canvas
+from serving.model_config import ServingSettings
+
+FORMAT = 1
+"""Raised when the JSON's meaning changes."""
+
+ROUNDS = 5
+"""How often the ways take turns."""
+
+WARM_UP_CALLS = 3
+"""Before anything is measured; and one more at the beginning of every turn, when the caches are another's."""
+
+CALLS_PER_CLIENT = 2
+"""At least so many a turn: with fewer, most of the time not all clients would be busy."""
+
+TAKE_MANY = 3
+"""Ways of a subject that take several clients: the session, and Triton's two."""
+
+QUANTILES = (0, 5, 25, 50, 75, 90, 95, 99, 100)
+"""Of the latencies, in percent."""
+
+REFERENCE_TITLE = "published architecture, untrained"
+
+MODEL_NAME = "model"
+"""What a subject is called by the Triton of its own that serves it."""
+
+
+Key = tuple[str, WayName]
+"""A way of a subject: the subject's title and the way's name."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One way to one model's pictures, with so many clients at once."""
+
+    title: str  # the subject's, or `REFERENCE_TITLE`
+    canvas: Canvas
+    way: WayName
+    clients: int
+    calls: int
+    quantiles_ms: dict[str, float]  # latency by percent: `QUANTILES`
+    pictures_per_s: float
+    peak_memory_mb: float | None  # of the processes that draw, since they began; None where unknown
+
+    @property
+    def median_ms(self) -> float:
+        """The median latency."""
+        return self.quantiles_ms["50"]
+
+
+@dataclass(frozen=True)
+class SubjectRecord:
+    """What the report has to know of a subject."""
+
+    title: str
+    canvas: Canvas
+    generator: str
+    precision: str
+    parameters: int
+    graph_sha256: str
+    settings: ServingSettings
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Everything that one run found; `bench.json` is this, as JSON."""
+
+    machine: Machine
+    date: str  # ISO 8601, UTC
+    threads: int  # CPU threads of PyTorch and of the session in process
+    calls: int  # asked for, of each way
+    subjects: list[SubjectRecord]
+    measurements: list[Measurement]
+    format: int = field(default=FORMAT)
+
+    def write(self, path: Path) -> None:
+        """Write the JSON, whole or not at all."""
+        write_text(path, json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> "Benchmark":
+        """Read what `write` wrote.
+
+        Raises:
+            InputError: if the file is missing or is nothing of the kind.
+        """
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if content["format"] != FORMAT:
+                raise ValueError(f"format {content['format']}, while this version reads format {FORMAT}")
+            content["machine"] = Machine(**content["machine"])
+            content["subjects"] = [
+                SubjectRecord(
+                    **entry | {"canvas": Canvas(*entry["canvas"]), "settings": ServingSettings(**entry["settings"])}
+                )
+                for entry in content["subjects"]
+            ]
+            content["measurements"] = [
+                Measurement(**entry | {"canvas": Canvas(*entry["canvas"])}) for entry in content["measurements"]
+            ]
+            return cls(**content)
+        except FileNotFoundError:
+            raise InputError(f"no benchmark at {path}: name what to measure, and it is written there") from None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"{path} is not a benchmark: {type(error).__name__}: {error}") from error
+
+    def find(self, way: WayName, canvas: Canvas, title: str | None = None, clients: int = 1) -> Measurement | None:
+        """One measurement, or None where it was not made."""
+        for each in self.measurements:
+            if (each.way, each.canvas, each.clients) == (way, canvas, clients) and title in (None, each.title):
+                return each
+        return None
+
+
+def measure(
+    subjects: Sequence[Subject],
+    *,
+    threads: int | None,
+    calls: int,
+    concurrency: Sequence[int],
+    tell: Callable[[str], None],
+    on_turn: Callable[[int, str], None],
+) -> Benchmark:
+    """Measure all subjects, those of one canvas side by side with the published architecture.
+
+    Args:
+        subjects: the models.
+        threads: CPU threads for one picture; None: every core that this process may use.
+        calls: at least so many of each way, with each number of clients.
+        concurrency: numbers of clients at once; 1 is always among those measured.
+        tell: told what is being prepared.
+        on_turn: told after each of the `count_turns` how many are over, and which that was.
+
+    Raises:
+        SemiaError: if a model cannot be run, or Triton cannot be started.
+    """
+    machine, date = this_machine(), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    count = threads or usable_cores()
+    measurements: list[Measurement] = []
+    done = 0
+    for canvas, group in _by_canvas(subjects).items():
+        tell(f"{canvas}: starting PyTorch, ONNX Runtime and Triton for {', '.join(each.title for each in group)}")
+        with _opened_ways(canvas, group, count) as ways:
+            for clients in _levels(concurrency):
+                rounds: dict[Key, list[Round]] = {
+                    key: [] for key, way in ways.items() if clients == 1 or way.takes_many
+                }
+                for _ in range(ROUNDS):
+                    for key, turns in rounds.items():
+                        ways[key].draw(clients, clients)
+                        turns.append(ways[key].draw(clients, turn_length(calls, clients)))
+                        done += 1
+                        on_turn(done, f"{canvas} {key[0]}, {key[1]}, {clients} at once")
+                measurements += [
+                    _measurement(title, canvas, ways[title, name], clients, turns)
+                    for (title, name), turns in rounds.items()
+                ]
+    return Benchmark(machine, date, count, calls, [_record(subject) for subject in subjects], measurements)
+
+
+def count_turns(subjects: Sequence[Subject], concurrency: Sequence[int]) -> int:
+    """How many turns `measure` will have."""
+    alone = len(_by_canvas(subjects)) + sum(subject.run is not None for subject in subjects)
+    return ROUNDS * (alone + TAKE_MANY * len(subjects) * len(_levels(concurrency)))
+
+
+def turn_length(calls: int, clients: int) -> int:
+    """How many calls all clients together make in one of the `ROUNDS`, for ``calls`` or more altogether."""
+    return max(-(-calls // ROUNDS), CALLS_PER_CLIENT * clients)
+
+
+def pooled(rounds: Sequence[Round]) -> tuple[dict[str, float], float]:
+    """The `QUANTILES` of the latencies of several rounds, in ms, and their pictures per second."""
+    latencies_ms = [latency for each in rounds for latency in each.latencies_ms]
+    values = np.percentile(latencies_ms, QUANTILES)
+    quantiles = {str(percent): round(float(value), 3) for percent, value in zip(QUANTILES, values, strict=True)}
+    return quantiles, round(len(latencies_ms) / sum(each.seconds for each in rounds), 3)
+
+
+def _levels(concurrency: Sequence[int]) -> list[int]:
+    return sorted({1, *concurrency})
+
+
+def _by_canvas(subjects: Sequence[Subject]) -> dict[Canvas, list[Subject]]:
+    """Subjects by canvas, the largest first."""
+    canvases = sorted({subject.card.canvas for subject in subjects}, reverse=True)
+    return {canvas: [subject for subject in subjects if subject.card.canvas == canvas] for canvas in canvases}
+
+
+@contextmanager
+def _opened_ways(canvas: Canvas, subjects: Sequence[Subject], threads: int) -> Iterator[dict[Key, Way]]:
+    """Every way to pictures of one canvas, by subject and name, warmed up; each in processes of its own."""
+    with ExitStack() as opened:
+        ways: list[tuple[str, Way]] = [(REFERENCE_TITLE, reference_way(canvas, subjects[0].layouts, threads))]
+        opened.callback(ways[0][1].close)
+        for subject in subjects:
+            own: list[Way] = []
+            if subject.run is not None:
+                own.append(eager_way(subject.run, subject.layouts, threads))
+                opened.callback(own[-1].close)
+            own.append(onnxruntime_way(subject.bundle, subject.layouts, threads))
+            opened.callback(own[-1].close)
+            server = opened.enter_context(temporary_triton(subject.bundle, {MODEL_NAME: subject.settings}))
+            for kind in (OverGrpc, ThroughSharedMemory):
+                own.append(kind(server.grpc_url, server.pid, MODEL_NAME, subject.layouts))
+                opened.callback(own[-1].close)
+            ways += [(subject.title, way) for way in own]
+        for _, way in ways:
+            way.draw(1, WARM_UP_CALLS)
+        yield {(title, way.name): way for title, way in ways}
+
+
+def _measurement(title: str, canvas: Canvas, way: Way, clients: int, rounds: Sequence[Round]) -> Measurement:
+    quantiles, pictures_per_s = pooled(rounds)
+    memory = way.peak_memory_mb()
+    calls = sum(len(each.latencies_ms) for each in rounds)
+    rounded = None if memory is None else round(memory)
+    return Measurement(title, canvas, way.name, clients, calls, quantiles, pictures_per_s, rounded)
+
+
+def _record(subject: Subject) -> SubjectRecord:
+    card = subject.card
+    return SubjectRecord(
+        title=subject.title,
+        canvas=card.canvas,
+        generator=card.generator,
+        precision=card.precision,
+        parameters=card.parameters,
+        graph_sha256=card.graph_sha256,
+        settings=subject.settings,
+    )

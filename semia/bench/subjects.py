@@ -1,0 +1,143 @@
+"""What is measured: models, each a bundle to serve and, where it is given, the run that it was exported from."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from semia.errors import InputError
+from semia.files import sha256_of_file
+from semia.labels import Canvas, ClassIds
+from semia.model_card import CARD_FILE, MODEL_FILE, ModelCard
+from serving.model_config import DEFAULT_SETTINGS, ServingSettings, settings_from_config
+from serving.repository import CONFIG_FILE
+
+BLOCKS = Canvas(6, 8)
+"""Of one class each, in the layouts that are made up where there are no drawn ones."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model in all its forms."""
+
+    title: str  # what the report calls it; differs from every other subject's
+    card: ModelCard
+    bundle: Path  # folder of model.onnx and its card
+    run: Path | None  # the run folder; without it there is no eager PyTorch
+    settings: ServingSettings  # how Triton runs it
+    layouts: tuple[ClassIds, ...]  # uint8[H, W] on its canvas, at least one
+
+
+def gather_subjects(
+    paths: Sequence[Path], workspace: Path, threads: int | None, tell: Callable[[str], None]
+) -> list[Subject]:
+    """Find the models that paths stand for.
+
+    A run and a bundle exported from it are one model. A run that comes without a bundle is exported.
+
+    Args:
+        paths: run folders, bundles, and versions in a model repository.
+        workspace: an empty folder for exports.
+        threads: CPU threads of one model instance; None: as published, or the default.
+        tell: told what takes time.
+
+    Raises:
+        InputError: if a path is none of these or is broken, or comes twice.
+        ExportError: if a run cannot be exported.
+    """
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise InputError("name every run, bundle and model once")
+    models = {path: _read_card(path) for path in paths if (path / CARD_FILE).is_file()}
+    runs = _runs_by_generator([path for path in paths if path not in models])
+    exported = {card.generator_sha256 for card in models.values()}
+    for generator, run in runs.items():
+        if generator not in exported:
+            bundle = workspace / f"bundle-{len(models)}"
+            models[bundle] = _export(run, bundle, tell)
+    titles = _titles(models)
+    return [
+        Subject(
+            title=titles[bundle],
+            card=card,
+            bundle=bundle,
+            run=runs.get(card.generator_sha256),
+            settings=_settings(bundle, threads),
+            layouts=_layouts(card, runs.get(card.generator_sha256)),
+        )
+        for bundle, card in models.items()
+    ]
+
+
+def _read_card(path: Path) -> ModelCard:
+    card = ModelCard.read(path / CARD_FILE)
+    model = path / MODEL_FILE
+    if not model.is_file() or sha256_of_file(model) != card.graph_sha256:
+        raise InputError(f"{path} has no {MODEL_FILE} that its {CARD_FILE} describes: export it again")
+    return card
+
+
+def _runs_by_generator(paths: Sequence[Path]) -> dict[str, Path]:
+    if not paths:
+        return {}
+    from training.run_folder import RunFolder
+
+    runs = {}
+    for path in paths:
+        if not RunFolder.is_run(path):
+            raise InputError(
+                f"{path} is neither a run folder nor a bundle nor a published version (such as model_repository/NAME/1)"
+            )
+        run = RunFolder.open(path)
+        if not (path / "generator.safetensors").is_file():
+            raise InputError(f"{path} has no generator yet: train it first")
+        runs[run.generator_sha256()] = path
+    return runs
+
+
+def _export(run: Path, bundle: Path, tell: Callable[[str], None]) -> ModelCard:
+    from export.bundle import export_run
+    from training.run_folder import RunFolder
+
+    tell(f"exporting {run}, for which no bundle was given")
+    return export_run(RunFolder.open(run), bundle)
+
+
+def _titles(models: Mapping[Path, ModelCard]) -> dict[Path, str]:
+    """Names of models, with the folder where a name alone would mean two."""
+    titles = {path: _title(card) for path, card in models.items()}
+    all_titles = [(title, models[path].canvas) for path, title in titles.items()]
+    return {
+        path: title if all_titles.count((title, models[path].canvas)) == 1 else f"{title} in {path}"
+        for path, title in titles.items()
+    }
+
+
+def _title(card: ModelCard) -> str:
+    precision = "" if card.precision == "fp32" else f", {card.precision}"
+    return f"{card.name} ({card.generator}{precision})"
+
+
+def _settings(bundle: Path, threads: int | None) -> ServingSettings:
+    config = bundle.resolve().parent / CONFIG_FILE
+    if threads is not None:
+        return ServingSettings(threads=threads)
+    return settings_from_config(config.read_text(encoding="utf-8")) if config.is_file() else DEFAULT_SETTINGS
+
+
+def _layouts(card: ModelCard, run: Path | None) -> tuple[ClassIds, ...]:
+    """The run's own layouts, for the work may depend on what is asked for; without a run, made-up ones."""
+    if run is None:
+        return made_up_layouts(card)
+    from training.run_folder import RunFolder
+
+    scene = RunFolder.open(run).load_scene()
+    return (scene.labels, *scene.targets.values())
+
+
+def made_up_layouts(card: ModelCard) -> tuple[ClassIds, ...]:
+    """A few layouts ``uint8[H, W]`` on a model's canvas, of blocks of random classes; the same every time."""
+    random = np.random.default_rng(0)
+    rows, columns = (np.arange(side) * blocks // side for side, blocks in zip(card.canvas, BLOCKS, strict=True))
+    blocks = random.integers(0, len(card.palette), (4, *BLOCKS), dtype=np.uint8)
+    return tuple(np.ascontiguousarray(layout[rows][:, columns]) for layout in blocks)

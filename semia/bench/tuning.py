@@ -1,0 +1,114 @@
+"""Choosing instances, threads and batching for one model by measuring them, on the machine that will serve it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from semia.bench.load import Round
+from semia.bench.machine import this_machine, usable_cores
+from semia.bench.measurement import ROUNDS, pooled, turn_length
+from semia.bench.served import temporary_triton
+from semia.bench.subjects import made_up_layouts
+from semia.bench.ways import OverGrpc
+from semia.model_card import CARD_FILE, ModelCard
+from serving.model_config import ServingSettings
+
+CALLS = 50
+"""Of every candidate, with one client and with many."""
+
+MANY_CLIENTS = 8
+"""At once, when throughput is measured."""
+
+PATIENCE = 1.1
+"""A choice for throughput may cost a lone client so many times the best latency."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way of running a model, measured."""
+
+    settings: ServingSettings
+    median_ms: float  # latency of one client
+    pictures_per_s: float  # of `MANY_CLIENTS`
+
+    def __str__(self) -> str:
+        return f"{describe(self.settings)}: {self.median_ms:.1f} ms, {self.pictures_per_s:.1f} pictures/s"
+
+
+def describe(settings: ServingSettings) -> str:
+    """Instances, threads and batching in words."""
+    plural = "s" * (settings.instances > 1)
+    batching = " with batching" if settings.batching else ""
+    return (
+        f"{settings.instances} instance{plural} of {settings.threads} thread{'s' * (settings.threads != 1)}{batching}"
+    )
+
+
+def candidates(cores: int) -> list[ServingSettings]:
+    """What is worth trying on so many cores: all cores for each picture, or pictures side by side, or both."""
+    half = max(1, cores // 2)
+    shapes = dict.fromkeys([(1, cores), (2, cores), (2, half), (min(4, cores), max(1, cores // 4))])
+    alone = [ServingSettings(instances=instances, threads=threads) for instances, threads in shapes]
+    return [*alone, ServingSettings(threads=cores, batching=True)]
+
+
+def tune(bundle: Path, tell: Callable[[str], None], on_turn: Callable[[int, str], None]) -> ServingSettings:
+    """Measure the `candidates` over gRPC on a Triton of their own, and return the best, its reason included.
+
+    Args:
+        bundle: folder of ``model.onnx`` and its card.
+        tell: told what each candidate reached.
+        on_turn: told after each of the `count_turns` how many are over, and which that was.
+
+    Raises:
+        SemiaError: if the bundle is broken, or Triton cannot serve it.
+    """
+    layouts = made_up_layouts(ModelCard.read(bundle / CARD_FILE))
+    settings = {f"candidate-{number}": each for number, each in enumerate(candidates(usable_cores()))}
+    with ExitStack() as opened:
+        server = opened.enter_context(temporary_triton(bundle, settings))
+        ways = {model: OverGrpc(server.grpc_url, server.pid, model, layouts) for model in settings}
+        for way in ways.values():
+            opened.callback(way.close)
+        alone, many = _take_turns(ways, settings, on_turn)
+    measured = [Candidate(settings[model], pooled(alone[model])[0]["50"], pooled(many[model])[1]) for model in settings]
+    for candidate in measured:
+        tell(str(candidate))
+    return choose(measured)
+
+
+def count_turns() -> int:
+    """How many turns `tune` will have."""
+    return 2 * ROUNDS * len(candidates(usable_cores()))
+
+
+def choose(measured: Sequence[Candidate]) -> ServingSettings:
+    """The most pictures per second among the candidates that answer a lone client about as soon as the fastest."""
+    fastest = min(candidate.median_ms for candidate in measured)
+    quick = [candidate for candidate in measured if candidate.median_ms <= PATIENCE * fastest]
+    best = max(quick, key=lambda candidate: candidate.pictures_per_s)
+    others = "; ".join(str(candidate) for candidate in measured if candidate is not best)
+    machine = this_machine()
+    reason = (
+        f"measured on {machine.cpu}, {machine.cores} cores, load {machine.load}: {best} with {MANY_CLIENTS} clients, "
+        f"the most among those within {PATIENCE - 1:.0%} of the best latency; {others}"
+    )
+    return replace(best.settings, reason=reason)
+
+
+def _take_turns(
+    ways: Mapping[str, OverGrpc], settings: Mapping[str, ServingSettings], on_turn: Callable[[int, str], None]
+) -> tuple[dict[str, list[Round]], dict[str, list[Round]]]:
+    """Rounds of one client and of many, by model."""
+    alone: dict[str, list[Round]] = {model: [] for model in ways}
+    many: dict[str, list[Round]] = {model: [] for model in ways}
+    done = 0
+    for rounds, clients in ((alone, 1), (many, MANY_CLIENTS)):
+        for _ in range(ROUNDS):
+            for model, way in ways.items():
+                way.draw(clients, clients)  # the caches are another candidate's
+                rounds[model].append(way.draw(clients, turn_length(CALLS, clients)))
+                done += 1
+                on_turn(done, f"{describe(settings[model])}, {clients} at once")
+    return alone, many

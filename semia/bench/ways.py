@@ -1,0 +1,200 @@
+"""The ways to a picture that are compared: PyTorch, ONNX Runtime, Triton over gRPC, Triton through shared memory."""
+
+import functools
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
+from tritonclient.utils import InferenceServerException, shared_memory
+
+from client import SynthesisClient
+from semia.bench.load import Draw, Round, closed_loop
+from semia.bench.machine import peak_memory_mb, process_tree
+from semia.bench.worker import Worker
+from semia.errors import SemiaError
+from semia.labels import Canvas, ClassIds
+from semia.model_card import INPUT_NAME, OUTPUT_NAME
+
+CALL_TIMEOUT_S = 120.0
+"""Of one call, the wait behind other clients included; machines under measurement may be busy."""
+
+WayName = Literal["reference", "eager", "onnxruntime", "grpc", "shared memory"]
+
+
+class Way(Protocol):
+    """One way to pictures, ready to be measured."""
+
+    name: WayName
+    takes_many: bool  # whether several clients at once make sense
+
+    def draw(self, clients: int, calls: int) -> Round:
+        """Draw the layouts in turn, `calls` pictures altogether."""
+        ...
+
+    def peak_memory_mb(self) -> float | None:
+        """The largest memory that the processes which make the pictures have taken so far."""
+        ...
+
+    def close(self) -> None:
+        """Free everything."""
+        ...
+
+
+class InWorker:
+    """A drawing function in a process of its own."""
+
+    def __init__(self, name: WayName, worker: Worker, *, takes_many: bool) -> None:
+        self.name = name
+        self.takes_many = takes_many
+        self.pid = worker.pid
+        self.draw = worker.draw
+        self.close = worker.close
+
+    def peak_memory_mb(self) -> float | None:
+        """Of the worker's process."""
+        return peak_memory_mb([self.pid])
+
+
+def eager_way(run: Path, layouts: Sequence[ClassIds], threads: int) -> InWorker:
+    """The run's generator in PyTorch, as `semia render` uses it."""
+    return InWorker("eager", Worker(functools.partial(_open_eager, run, threads), layouts), takes_many=False)
+
+
+def onnxruntime_way(bundle: Path, layouts: Sequence[ClassIds], threads: int) -> InWorker:
+    """The bundle's graph in one session, as Triton's backend makes it."""
+    return InWorker("onnxruntime", Worker(functools.partial(_open_session, bundle, threads), layouts), takes_many=True)
+
+
+def reference_way(canvas: Canvas, layouts: Sequence[ClassIds], threads: int) -> InWorker:
+    """The published architecture in PyTorch, untrained, with everything computed for every picture."""
+    return InWorker("reference", Worker(functools.partial(_open_reference, canvas, threads), layouts), takes_many=False)
+
+
+class OverGrpc:
+    """A served model, asked by our own client: one connection a client."""
+
+    name: WayName = "grpc"
+    takes_many = True
+
+    def __init__(self, url: str, server: int, model: str, layouts: Sequence[ClassIds]) -> None:
+        """Connect to the server at ``url``, whose process id is ``server``."""
+        self._url, self._server, self._model, self._layouts = url, server, model, layouts
+        self._clients: list[SynthesisClient] = []
+
+    def draw(self, clients: int, calls: int) -> Round:
+        """As `Way.draw`."""
+        while len(self._clients) < clients:
+            self._clients.append(SynthesisClient(self._url, timeout_s=CALL_TIMEOUT_S))
+            self._clients[-1].synthesize(self._model, self._layouts[0])  # connects, and learns the palette
+        draws = [functools.partial(client.synthesize, self._model) for client in self._clients[:clients]]
+        return closed_loop(draws, self._layouts, calls)
+
+    def peak_memory_mb(self) -> float | None:
+        """Of Triton and its backend's processes, not of the clients."""
+        return peak_memory_mb(process_tree(self._server))
+
+    def close(self) -> None:
+        """Disconnect."""
+        for client in self._clients:
+            client.close()
+
+
+class ThroughSharedMemory:
+    """A served model, asked over gRPC, with the layouts and pictures in memory that both sides see."""
+
+    name: WayName = "shared memory"
+    takes_many = True
+
+    def __init__(self, url: str, server: int, model: str, layouts: Sequence[ClassIds]) -> None:
+        """Connect to the server at ``url``, whose process id is ``server``, on this machine."""
+        self._url, self._server, self._model, self._layouts = url, server, model, layouts
+        self._clients: list[Draw] = []
+        self._opened = ExitStack()
+
+    def draw(self, clients: int, calls: int) -> Round:
+        """As `Way.draw`."""
+        try:
+            while len(self._clients) < clients:
+                self._clients.append(self._open_client(len(self._clients)))
+            return closed_loop(self._clients[:clients], self._layouts, calls)
+        except InferenceServerException as error:
+            raise SemiaError(f"Triton refused a call through shared memory: {error.message()}") from error
+
+    def peak_memory_mb(self) -> float | None:
+        """Of Triton and its backend's processes, not of the clients."""
+        return peak_memory_mb(process_tree(self._server))
+
+    def close(self) -> None:
+        """Give the shared memory back."""
+        self._opened.close()
+
+    def _open_client(self, number: int) -> Draw:
+        """One connection with two regions of its own, one for the layout and one for the picture."""
+        height, width = self._layouts[0].shape
+        triton = self._opened.enter_context(
+            InferenceServerClient(self._url, channel_args=[("grpc.enable_http_proxy", 0)])
+        )
+        target, image = InferInput(INPUT_NAME, [1, height, width], "UINT8"), InferRequestedOutput(OUTPUT_NAME)
+        regions = []
+        for tensor, size in ((target, height * width), (image, height * width * 3)):
+            # The port tells servers apart whose models have the same name.
+            name = f"semia-bench-{os.getpid()}-{self._url.rpartition(':')[2]}-{self._model}-{number}-{tensor.name()}"
+            region = shared_memory.create_shared_memory_region(name, f"/{name}", size, create_only=True)
+            self._opened.callback(shared_memory.destroy_shared_memory_region, region)
+            triton.register_system_shared_memory(name, f"/{name}", size, client_timeout=CALL_TIMEOUT_S)
+            self._opened.callback(triton.unregister_system_shared_memory, name, client_timeout=CALL_TIMEOUT_S)
+            tensor.set_shared_memory(name, size)
+            regions.append(region)
+
+        def draw(ids: ClassIds) -> object:
+            shared_memory.set_shared_memory_region(regions[0], [ids[np.newaxis]])
+            triton.infer(self._model, [target], outputs=[image], client_timeout=CALL_TIMEOUT_S)
+            return shared_memory.get_contents_as_numpy(regions[1], np.uint8, [height, width, 3])
+
+        return draw
+
+
+def _open_eager(run: Path, threads: int) -> Draw:
+    import torch
+
+    from training.rendering import Renderer
+    from training.run_folder import RunFolder
+    from training.tensors import SceneTensors
+
+    torch.set_num_threads(threads)
+    trained = RunFolder.open(run)
+    tensors = SceneTensors.from_scene(trained.load_scene(), trained.config.settings.multiple, torch.device("cpu"))
+    return Renderer(trained.load_generator(tensors), tensors)
+
+
+def _open_session(bundle: Path, threads: int) -> Draw:
+    from export.rendering import OnnxRenderer
+    from semia.model_card import MODEL_FILE
+
+    return OnnxRenderer(bundle / MODEL_FILE, threads=threads)
+
+
+def _open_reference(canvas: Canvas, threads: int) -> Draw:
+    import torch
+
+    from training.generator import Generator
+    from training.settings import PRESETS
+    from training.tensors import padded_length
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    settings = PRESETS["paper"]
+    generator = Generator.from_settings(settings).eval()
+    size = [padded_length(length, settings.multiple) for length in canvas]
+    # What is in the pictures and the weights does not matter to the time of dense convolutions.
+    image, source_labels, target_labels = torch.rand(3, 1, 3, *size).mul(2).sub(1)
+
+    def forward(_: ClassIds) -> object:
+        with torch.no_grad():
+            return generator(image, source_labels, target_labels)
+
+    return forward

@@ -1,0 +1,38 @@
+"""A benchmark with round numbers, to see what reports make of it."""
+
+import pytest
+
+from semia.bench.machine import Machine
+from semia.bench.measurement import QUANTILES, REFERENCE_TITLE, Benchmark, Measurement, SubjectRecord
+from semia.bench.ways import WayName
+from semia.labels import Canvas
+from serving import ServingSettings
+
+CANVAS = Canvas(48, 64)
+
+
+def measurement(title: str, way: WayName, clients: int, median_ms: float, pictures_per_s: float) -> Measurement:
+    quantiles = {str(percent): median_ms * (1 + (percent - 50) / 1000) for percent in QUANTILES}
+    return Measurement(title, CANVAS, way, clients, 50, quantiles, pictures_per_s, 123.0)
+
+
+@pytest.fixture
+def benchmark() -> Benchmark:
+    """One model: the session takes 20 ms, gRPC adds 2 ms, the published architecture takes 200 ms."""
+    title = "tiny (copying)"
+    return Benchmark(
+        machine=Machine("A processor", 2, 8.0, "Linux x86_64", 0.5, {"python": "3.11"}),
+        date="2026-11-22T12:00:00+00:00",
+        threads=2,
+        calls=50,
+        subjects=[SubjectRecord(title, CANVAS, "copying", "fp32", 9, "ab" * 32, ServingSettings(reason="measured"))],
+        measurements=[
+            measurement(REFERENCE_TITLE, "reference", 1, 200, 5),
+            measurement(title, "onnxruntime", 1, 20, 50),
+            measurement(title, "grpc", 1, 22, 45.5),
+            measurement(title, "shared memory", 1, 21, 47.6),
+            measurement(title, "onnxruntime", 8, 100, 80),
+            measurement(title, "grpc", 8, 105, 76),
+            measurement(title, "shared memory", 8, 102, 78),
+        ],
+    )

@@ -1,0 +1,35 @@
+"""What is kept of measurements."""
+
+from pathlib import Path
+
+import pytest
+
+from semia.bench.load import Round
+from semia.bench.measurement import ROUNDS, Benchmark, pooled, turn_length
+from semia.errors import InputError
+
+
+def test_what_is_written_is_what_is_read(benchmark: Benchmark, tmp_path: Path) -> None:
+    benchmark.write(tmp_path / "bench.json")
+    assert Benchmark.read(tmp_path / "bench.json") == benchmark
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no benchmark at"):
+        Benchmark.read(tmp_path / "none.json")
+    (tmp_path / "other.json").write_text('{"format": 99}')
+    with pytest.raises(InputError, match="format 99"):
+        Benchmark.read(tmp_path / "other.json")
+
+
+def test_rounds_are_pooled_not_averaged() -> None:
+    quantiles, pictures_per_s = pooled([Round([10.0] * 9, 0.09), Round([100.0], 0.91)])
+    assert quantiles["50"] == 10
+    assert quantiles["100"] == 100
+    assert pictures_per_s == 10
+
+
+def test_turns_make_up_the_calls_and_keep_every_client_busy() -> None:
+    assert ROUNDS * turn_length(50, 1) == 50
+    assert turn_length(51, 1) * ROUNDS >= 51
+    assert turn_length(1, 8) == 16
