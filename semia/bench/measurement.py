@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from semia.accelerators import Accelerator
 from semia.bench.load import Round
 from semia.bench.machine import Machine, this_machine, usable_cores
 from semia.bench.served import temporary_triton
@@ -81,6 +82,14 @@ class SubjectRecord:
     settings: ServingSettings
 
 
+def _settings(content: dict[str, Any]) -> ServingSettings:
+    """Settings as their JSON has them: paths and names are strings there."""
+    accelerator = content["accelerator"] and Accelerator(content["accelerator"])
+    return ServingSettings(
+        **content | {"accelerator": accelerator, "engine_cache": PurePosixPath(content["engine_cache"])}
+    )
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """Everything that one run found; `bench.json` is this, as JSON."""
@@ -95,7 +104,7 @@ class Benchmark:
 
     def write(self, path: Path) -> None:
         """Write the JSON, whole or not at all."""
-        write_text(path, json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+        write_text(path, json.dumps(dataclasses.asdict(self), indent=1, default=str) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> "Benchmark":
@@ -110,9 +119,7 @@ class Benchmark:
                 raise ValueError(f"format {content['format']}, while this version reads format {FORMAT}")
             content["machine"] = Machine(**content["machine"])
             content["subjects"] = [
-                SubjectRecord(
-                    **entry | {"canvas": Canvas(*entry["canvas"]), "settings": ServingSettings(**entry["settings"])}
-                )
+                SubjectRecord(**entry | {"canvas": Canvas(*entry["canvas"]), "settings": _settings(entry["settings"])})
                 for entry in content["subjects"]
             ]
             content["measurements"] = [
