@@ -38,7 +38,7 @@ class CopyingGraph(nn.Module):
             # Multiples of a small step: 16 bits hold them, and ONNX Runtime widens them once, at loading.
             self.register_buffer(f"source_{level}_descriptors", (source.descriptors * DESCRIPTOR_STEPS).to(torch.int16))
         self._store("photograph_", photograph)
-        # A quarter of the tables; ONNX Runtime makes them whole once, at loading.
+        # A quarter of the tables, in bytes; ONNX Runtime makes them whole once, at loading.
         for name in PICTURES:
             first = getattr(photograph, name)[:, :3]
             self.register_buffer(f"photograph_{name}", first.reshape(-1, *photograph.size, 3).contiguous())
@@ -62,7 +62,8 @@ class CopyingGraph(nn.Module):
 
     def _photograph(self) -> Photograph:
         tables = self._stored("photograph_")
-        tables.update({name: squares(tables[name]) for name in PICTURES})
+        # TensorRT looks nothing up in tables of bytes. Whole numbers up to 2048 are exact in half precision.
+        tables.update({name: squares(tables[name].half()) for name in PICTURES})
         return Photograph(size=self.size, **tables)
 
     def _store(self, prefix: str, tables: SourceTokens | Photograph) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 import torch
 import torch.fx.traceback
 from onnxscript.optimizer import fold_constants, inline, remove_unused_nodes
@@ -55,12 +56,31 @@ def write_onnx(graph: SceneGraph, path: Path, opset: int = OPSET) -> None:
             label_nodes(program.model, traced_stages(program))
             fold_constants(program.model)
             remove_unused_nodes(program.model)
+            _measure_after_cast(program.model)
             program.save(path, external_data=False)
         model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
     except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         raise ExportError(f"cannot export to ONNX: {str(error).strip().splitlines()[0]}") from error
     _check_contract(model, graph)
+
+
+def _measure_after_cast(model: ir.Model) -> None:
+    """Ask the input's size of what its ``Cast`` gives.
+
+    TensorRT casts bytes and does nothing else with them. Of a graph with anything else, ONNX Runtime would give it
+    several parts, and then refuse the batch sizes that the input alone is described by.
+    """
+    for value in model.graph.inputs:
+        cast = next((node for node in value.consumers() if node.op_type == "Cast"), None)
+        if cast is None:
+            continue
+        for node, index in tuple(value.uses()):
+            if node.op_type == "Shape":
+                node.replace_input_with(index, cast.outputs[0])
+        # Nodes are listed in the order of their execution.
+        model.graph.remove(cast)
+        model.graph.insert_before(model.graph[0], cast)
 
 
 def _check_contract(model: onnx.ModelProto, graph: SceneGraph) -> None:

@@ -16,7 +16,8 @@ def tensor_from_picture(picture: NDArray[np.uint8]) -> Tensor:
 def pixels_from_tensor(image: Tensor) -> Tensor:
     """``[N, 3, H, W]`` in [-1, 1] as ``uint8[N, H, W, 3]``: clamped, then rounded, so that nothing wraps."""
     levels = (image.float().clamp(-1.0, 1.0) + 1.0) * 127.5
-    return levels.round().to(torch.uint8).permute(0, 2, 3, 1)
+    # Bytes last: TensorRT transposes none.
+    return levels.round().permute(0, 2, 3, 1).to(torch.uint8)
 
 
 def picture_from_tensor(image: Tensor) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, defs, helper, numpy_helper
 
@@ -44,6 +45,16 @@ def offences(model: onnx.ModelProto) -> list[str]:
                 found.add(f"{node.op_type} of {kind} inside the network")
         found |= {f"{node.op_type}: {form}" for form in _forms(node, constants)}
     return sorted(found)
+
+
+def as_onnx_runtime_partitions(path: Path) -> onnx.ModelProto:
+    """A graph after the rewriting that ONNX Runtime does before it asks TensorRT which parts it takes."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    rewritten = path.with_name("partitioned.onnx")
+    options.optimized_model_filepath = str(rewritten)
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return onnx.load(rewritten)
 
 
 def _value(constant: NodeProto) -> NDArray[np.generic]:

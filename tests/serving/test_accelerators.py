@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from semia.errors import InputError
-from semia.model_card import CARD_FILE, EngineCard, ModelCard, TargetParity
+from semia.model_card import CARD_FILE, EngineCard, ModelCard, Precision, TargetParity
 from serving import (
     Accelerator,
     ServerOptions,
@@ -82,7 +82,7 @@ def test_another_graph_never_gets_a_cached_engine(card: ModelCard) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
-def test_tensorrts_precision_is_the_graphs(card: ModelCard, precision: str) -> None:
+def test_tensorrts_precision_is_the_graphs(card: ModelCard, precision: Precision) -> None:
     config = configuration(dataclasses.replace(card, precision=precision), Accelerator.TENSORRT)
     (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
     assert accelerator.parameters["precision_mode"] == precision.upper()
