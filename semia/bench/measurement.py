@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from export.profiling import LEAST_RUNS, StageProfile, StageTime, profile_stages
 from semia.accelerators import Accelerator
 from semia.bench.load import Round
 from semia.bench.machine import Machine, this_machine, usable_cores
@@ -20,6 +21,7 @@ from semia.bench.ways import OverGrpc, ThroughSharedMemory, Way, WayName, eager_
 from semia.errors import InputError
 from semia.files import write_text
 from semia.labels import Canvas
+from semia.model_card import MODEL_FILE
 from serving.model_config import ServingSettings
 
 FORMAT = 1
@@ -82,6 +84,15 @@ class SubjectRecord:
     settings: ServingSettings
 
 
+@dataclass(frozen=True)
+class ProfileRecord:
+    """Where one model's time goes in ONNX Runtime, in process."""
+
+    title: str
+    canvas: Canvas
+    profile: StageProfile
+
+
 def _settings(content: dict[str, Any]) -> ServingSettings:
     """Settings as their JSON has them: paths and names are strings there."""
     accelerator = content["accelerator"] and Accelerator(content["accelerator"])
@@ -100,6 +111,7 @@ class Benchmark:
     calls: int  # asked for, of each way
     subjects: list[SubjectRecord]
     measurements: list[Measurement]
+    profiles: list[ProfileRecord]
     format: int = field(default=FORMAT)
 
     def write(self, path: Path) -> None:
@@ -124,6 +136,10 @@ class Benchmark:
             ]
             content["measurements"] = [
                 Measurement(**entry | {"canvas": Canvas(*entry["canvas"])}) for entry in content["measurements"]
+            ]
+            content["profiles"] = [
+                ProfileRecord(entry["title"], Canvas(*entry["canvas"]), _stage_profile(entry["profile"]))
+                for entry in content["profiles"]
             ]
             return cls(**content)
         except FileNotFoundError:
@@ -164,6 +180,7 @@ def measure(
     machine, date = this_machine(), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     count = threads or usable_cores()
     measurements: list[Measurement] = []
+    profiles: list[ProfileRecord] = []
     done = 0
     for canvas, group in _by_canvas(subjects).items():
         tell(f"{canvas}: starting PyTorch, ONNX Runtime and Triton for {', '.join(each.title for each in group)}")
@@ -182,7 +199,9 @@ def measure(
                     _measurement(title, canvas, ways[title, name], clients, turns)
                     for (title, name), turns in rounds.items()
                 ]
-    return Benchmark(machine, date, count, calls, [_record(subject) for subject in subjects], measurements)
+        tell(f"{canvas}: profiling")
+        profiles += [ProfileRecord(each.title, canvas, _profile(each, count)) for each in group]
+    return Benchmark(machine, date, count, calls, [_record(subject) for subject in subjects], measurements, profiles)
 
 
 def count_turns(subjects: Sequence[Subject], concurrency: Sequence[int]) -> int:
@@ -243,6 +262,14 @@ def _measurement(title: str, canvas: Canvas, way: Way, clients: int, rounds: Seq
     calls = sum(len(each.latencies_ms) for each in rounds)
     rounded = None if memory is None else round(memory)
     return Measurement(title, canvas, way.name, clients, calls, quantiles, pictures_per_s, rounded)
+
+
+def _profile(subject: Subject, threads: int) -> StageProfile:
+    return profile_stages(subject.bundle / MODEL_FILE, subject.layouts[0], LEAST_RUNS, threads)
+
+
+def _stage_profile(content: dict[str, Any]) -> StageProfile:
+    return StageProfile(**content | {"stages": tuple(StageTime(**stage) for stage in content["stages"])})
 
 
 def _record(subject: Subject) -> SubjectRecord:

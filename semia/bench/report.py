@@ -26,10 +26,13 @@ WAY_TITLES: dict[WayName, str] = {
 
 LATENCY_HEADINGS = ("median", "p95", "p99", "per second", "memory", "speed-up")
 THROUGHPUT_HEADING = "pictures/s with clients at once"
+STAGES_HEADING = "where the time of ONNX Runtime goes"
+STAGE_HEADINGS = ("GFLOP", "median", "GFLOP/s", "of peak")
 BESIDE_HEADINGS = ("added", "kept")
 NOTE = (
     "Speed-up: against one forward pass of the published architecture, in the same run. Added: what Triton adds to the "
-    "session's median for one client. Kept: its share of the session's pictures per second, with the most clients."
+    "session's median for one client. Kept: its share of the session's pictures per second, with the most clients. "
+    "Where the time goes: by stage of the graph, counting two FLOP a multiply-add of convolutions and matrix products."
 )
 
 
@@ -51,13 +54,14 @@ def speed_up(benchmark: Benchmark, measurement: Measurement) -> float:
 
 
 def screen_tables(benchmark: Benchmark) -> list[Table]:
-    """One table of latencies and one of pictures per second for every canvas."""
+    """Of every canvas: latencies, pictures per second, and where the time goes."""
     return [
         _table(title, rows)
         for canvas in canvases(benchmark)
         for title, rows in (
             (f"{canvas}, one client at a time", _latency_rows(benchmark, canvas)),
             (f"{canvas}, {THROUGHPUT_HEADING}", _throughput_rows(benchmark, canvas)),
+            (f"{canvas}, {STAGES_HEADING}", _stage_rows(benchmark, canvas)),
         )
     ]
 
@@ -79,6 +83,7 @@ def readme_section(benchmark: Benchmark) -> str:
     for canvas in canvases(benchmark):
         parts += [f"**{canvas}**, one client at a time:", _markdown(_latency_rows(benchmark, canvas))]
         parts += [f"**{canvas}**, {THROUGHPUT_HEADING}:", _markdown(_throughput_rows(benchmark, canvas))]
+        parts += [f"**{canvas}**, {STAGES_HEADING}:", _markdown(_stage_rows(benchmark, canvas))]
     parts += [f"{NOTE} Memory: peak of the processes that draw.", f"*{conditions(benchmark)}.*", END]
     return "\n\n".join(parts)
 
@@ -126,6 +131,23 @@ def _throughput_rows(benchmark: Benchmark, canvas: Canvas) -> list[list[str]]:
             found = [benchmark.find(way, canvas, subject.title, count) for count in counts]
             cells = ["" if each is None else f"{each.pictures_per_s:.1f}" for each in found]
             rows.append([subject.title, WAY_TITLES[way], *cells, *_beside_the_session(benchmark, found)])
+    return rows
+
+
+def _stage_rows(benchmark: Benchmark, canvas: Canvas) -> list[list[str]]:
+    """Every stage of every model, then what is in no stage."""
+    rows = [["", "", *STAGE_HEADINGS]]
+    for each in benchmark.profiles:
+        if each.canvas != canvas:
+            continue
+        profile = each.profile
+        for stage in profile.stages:
+            rate = [f"{stage.gflops_per_second:.0f}", f"{stage.share_of_peak:.0%}"] if stage.flops else ["", ""]
+            rows.append([each.title, stage.name, f"{stage.flops / 1e9:.3f}", f"{stage.median_ms:.1f} ms", *rate])
+        between = profile.outside_ms + profile.unattributed_ms
+        rows.append([each.title, "between kernels", "", f"{between:.1f} ms", "", ""])
+        peak = f"{profile.peak_gflops_per_second:.0f}"
+        rows.append([each.title, "a large matrix product", "", "", peak, "100%"])
     return rows
 
 

@@ -2,13 +2,26 @@
 
 import pytest
 
+from export.profiling import StageProfile, StageTime
 from semia.bench.machine import Machine
-from semia.bench.measurement import QUANTILES, REFERENCE_TITLE, Benchmark, Measurement, SubjectRecord
+from semia.bench.measurement import QUANTILES, REFERENCE_TITLE, Benchmark, Measurement, ProfileRecord, SubjectRecord
 from semia.bench.ways import WayName
 from semia.labels import Canvas
 from serving import ServingSettings
 
 CANVAS = Canvas(48, 64)
+
+PROFILE = StageProfile(
+    threads=2,
+    runs=20,
+    peak_gflops_per_second=100.0,
+    median_ms=20.0,
+    stages=(StageTime("matching", 500_000_000, 10.0, 50.0, 0.5), StageTime("joining", 0, 8.0, 0.0, 0.0)),
+    operators={"MatMul": 10.0, "Gather": 8.0},
+    inserted_ms=0.0,
+    unattributed_ms=0.5,
+    outside_ms=1.5,
+)
 
 
 def measurement(title: str, way: WayName, clients: int, median_ms: float, pictures_per_s: float) -> Measurement:
@@ -35,4 +48,5 @@ def benchmark() -> Benchmark:
             measurement(title, "grpc", 8, 105, 76),
             measurement(title, "shared memory", 8, 102, 78),
         ],
+        profiles=[ProfileRecord(title, CANVAS, PROFILE)],
     )

@@ -16,6 +16,9 @@ PROJECT = Path(__file__).parents[3]
 def test_ratios_are_those_of_the_medians(benchmark: Benchmark) -> None:
     section = readme_section(benchmark)
     assert "| 20.0 ms | 20.9 ms | 21.0 ms | 50.0 | 123 MB | 10.0x |" in section
+    assert "| tiny (copying) | matching | 0.500 | 10.0 ms | 50 | 50% |" in section
+    assert "| tiny (copying) | joining | 0.000 | 8.0 ms |  |  |" in section
+    assert "| tiny (copying) | between kernels |  | 2.0 ms |  |  |" in section
     assert "| tiny (copying) | Triton over gRPC | 45.5 | 76.0 | +2.0 ms | 95% |" in section
 
 
