@@ -157,21 +157,26 @@ class _Turn:
     def __init__(self, level: Level, around: Tensor, tokens: Tensor) -> None:
         self.level = level
         self.tokens = tokens
-        self.around = around.index_select(1, tokens).flatten()  # themselves, then their eight neighbours
+        near = around.index_select(1, tokens)  # themselves, then their eight neighbours
+        self.around = near.flatten()
+        back = torch.stack(
+            [tokens // level.shape[1] - near // level.shape[1], tokens % level.shape[1] - near % level.shape[1]]
+        )
+        self.back = back[0] * level.source.stride + back[1]  # from a neighbour's source on to where it continues
         self.target = level.target.index_select(1, tokens)[..., None]
         self.y, self.x = level.places.index_select(0, tokens).unbind(1)
-        self.weights = torch.tensor(NEIGHBOUR_WEIGHTS, device=tokens.device)[:, None]
+        # Beyond the grid's edge stand the tokens at the edge, which count once, as the neighbours that they are.
+        real = (back[:, 1:] == -torch.tensor(NEIGHBOURS, device=tokens.device).T[:, :, None]).all(0)
+        self.weights = torch.tensor(NEIGHBOUR_WEIGHTS, device=tokens.device)[:, None] * real
 
     def better(self, flat: Tensor, number: int) -> Tensor:
         """The cheapest of each token's candidates in a round, ``[N, T]``, from all tokens' sources ``[N, h * w]``."""
         near = flat.index_select(1, self.around).view(flat.shape[0], 1 + len(NEIGHBOURS), -1)
         follow = FOLLOWED[number] + 1
-        steps = [(0, 0), *((-dy, -dx) for dy, dx in NEIGHBOURS)]
-        for start, (dy, dx) in zip((0, 0, follow), JITTERS[number], strict=True):
-            steps.append((steps[start][0] + dy, steps[start][1] + dx))
+        beside_it = [dy * self.level.source.stride + dx for dy, dx in JITTERS[number]]
+        aside = torch.tensor([0] * (1 + len(NEIGHBOURS)) + beside_it, device=flat.device)
         starts = torch.tensor([*CANDIDATES, follow], device=flat.device)
-        moves = torch.tensor([dy * self.level.source.stride + dx for dy, dx in steps], device=flat.device)
-        candidates = near.index_select(1, starts) + moves[:, None]
+        candidates = (near + self.back).index_select(1, starts) + aside[:, None]
         best = self._cost(candidates).argmin(1, keepdim=True)
         return candidates.gather(1, best)[:, 0]
 
