@@ -42,7 +42,7 @@ class CopyingGraph(nn.Module):
         for name in PICTURES:
             first = getattr(photograph, name)[:, :3]
             self.register_buffer(f"photograph_{name}", first.reshape(-1, *photograph.size, 3).contiguous())
-        self.strides = [source.stride for source in sources]
+        self.strides, self.counts = [source.stride for source in sources], [source.counts for source in sources]
         self.size = photograph.size
 
     def forward(self, target_labels: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class CopyingGraph(nn.Module):
     def _source(self, level: int) -> SourceTokens:
         tables = self._stored(f"source_{level}_")
         tables["descriptors"] = tables["descriptors"].float() / DESCRIPTOR_STEPS
-        return SourceTokens(stride=self.strides[level], **tables)
+        return SourceTokens(stride=self.strides[level], counts=self.counts[level], **tables)
 
     def _photograph(self) -> Photograph:
         tables = self._stored("photograph_")

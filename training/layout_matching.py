@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.context_encoder import joined_descriptors
+from training.exact_arithmetic import on_grid
 from training.neighbourhood import beside
-from training.source_tokens import APPEARANCE_SIZE, SourceTokens
+from training.source_tokens import APPEARANCE_SIZE, ENLARGED, PLAIN, SourceTokens
 from training.stages import stage
 
 DISTANCE_WEIGHT = 0.05  # of the way from the source to the target, in canvas widths
@@ -26,6 +27,11 @@ SAME = 0.25  # tokens: offsets that differ by less are one
 
 COST_STEPS = 2.0**20
 """Costs are counted in whole parts of one in so many: below 16 their sums are exact, so every machine chooses alike."""
+
+LEAST_GAIN = 0.005  # in cost a coarse token, by which the enlarged photograph must explain a layout better
+DISCOUNT = 14.0  # on enlarged variants, per such gain beyond that
+GAIN_STEPS = 2.0**10  # tokens' gains and
+DISCOUNT_STEPS = 2.0**8  # the discount are multiples of one part in so many
 
 COARSE_ROUNDS = 8
 FINE_ROUNDS = 6
@@ -54,7 +60,7 @@ class Level:
     source: SourceTokens
     likeness: Tensor  # of every source token, [M, D + 1]: times the target's, the squared distance less a constant
     target: Tensor  # the target's tokens', [N, h * w, D + 1]
-    facts: Tensor  # of every source token, [M, 3]: its centre (y, x) in pixels, its cost
+    facts: Tensor  # of every source token, [M, 4]: its centre (y, x) in pixels, its cost, what of that may fall away
     seams: tuple[Tensor, Tensor]  # of every source token, [M, 14] twice: the product is two tokens' squared difference
     places: Tensor  # centres of the target's tokens, [h * w, 2] (y, x) in pixels
     shape: tuple[int, int]  # h, w
@@ -77,10 +83,11 @@ def match(target: Tensor, sources: list[SourceTokens], token: int, width: int) -
     fine, coarse = sources
     with stage("coarse matching"):
         upper = _level(joined_descriptors(target), coarse, 2 * token, width)
-        chosen = _settle(_cheapest(upper), upper, COARSE_ROUNDS)
+        chosen, discount = _cheapest(upper)
+        chosen = _settle(chosen, upper, discount, COARSE_ROUNDS)
     with stage("fine matching"):
         lower = _level(target, fine, token, width)
-        return _settle(_children(chosen, coarse, fine), lower, FINE_ROUNDS)
+        return _settle(_children(chosen, coarse, fine), lower, discount, FINE_ROUNDS)
 
 
 def _level(target: Tensor, source: SourceTokens, side: int, width: int) -> Level:
@@ -94,7 +101,7 @@ def _level(target: Tensor, source: SourceTokens, side: int, width: int) -> Level
         source=source,
         likeness=torch.cat([source.descriptors, source.descriptors.square().sum(1, keepdim=True)], dim=1),
         target=torch.cat([-2 * cells, torch.ones_like(cells[..., :1])], dim=-1) * COST_STEPS,
-        facts=torch.cat([source.centres, source.cost[:, None] * COST_STEPS], dim=1),
+        facts=torch.cat([source.centres, torch.stack([source.cost, source.saving], dim=1) * COST_STEPS], dim=1),
         seams=(
             torch.cat([source.appearance, squares, ones], dim=1),
             torch.cat([-2 * source.appearance, ones, squares], dim=1),
@@ -106,14 +113,36 @@ def _level(target: Tensor, source: SourceTokens, side: int, width: int) -> Level
     )
 
 
-def _cheapest(level: Level) -> Tensor:
-    """The source token of least cost for every target token, each on its own: int64 ``[N, h, w]``."""
-    allowed = level.source.allowed
-    y, x, cost = level.facts[allowed].unbind(1)
-    way = ((level.places[:, :1] - y).square() + (level.places[:, 1:] - x).square()).sqrt()
-    fixed = (level.way_cost * way + cost).round()
-    best = (level.target @ level.likeness[allowed].T + fixed).argmin(-1)
-    return F.embedding(best, allowed[:, None]).view(-1, *level.shape)
+def _cheapest(level: Level) -> tuple[Tensor, Tensor]:
+    """Where every target token copies from, each on its own; and what of enlarged variants' costs falls away.
+
+    Copies of the photograph at its own scale cost least, so that textures stay sharp; a layout whose objects are
+    larger would then be pieced together from repetitions. Where the photograph twice as large explains the layout's
+    contexts better, enlarging it becomes as cheap.
+
+    Returns:
+        Numbers of source tokens, int64 ``[N, h, w]``; the discount ``[N, 1, 1]``.
+    """
+    costs, tokens = [], []
+    for allowed in torch.split(level.source.allowed, list(level.source.counts)):
+        y, x = level.facts[allowed, :2].unbind(1)
+        way = ((level.places[:, :1] - y).square() + (level.places[:, 1:] - x).square()).sqrt()
+        cost = level.target @ level.likeness[allowed].T + (level.way_cost * way).round()
+        best = cost.argmin(-1, keepdim=True)
+        costs.append(cost.gather(-1, best))
+        tokens.append(F.embedding(best[..., 0], allowed[:, None]))
+    discount = _discount((costs[PLAIN] - costs[ENLARGED])[..., 0])
+    facts = F.embedding(torch.cat(tokens, dim=-1), level.facts)
+    total = torch.cat(costs, dim=-1) + (facts[..., 2] - torch.minimum(facts[..., 3], discount)).round()
+    chosen = torch.cat(tokens, dim=-1).gather(-1, total.argmin(-1, keepdim=True))
+    return chosen.view(-1, *level.shape), discount
+
+
+def _discount(gain: Tensor) -> Tensor:
+    """By what the enlarged photograph explains each token ``[N, T]`` better, a discount ``[N, 1, 1]`` on enlarging."""
+    mean = (gain * (GAIN_STEPS / COST_STEPS)).round().sum(1) / (GAIN_STEPS * gain.shape[1])
+    discount = on_grid(DISCOUNT * (mean - LEAST_GAIN).clamp(min=0), DISCOUNT_STEPS)
+    return discount[:, None, None] * COST_STEPS
 
 
 def _children(chosen: Tensor, coarse: SourceTokens, fine: SourceTokens) -> Tensor:
@@ -125,11 +154,11 @@ def _children(chosen: Tensor, coarse: SourceTokens, fine: SourceTokens) -> Tenso
     return torch.stack([rows, lower_rows], dim=-2).flatten(-3, -2)
 
 
-def _settle(chosen: Tensor, level: Level, rounds: int) -> Tensor:
+def _settle(chosen: Tensor, level: Level, discount: Tensor, rounds: int) -> Tensor:
     """Let offsets spread between neighbours; odd and even tokens take turns."""
     numbers = torch.arange(level.shape[0] * level.shape[1], device=chosen.device).view(level.shape)
     around = beside(level.shape, [(0, 0), *NEIGHBOURS], chosen.device).flatten(1)
-    turns = [_Turn(level, around, tokens) for tokens in _chessboard(numbers)]
+    turns = [_Turn(level, around, tokens, discount) for tokens in _chessboard(numbers)]
     odd = (numbers % level.shape[1] + numbers // level.shape[1]) % 2
     # Where each token is found when one half's sources are followed by the other's.
     place = numbers.flatten() // 2
@@ -154,8 +183,9 @@ def _chessboard(numbers: Tensor) -> list[Tensor]:
 class _Turn:
     """Half of a level's tokens, T of them, no two of them edge to edge: they choose at once."""
 
-    def __init__(self, level: Level, around: Tensor, tokens: Tensor) -> None:
+    def __init__(self, level: Level, around: Tensor, tokens: Tensor, discount: Tensor) -> None:
         self.level = level
+        self.discount = discount
         self.tokens = tokens
         near = around.index_select(1, tokens)  # themselves, then their eight neighbours
         self.around = near.flatten()
@@ -185,9 +215,9 @@ class _Turn:
         level = self.level
         by_token = candidates.transpose(1, 2)
         likeness = (F.embedding(by_token, level.likeness) @ self.target).squeeze(-1).transpose(1, 2)
-        y, x, cost = F.embedding(candidates, level.facts).unbind(-1)
+        y, x, cost, saving = F.embedding(candidates, level.facts).unbind(-1)
         way = ((y - self.y).square() + (x - self.x).square()).sqrt()
-        alone = likeness + (level.way_cost * way + cost).round()
+        alone = likeness + (level.way_cost * way + cost - torch.minimum(saving, self.discount)).round()
         here, there = level.seams
         seam = F.embedding(by_token, here) @ F.embedding(by_token[..., 1:9], there).transpose(-1, -2)
         return alone + self._joining(y, x, seam.permute(0, 2, 3, 1)).sum(2)

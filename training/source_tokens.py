@@ -34,17 +34,22 @@ class Variant:
     scale_x: float
     mirrored: bool
     cost: float  # of using it instead of the photograph as it is
+    saving: float = 0.0  # how much of the cost may fall away in layouts whose objects are enlarged
 
 
 _ROOT = math.sqrt(2)
 VARIANTS = (
     Variant(1, 1, False, 0.0),
-    Variant(_ROOT, _ROOT, False, 0.15),
+    Variant(2, 2, False, 0.3, saving=0.28),
+    Variant(_ROOT, _ROOT, False, 0.15, saving=0.13),
     Variant(1 / _ROOT, 1 / _ROOT, False, 0.15),
     Variant(1, 1, True, 0.3),
     Variant(1, _ROOT, False, 0.3),
     Variant(_ROOT, 1, False, 0.3),
 )
+
+PLAIN, ENLARGED = 0, 1
+"""Places in `VARIANTS` of the photograph as it is, and of the one twice as large."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,10 @@ class SourceTokens:
     centres: Tensor  # float32 [M, 2]: where a token's centre lies in the photograph, (y, x) in pixels
     steps: Tensor  # float32 [M, 2]: how far the photograph moves per pixel of a token, (y, x); negative if mirrored
     cost: Tensor  # float32 [M]
+    saving: Tensor  # float32 [M]: the part of the cost that may fall away
     child: Tensor  # int64 [M]: number of the first of its four children among the tokens of half the size
-    allowed: Tensor  # int64 [A]: numbers of those that lie on the photograph
+    allowed: Tensor  # int64 [A]: numbers of those that lie on the photograph, variant by variant
+    counts: tuple[int, ...]  # how many of these belong to each variant
     stride: int  # from a token to the one below it
 
 
@@ -136,7 +143,7 @@ def number_tokens(grids: list[VariantGrid], descriptors: list[Tensor], size: tup
     return [_joined(fine, fine), _joined(coarse, fine)]
 
 
-_Fields = dict[str, Tensor]  # descriptors, appearance, centres, steps [C, h, w]; cost [1, h, w]
+_Fields = dict[str, Tensor]  # descriptors, appearance, centres, steps [C, h, w]; cost, saving [1, h, w]
 
 
 def _fields(grid: VariantGrid, descriptors: Tensor, size: tuple[int, int]) -> _Fields:
@@ -151,6 +158,7 @@ def _fields(grid: VariantGrid, descriptors: Tensor, size: tuple[int, int]) -> _F
         "centres": torch.stack([rows, columns]),
         "steps": steps.to(rows.device)[:, None, None].expand(2, *rows.shape),
         "cost": (variant.cost + FORBIDDEN * outside.float())[None],
+        "saving": torch.full_like(rows, variant.saving)[None],
     }
 
 
@@ -177,14 +185,17 @@ def _joined(grids: list[_Fields], fine: list[_Fields]) -> SourceTokens:
         first_child += (below["cost"].shape[-2] + 2 * GUARD) * fine_stride
     tables = {name: torch.cat(parts).contiguous() for name, parts in rows.items()}
     cost = tables["cost"][:, 0]
+    counts = tuple(int((values[:, 0] < 1).sum()) for values in rows["cost"])
     return SourceTokens(
         descriptors=tables["descriptors"],
         appearance=on_grid(tables["appearance"], APPEARANCE_STEPS),
         centres=tables["centres"],
         steps=tables["steps"],
         cost=cost,
+        saving=tables["saving"][:, 0],
         child=torch.cat(children).to(cost.device),
         allowed=torch.nonzero(cost < 1).flatten(),
+        counts=counts,
         stride=stride,
     )
 

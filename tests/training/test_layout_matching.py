@@ -50,6 +50,23 @@ def test_a_moved_object_is_found_whole(
     assert torch.equal(chosen[0, 10:18, 18:24], home(sources[0], slice(10, 18), slice(6, 12)))
 
 
+def test_what_is_larger_is_copied_enlarged_not_pieced_together(
+    describe: Callable[..., Tensor], sources: list[SourceTokens], field: Field
+) -> None:
+    enlarged = field((40, 24)).repeat(2, 0).repeat(2, 1)[40:136, 20:148]
+    steps = sources[0].steps[match(describe(enlarged), sources, TOKEN, WIDTH)[0]]
+    box = torch.from_numpy(enlarged[2::4, 2::4] == 2)
+    assert (steps[box] == 0.5).float().mean() > 0.8
+
+
+def test_what_is_as_large_is_copied_as_it_is(
+    describe: Callable[..., Tensor], sources: list[SourceTokens], field: Field
+) -> None:
+    layout = field((44, 76))
+    steps = sources[0].steps[match(describe(layout), sources, TOKEN, WIDTH)[0]]
+    assert (steps[torch.from_numpy(layout[2::4, 2::4] == 2)].abs() == 1).all()
+
+
 def test_nothing_outside_the_photograph_is_ever_chosen(
     describe: Callable[..., Tensor], sources: list[SourceTokens], field: Field
 ) -> None:
