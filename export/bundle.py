@@ -16,9 +16,10 @@ from export.parity import check_parity, measure_parity
 from export.precision import PrecisionRequest, lower_precision
 from export.synthesis_graph import SynthesisGraph
 from semia import __version__
-from semia.files import check_model_name, sha256_of_file, staged_directory
+from semia.files import check_model_name, sha256_of_file
 from semia.labels import ClassIds
 from semia.model_card import CARD_FILE, MODEL_FILE, ModelCard, PrecisionCheck, TargetParity
+from semia.staging import staged_directory
 from training.evaluation import quality_of_run
 from training.rendering import Renderer
 from training.run_folder import RunFolder

@@ -14,7 +14,7 @@ from export.parity import check_parity, measure_parity
 from export.tensorrt_engine import BatchProfile, BuildObserver, build_plan, this_machine
 from export.tensorrt_graph import tensorrt_model
 from semia.errors import InputError
-from semia.files import sha256_of_file, staged_directory
+from semia.files import sha256_of_file
 from semia.labels import ClassIds
 from semia.model_card import (
     CARD_FILE,
@@ -26,6 +26,7 @@ from semia.model_card import (
     ModelCard,
     TargetParity,
 )
+from semia.staging import staged_directory
 
 DEFAULT_BATCHES = BatchProfile()
 

@@ -6,18 +6,22 @@ TensorRT takes a graph's types as they are, so everything is said in the graph. 
 - the heads that read ratios, unless those are limited: they reach far beyond what float16 can hold;
 - modulation: statistics over a whole picture, and gammas as large as the ratios.
 
-Where ratios are not limited, what modulation hands on can itself be beyond float16: such a generator has no
-float16 form, and its pictures show it.
+Where ratios are not limited, what modulation hands on is itself beyond float16: 94,500 on a trained checkpoint, many
+millions on an untrained network. It is divided by a power of two until it is modulated again (`float16_range`).
 """
 
 import copy
+from collections.abc import Sequence
 
 import onnx
 import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
+from export.float16_range import Range, Rescale, measure_ranges, multiply_biases
 from export.synthesis_graph import SynthesisGraph
+from semia.labels import ClassIds
+from training.generator import Generator
 
 BFLOAT16_OPSET = 22
 """The first ONNX operator set whose convolutions take bfloat16."""
@@ -37,27 +41,55 @@ class Cast(nn.Module):
         return x.to(self.dtype)
 
 
-def half_precision_graph(graph: SynthesisGraph, dtype: torch.dtype) -> SynthesisGraph:
-    """A copy of a synthesis graph most of which computes in ``torch.float16`` or ``torch.bfloat16``."""
-    lowered = copy.deepcopy(graph)
+def half_precision_graph(graph: SynthesisGraph, dtype: torch.dtype, layouts: Sequence[ClassIds]) -> SynthesisGraph:
+    """A copy of a synthesis graph most of which computes in ``torch.float16`` or ``torch.bfloat16``.
+
+    Args:
+        graph: the float32 graph.
+        dtype: which of the two.
+        layouts: ``uint8[H, W]`` each, such as will be drawn: where ratios have no limit, they tell what range of
+            values float16 must hold.
+    """
+    lowered = copy.deepcopy(graph).eval()
     generator = lowered.generator
-    encoder, decoder = generator.image_encoder, generator.decoder
-
-    def lower(module: nn.Module, result: torch.dtype = torch.float32) -> nn.Sequential:
-        return nn.Sequential(Cast(dtype), module.to(dtype), Cast(result))
-
-    # The first level's features are a constant of the graph: its encoder is not part of it.
-    for level in range(1, lowered.levels):
-        encoder.downs[level] = lower(encoder.downs[level])
-    # Where no modulation lies between two parts, nothing is cast to float32 and back.
-    encoder.tail, decoder.head = lower(encoder.tail, dtype), lower(decoder.head)
-    for level in range(lowered.levels):
-        decoder.ups[level] = lower(decoder.ups[level], dtype if level == lowered.levels - 1 else torch.float32)
-        generator.beta_heads[level] = lower(generator.beta_heads[level])
-        if generator.ratio_limit is not None:
-            generator.gamma_heads[level] = lower(generator.gamma_heads[level])
-    decoder.tail = lower(decoder.tail)
+    chains = _between_modulations(lowered.levels)
+    ranges: list[Range | None] = [None] * len(chains)
+    if dtype == torch.float16 and generator.ratio_limit is None:
+        parts = [[generator.get_submodule(name) for name in chain] for chain in chains]
+        ranges = [*measure_ranges(lowered, parts, layouts)]
+    heads = ["beta_heads"] if generator.ratio_limit is None else ["beta_heads", "gamma_heads"]
+    for chain, values in zip(chains, ranges, strict=True):
+        _lower(generator, chain, dtype, values)
+    for head in heads:
+        for level in range(lowered.levels):
+            _lower(generator, [f"{head}.{level}"], dtype)
     return lowered
+
+
+def _between_modulations(levels: int) -> list[list[str]]:
+    """The parts of a generator that follow one another without a modulation: nothing is cast between them.
+
+    The first level's features are a constant of the graph: their encoder is not part of it.
+    """
+    downs = [[f"image_encoder.downs.{level}"] for level in range(1, levels)]
+    ups = [[f"decoder.ups.{level}"] for level in range(levels)]
+    ups[-1].append("decoder.tail")
+    return [*downs, ["image_encoder.tail", "decoder.head"], *ups]
+
+
+def _lower(generator: Generator, chain: list[str], dtype: torch.dtype, values: Range | None = None) -> None:
+    """Let parts that follow one another compute in another type, float32 entering and leaving."""
+    before: list[nn.Module] = [Cast(dtype)]
+    after: list[nn.Module] = [Cast(torch.float32)]
+    if values is not None:
+        before.insert(0, Rescale(values.factor, values.limit))
+        after.append(Rescale(1 / values.factor))
+    for name in chain:
+        part = generator.get_submodule(name)
+        if values is not None:
+            multiply_biases(part, values.factor)
+        layers = [*(before if name == chain[0] else []), part.to(dtype), *(after if name == chain[-1] else [])]
+        generator.set_submodule(name, nn.Sequential(*layers))
 
 
 def rounded_in_float32(model: onnx.ModelProto) -> onnx.ModelProto:

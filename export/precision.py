@@ -76,7 +76,7 @@ def lower_precision(
         graph: what it was exported from.
         request: a lower precision than fp32.
         targets: layouts to compare pictures on, the scene's own first.
-        augmentation: the scene's, by which INT8 is calibrated.
+        augmentation: the scene's, which makes more layouts to take ranges of values from.
         on_check: told the figures before they are judged.
 
     Raises:
@@ -85,11 +85,12 @@ def lower_precision(
     """
     lowered = model.with_name("lowered.onnx")
     layouts = list(targets.values())
+    augmented = calibration_layouts(layouts[0], augmentation)
     if request.precision == "int8":
-        quantize(model, lowered, calibration_layouts(layouts[0], augmentation))
+        quantize(model, lowered, augmented)
     else:
         dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[request.precision]
-        write_onnx(half_precision_graph(graph, dtype), lowered, request.opset)
+        write_onnx(half_precision_graph(graph, dtype, [*layouts, *augmented]), lowered, request.opset)
     fidelity = measure_fidelity(model, lowered, targets)
     speed, measured_on = measure_speed(model, lowered, layouts[0])
     check = PrecisionCheck(

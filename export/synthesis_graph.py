@@ -6,6 +6,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.faster_layers import with_faster_layers
+from export.layout_agreement import LayoutAgreement
 from training.generator import Generator
 from training.pixels import colours_from_ids, pixels_from_tensor
 from training.stages import stage
@@ -50,10 +51,11 @@ class SynthesisGraph(nn.Module):
         self.canvas = scene.canvas
         with torch.no_grad():
             # From the generator itself: these are the ratio's denominators. Where one is almost 0, folded norms,
-            # which round differently, would make another ratio of it.
+            # which round differently, would make another ratio of it. (For numerators, see `LayoutAgreement`.)
             source_features = generator.eval().label_encoder(scene.labels)
             image_features = folded.image_encoder.unmodulated(scene.image)
         self.generator = with_faster_layers(folded)
+        self.layout_agreement = LayoutAgreement(scene.class_ids)
         self.register_buffer("palette", scene.palette)
         self.register_buffer("rows", edge_indices(scene.canvas.height, scene.multiple))
         self.register_buffer("columns", edge_indices(scene.canvas.width, scene.multiple))
@@ -67,8 +69,9 @@ class SynthesisGraph(nn.Module):
             padded = target_labels.long().index_select(1, self.rows).index_select(2, self.columns)
             colours = colours_from_ids(padded, self.palette)
         with stage("label encoder"):
-            target_features = self.generator.label_encoder(colours)
-        source_features = [self.get_buffer(f"source_features_{level}") for level in range(self.levels)]
+            source_features = [self.get_buffer(f"source_features_{level}") for level in range(self.levels)]
+            encoded = self.generator.label_encoder(colours)
+            target_features = self.layout_agreement(padded, source_features, encoded)
         with stage("feature translation"):
             translation = self.generator.translate(source_features, target_features)
         with stage("image encoder"):

@@ -1,10 +1,9 @@
-"""Files that are either whole or absent: staging beside the destination, then one rename."""
+"""Files that are either whole or absent: staging beside the destination, then one rename (directories: `staging`)."""
 
 import contextlib
 import hashlib
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,33 +85,3 @@ def write_bytes(destination: Path, content: bytes) -> None:
 def write_text(destination: Path, content: str) -> None:
     """Write a whole UTF-8 file or nothing."""
     write_bytes(destination, content.encode("utf-8"))
-
-
-@contextlib.contextmanager
-def staged_directory(destination: Path) -> Iterator[Path]:
-    """Yield an empty directory beside ``destination``; on success it takes that name, on failure it is removed.
-
-    ``destination`` must not exist, or be a directory, which is then replaced. A reader sees the old
-    directory, for an instant none, then the new one whole; never a half-written one.
-    """
-    destination = destination.resolve()  # a link to a directory stays; what it points to is replaced
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".partial", dir=destination.parent))
-    replaced = staging.with_suffix(".replaced")
-    try:
-        yield staging
-        staging.chmod(0o755)
-        for path in [*staging.rglob("*"), staging]:
-            sync_path(path)
-        if destination.is_dir():
-            destination.rename(replaced)
-        try:
-            staging.rename(destination)
-        except OSError:
-            if replaced.exists():
-                replaced.rename(destination)
-            raise
-        sync_path(destination.parent)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)

@@ -26,8 +26,9 @@ import torch
 
 from semia import __version__
 from semia.errors import InputError
-from semia.files import sha256_of_file, staged_directory, write_bytes, write_text
+from semia.files import sha256_of_file, write_bytes, write_text
 from semia.palette import Palette
+from semia.staging import staged_directory
 from training.errors import RunError, TrainingError
 from training.generator import Generator
 from training.generators import new_generator

@@ -1,12 +1,15 @@
 """A trained run, small and made once."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from export.bundle import export_run
+from export.onnx_format import write_onnx
+from export.synthesis_graph import SynthesisGraph
 from training.run_folder import RunFolder
 from training.scene import Scene
 from training.settings import TrainingSettings
@@ -28,3 +31,17 @@ def exported(run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles") / "exported"
     export_run(run, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def write_once() -> Callable[[SynthesisGraph, Path, int], None]:
+    """`write_onnx` for half-precision graphs of the run: one of each operator set is exported, for all tests."""
+    graphs: dict[int, bytes] = {}
+
+    def write(graph: SynthesisGraph, path: Path, opset: int) -> None:
+        if opset not in graphs:
+            write_onnx(graph, path, opset)
+            graphs[opset] = path.read_bytes()
+        path.write_bytes(graphs[opset])
+
+    return write

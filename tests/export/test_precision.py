@@ -5,21 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor, nn
 
 from export import bundle as bundle_module
 from export import precision as precision_module
 from export.bundle import export_run
 from export.errors import NoPrecisionError, PrecisionError
 from export.graph_comparison import HIGHEST_PSNR, Speed, measure_speed, psnr
-from export.half_precision import Cast, half_precision_graph
-from export.onnx_format import write_onnx
 from export.precision import PrecisionRequest, check_precision
 from export.synthesis_graph import SynthesisGraph
 from semia.files import sha256_of_file
 from semia.model_card import CARD_FILE, MODEL_FILE, GeneratorKind, ModelCard, Precision, PrecisionCheck
-from training.generator import Translation
 from training.run_folder import RunFolder
 from training.scene import Scene
 
@@ -46,22 +41,9 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision_module, "measure_speed", lambda *_: FAST)
 
 
-@pytest.fixture(scope="module")
-def lowered_graphs() -> dict[int, bytes]:
-    """What `_once` keeps, by operator set."""
-    return {}
-
-
 @pytest.fixture
-def _once(monkeypatch: pytest.MonkeyPatch, lowered_graphs: dict[int, bytes]) -> None:
+def _once(monkeypatch: pytest.MonkeyPatch, write_once: Callable[[SynthesisGraph, Path, int], None]) -> None:
     """Each half-precision graph is exported once, for all tests that want the same."""
-
-    def write_once(graph: SynthesisGraph, path: Path, opset: int) -> None:
-        if opset not in lowered_graphs:
-            write_onnx(graph, path, opset)
-            lowered_graphs[opset] = path.read_bytes()
-        path.write_bytes(lowered_graphs[opset])
-
     monkeypatch.setattr(precision_module, "write_onnx", write_once)
 
 
@@ -89,55 +71,6 @@ def test_a_lower_precision_becomes_a_bundle(
 def test_an_impossible_limit_fails_and_leaves_nothing(run: RunFolder, tmp_path: Path, precision: Precision) -> None:
     with pytest.raises(PrecisionError, match=rf"its {precision} pictures are less than 98 dB from fp32's: source at"):
         export_run(run, tmp_path / "out" / "bundle", precision=PrecisionRequest(precision, 98.0))
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-def ratio_in_half(graph: SynthesisGraph, dtype: torch.dtype) -> SynthesisGraph:
-    """The conversion that the published generator does not survive: its ratio is taken in half precision, too."""
-    lowered = half_precision_graph(graph, dtype)
-    generator = lowered.generator
-
-    def translate(sources: list[Tensor], targets: list[Tensor]) -> Translation:
-        ratios = [
-            (target.to(dtype) / source.to(dtype)).float() for source, target in zip(sources, targets, strict=True)
-        ]
-        gammas = [head(ratio) for head, ratio in zip(generator.gamma_heads, ratios, strict=True)]
-        pairs = zip(generator.beta_heads, sources, targets, strict=True)
-        return Translation(gammas, [head(target - source) for head, source, target in pairs])
-
-    vars(generator)["translate"] = translate
-    return lowered
-
-
-def heads_in_half(graph: SynthesisGraph, dtype: torch.dtype) -> SynthesisGraph:
-    """The heads that read ratios without a limit, in half precision."""
-    lowered = half_precision_graph(graph, dtype)
-    heads = lowered.generator.gamma_heads
-    for index, head in enumerate(heads):
-        heads[index] = nn.Sequential(Cast(dtype), head.to(dtype), Cast(torch.float32))
-    return lowered
-
-
-def almost_zero(graph: SynthesisGraph) -> SynthesisGraph:
-    """A network whose ratio is beyond float16: some of its denominators are almost 0."""
-    features = graph.get_buffer("source_features_0")
-    features[:, 0, ::4] = 1e-7
-    return graph
-
-
-@pytest.mark.usefixtures("_fast")
-@pytest.mark.parametrize("broken", [ratio_in_half, heads_in_half])
-def test_a_ratio_that_overflows_fails(
-    run: RunFolder,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    broken: Callable[[SynthesisGraph, torch.dtype], SynthesisGraph],
-) -> None:
-    monkeypatch.setattr(
-        precision_module, "half_precision_graph", lambda graph, dtype: broken(almost_zero(graph), dtype)
-    )
-    with pytest.raises(PrecisionError, match="its fp16 pictures are less than 20 dB"):
-        export_run(run, tmp_path / "out" / "bundle", precision=PrecisionRequest("fp16", 20.0))
     assert list((tmp_path / "out").iterdir()) == []
 
 

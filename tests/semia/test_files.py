@@ -2,6 +2,8 @@
 
 import hashlib
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,10 +15,10 @@ from semia.files import (
     check_model_name,
     model_name_from_path,
     sha256_of_file,
-    staged_directory,
     staged_file,
     write_text,
 )
+from semia.staging import staged_directory
 
 Staged = Callable[[Path], AbstractContextManager[Path]]
 
@@ -138,6 +140,44 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
     assert names(real) == ["new"]
     assert names(tmp_path) == ["bundle", "disk"]
     assert names(tmp_path / "disk") == ["real"]
+
+
+def stage_in_another_process(destination: Path) -> "subprocess.Popen[str]":
+    """Staging that never ends by itself, a file in it."""
+    program = (
+        "import sys, time; from pathlib import Path; from semia.staging import staged_directory\n"
+        "with staged_directory(Path(sys.argv[1])) as staging:\n"
+        "    (staging / 'half').touch(); print(staging.name, flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(destination)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith(f".{destination.name}.")
+    return process
+
+
+def test_what_a_killed_process_staged_is_removed_and_what_a_living_one_stages_is_not(tmp_path: Path) -> None:
+    destination, other = tmp_path / "bundle", tmp_path / "bundle.old"
+    with (
+        stage_in_another_process(destination) as killed,
+        stage_in_another_process(destination) as living,
+        stage_in_another_process(other) as of_another_name,
+    ):
+        for process in (killed, of_another_name):
+            process.terminate()
+            process.wait()
+        (tmp_path / ".bundle.12345678.partial").touch()  # a file; nothing that was staged so
+        assert len(names(tmp_path)) == 4
+        with staged_directory(destination) as staging:
+            left = names(tmp_path)
+            assert staging.name in left
+        assert len(left) == 4  # the living one's, the other bundle's, the file, and the new one
+        assert sorted(names(tmp_path)) == sorted({*left, "bundle"} - {staging.name})
+        living.terminate()
+    with staged_directory(destination):
+        pass
+    with staged_directory(other):
+        pass
+    assert names(tmp_path) == [".bundle.12345678.partial", "bundle", "bundle.old"]
 
 
 @pytest.mark.parametrize("staged", [staged_file, staged_directory])
