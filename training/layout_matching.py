@@ -45,8 +45,8 @@ def _drawn(low: int, high: int, shape: tuple[int, ...]) -> list[Any]:
 
 
 # Drawn once: where a graph is traced for export, nothing can be drawn.
-JITTERS: list[list[list[int]]] = _drawn(-2, 3, (max(COARSE_ROUNDS, FINE_ROUNDS), 3, 2))  # of each round: steps in tokens
-FOLLOWED: list[int] = _drawn(0, len(NEIGHBOURS), (max(COARSE_ROUNDS, FINE_ROUNDS),))  # of each round: a neighbour's number
+JITTERS: list[list[list[int]]] = _drawn(-2, 3, (COARSE_ROUNDS, 3, 2))  # of each round: steps in tokens
+FOLLOWED: list[int] = _drawn(0, len(NEIGHBOURS), (COARSE_ROUNDS,))  # of each round: a neighbour's number
 
 
 CANDIDATES = [0, *range(1, 9), 0, 0]  # a token's own source, its neighbours' continued, two beside its own;
