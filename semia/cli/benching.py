@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from semia.cli.console import StepDisplay, interrupted_by_sigterm, say, stdout
+from semia.cli.console import StepDisplay, interruptible, say, stdout
 from semia.errors import InputError, SemiaError
 from semia.images import IMAGE_SUFFIXES
 
@@ -112,7 +112,7 @@ def _measure(paths: list[Path], threads: int | None, calls: int, concurrency: li
     from semia.bench.measurement import count_turns, measure
     from semia.bench.subjects import gather_subjects
 
-    with interrupted_by_sigterm(), tempfile.TemporaryDirectory(prefix="semia-bench-") as workspace:
+    with interruptible(), tempfile.TemporaryDirectory(prefix="semia-bench-") as workspace:
         subjects = gather_subjects(paths, Path(workspace), threads, say)
         with StepDisplay("turn", count_turns(subjects, concurrency)) as display:
             return measure(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from semia.accelerators import DEFAULT_ENGINE_CACHE, Accelerator
-from semia.cli.console import StepDisplay, interrupted_by_sigterm, say
+from semia.cli.console import StepDisplay, interruptible, say
 from semia.cli.options import DEFAULT_REPOSITORY, NameOption, RepositoryOption, ThreadsOption
 from semia.errors import InputError
 
@@ -90,7 +90,7 @@ def _tuned(bundle: Path) -> "ServingSettings":
     from semia.bench.tuning import count_turns, describe, tune
 
     say(f"tuning {bundle} with a Triton of its own; whatever else runs here disturbs it")
-    with interrupted_by_sigterm(), StepDisplay("turn", count_turns()) as display:
+    with interruptible(), StepDisplay("turn", count_turns()) as display:
         settings = tune(bundle, say, display.update)
     say(f"chosen: {describe(settings)}")
     return settings

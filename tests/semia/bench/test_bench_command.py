@@ -78,7 +78,10 @@ def test_ctrl_c_leaves_no_process_behind(embedded_triton: None, tiny_bundle: Pat
             time.sleep(0.1)
         time.sleep(1)
         bench.send_signal(signal.SIGINT)
-        _, complaint = bench.communicate(timeout=60)
+        try:
+            _, complaint = bench.communicate(timeout=60)
+        finally:
+            bench.kill()
     assert bench.returncode == 130
     assert "Traceback" not in complaint
     deadline = time.monotonic() + 10  # for multiprocessing's tracker, which follows its parent into death
