@@ -3,8 +3,6 @@
 It is also the shortest whole example of our Python API: a server, a client, pictures.
 """
 
-import dataclasses
-import socket
 import statistics
 import time
 from pathlib import Path
@@ -23,20 +21,14 @@ CALLS = 20
 """Timed calls a target, after one that is not timed."""
 
 
-def free_ports() -> ServerOptions:
-    """Server options on loopback ports that nobody uses, so that the demo never meets another server."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-    grpc_port, http_port, metrics_port = (probe.getsockname()[1] for probe in probes)
-    for probe in probes:
-        probe.close()
-    return dataclasses.replace(ServerOptions(), grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port)
-
-
 def main() -> None:
     """Serve, synthesize, write the contact sheet, say where it is and how long a call took."""
     latencies_ms: list[float] = []
     labels, results = {}, {}
-    with TritonServer(OUT / "model_repository", free_ports()) as server, SynthesisClient(server.grpc_url) as client:
+    with (
+        TritonServer(OUT / "model_repository", ServerOptions.on_free_ports()) as server,
+        SynthesisClient(server.grpc_url) as client,
+    ):
         print(f"Triton serves {', '.join(server.models)} on {server.grpc_url}")
         palette = client.describe(MODEL).palette
         for path in list_images(SCENE / "cond"):

@@ -6,26 +6,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from export.engine_rendering import EngineRenderer
 from export.errors import ExportError
-from export.parity import check_parity, measure_parity
+from export.parity import check_parity, compare, measure_parity
+from export.rendering import OnnxRenderer
 from export.tensorrt_engine import BatchProfile, BuildObserver, build_plan, this_machine
 from export.tensorrt_graph import tensorrt_model
 from semia.errors import InputError
 from semia.files import sha256_of_file
 from semia.labels import ClassIds
-from semia.model_card import (
-    CARD_FILE,
-    INPUT_NAME,
-    MODEL_FILE,
-    OUTPUT_NAME,
-    PLAN_FILE,
-    EngineCard,
-    ModelCard,
-    TargetParity,
-)
+from semia.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE, EngineCard, ModelCard, TargetParity
 from semia.staging import staged_directory
 
 DEFAULT_BATCHES = BatchProfile()
@@ -92,7 +83,5 @@ def add_engine(
 def _batch_parity(model: Path, render: EngineRenderer, targets: Mapping[str, ClassIds], largest: int) -> TargetParity:
     """The largest batch at once: an engine computes it in other ways than one label map."""
     layouts = np.resize(np.stack(list(targets.values())), (largest, *next(iter(targets.values())).shape))
-    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    expected = np.concatenate([session.run([OUTPUT_NAME], {INPUT_NAME: ids[np.newaxis]})[0] for ids in layouts])
-    difference = np.abs(render.render_batch(layouts).astype(np.int16) - expected.astype(np.int16))
-    return TargetParity(f"batch of {largest}", int(difference.max()), round(float(difference.mean()), 6))
+    alone = OnnxRenderer(model)
+    return compare(f"batch of {largest}", render.render_batch(layouts), np.stack([alone(ids) for ids in layouts]))

@@ -4,9 +4,8 @@ ExportError(SemiaError)
 ├── ParityError                   the exported graph draws other pictures than PyTorch
 ├── EngineError                   TensorRT cannot build or run an engine of the graph
 ├── TensorRTMissingError(InputError)  this machine has no TensorRT, or no GPU for it
-├── PrecisionError                a lower precision's pictures are too far from fp32's, or it is not faster
-│   └── NoPrecisionError(InputError)  the generator has no form of that precision
-└── TargetsError(InputError)      there is nothing to check the graph on
+└── PrecisionError                a lower precision's pictures are too far from fp32's, or it is not faster
+    └── NoPrecisionError(InputError)  the generator has no form of that precision
 """
 
 from semia.errors import InputError, SemiaError
@@ -36,5 +35,6 @@ class NoPrecisionError(PrecisionError, InputError):
     """The generator has no form of the precision that was asked for."""
 
 
-class TargetsError(ExportError, InputError):
-    """The label maps to check the graph on cannot be used."""
+def first_line(error: Exception) -> str:
+    """What a library's error says, in one line; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,6 +1,5 @@
 """Two graphs of one generator beside each other: how close their pictures are, and which is faster."""
 
-import os
 import statistics
 import time
 from collections.abc import Mapping
@@ -15,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernelError
 
-from export.errors import ExportError
+from export.errors import ExportError, first_line
 from export.half_precision import HALF_TYPES, rounded_in_float32
 from semia.labels import ClassIds
+from semia.machine import usable_cores
 from semia.model_card import INPUT_NAME, OUTPUT_NAME
 
 HIGHEST_PSNR = 99.0
@@ -92,11 +92,7 @@ def _device() -> tuple[list[str], str]:
     if torch.cuda.is_available() and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         onnxruntime.preload_dlls()
         return ["CUDAExecutionProvider", "CPUExecutionProvider"], f"this machine's {torch.cuda.get_device_name()}"
-    return ["CPUExecutionProvider"], f"this machine's CPU, {_threads()} threads"
-
-
-def _threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return ["CPUExecutionProvider"], f"this machine's CPU, {usable_cores()} threads"
 
 
 def _cpu_session(model: Path) -> Any:
@@ -108,20 +104,20 @@ def _cpu_session(model: Path) -> Any:
 
 def _session(model: Path | bytes, providers: list[str]) -> Any:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _threads()
+    options.intra_op_num_threads = usable_cores()
     try:
         return onnxruntime.InferenceSession(model, options, providers=providers)
     except NoKernelError:
         raise
     except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
-        raise ExportError(f"ONNX Runtime cannot load the exported graph: {str(error).splitlines()[0]}") from error
+        raise ExportError(f"ONNX Runtime cannot load the exported graph: {first_line(error)}") from error
 
 
 def _draw(session: Any, layout: ClassIds) -> NDArray[np.uint8]:
     try:
         (pictures,) = session.run([OUTPUT_NAME], {INPUT_NAME: layout[np.newaxis]})
     except Exception as error:  # as above
-        raise ExportError(f"ONNX Runtime cannot run the exported graph: {str(error).splitlines()[0]}") from error
+        raise ExportError(f"ONNX Runtime cannot run the exported graph: {first_line(error)}") from error
     picture: NDArray[np.uint8] = pictures[0]
     return picture
 

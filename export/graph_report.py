@@ -10,7 +10,7 @@ import onnx
 import onnx_ir
 from onnxscript.optimizer import fold_constants
 
-from export.errors import ExportError
+from export.errors import ExportError, first_line
 from export.graph_stages import stages_of
 from semia.model_card import GraphReport, GraphStage
 
@@ -33,9 +33,7 @@ def report_graph(path: Path) -> GraphReport:
         model = onnx.load(path)
         shapes = shapes_at_batch_1(path)
     except Exception as error:  # protobuf's and ONNX's exceptions have no base class in common
-        raise ExportError(
-            f"cannot read {path}: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
-        ) from error
+        raise ExportError(f"cannot read {path}: {first_line(error)}") from error
     stages = stages_of(model.graph)
     operators = Counter[str]()
     numbers: dict[str, list[int]] = {}

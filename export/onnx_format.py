@@ -13,7 +13,7 @@ import torch
 import torch.fx.traceback
 from onnxscript.optimizer import fold_constants, inline, remove_unused_nodes
 
-from export.errors import ExportError
+from export.errors import ExportError, first_line
 from export.graph_stages import label_nodes, traced_stages
 from export.graphs import SceneGraph
 from semia.model_card import INPUT_NAME, OUTPUT_NAME
@@ -61,7 +61,7 @@ def write_onnx(graph: SceneGraph, path: Path, opset: int = OPSET) -> None:
         model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
     except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
-        raise ExportError(f"cannot export to ONNX: {str(error).strip().splitlines()[0]}") from error
+        raise ExportError(f"cannot export to ONNX: {first_line(error)}") from error
     _check_contract(model, graph)
 
 

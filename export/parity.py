@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from export.errors import ExportError, ParityError
+from export.errors import ExportError, ParityError, first_line
 from semia.images import RGB
 from semia.labels import ClassIds
 from semia.model_card import INPUT_NAME, OUTPUT_NAME, TargetParity
@@ -25,13 +25,18 @@ def measure_parity(
         results = []
         for stem, ids in targets.items():
             (pictures,) = session.run([OUTPUT_NAME], {INPUT_NAME: ids[np.newaxis]})
-            difference = np.abs(pictures[0].astype(np.int16) - render(ids).astype(np.int16))
-            results.append(TargetParity(stem, int(difference.max()), round(float(difference.mean()), 6)))
+            results.append(compare(stem, render(ids), pictures[0]))
     except ExportError:  # the other renderer's own
         raise
     except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
-        raise ExportError(f"ONNX Runtime cannot run the exported graph: {str(error).splitlines()[0]}") from error
+        raise ExportError(f"ONNX Runtime cannot run the exported graph: {first_line(error)}") from error
     return tuple(results)
+
+
+def compare(target: str, drawn: RGB, expected: RGB) -> TargetParity:
+    """How far pictures ``uint8[..., H, W, 3]`` are from others, under a target's name."""
+    difference = np.abs(drawn.astype(np.int16) - expected.astype(np.int16))
+    return TargetParity(target, int(difference.max()), round(float(difference.mean()), 6))
 
 
 def check_parity(parity: tuple[TargetParity, ...], tolerance: int, reference: str = "PyTorch") -> None:

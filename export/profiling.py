@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from export.errors import ExportError
+from export.errors import ExportError, first_line
 from export.graph_report import report_graph
 from export.graph_stages import stages_of
 from semia.labels import ClassIds
@@ -100,8 +100,7 @@ def profile_stages(model: Path, target: ClassIds, runs: int, threads: int) -> St
             timed = _runs_of(Path(session.end_profiling()))[-runs:]
             stages = kernel_stages(onnx.load(model).graph, onnx.load(optimized).graph)
     except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ExportError(f"ONNX Runtime cannot profile {model}: {reason}") from error
+        raise ExportError(f"ONNX Runtime cannot profile {model}: {first_line(error)}") from error
     return _profile(timed, stages, report, peak, threads)
 
 

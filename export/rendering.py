@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from export.errors import ExportError
+from export.errors import ExportError, first_line
 from semia.images import RGB
 from semia.labels import ClassIds
 from semia.model_card import INPUT_NAME, OUTPUT_NAME
@@ -30,7 +30,7 @@ class OnnxRenderer:
         try:
             self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
-            raise ExportError(f"ONNX Runtime cannot load {model}: {_first_line(error)}") from error
+            raise ExportError(f"ONNX Runtime cannot load {model}: {first_line(error)}") from error
 
     def __call__(self, target: ClassIds) -> RGB:
         """Render a target layout ``uint8[H, W]`` on the canvas as ``uint8[H, W, 3]``.
@@ -41,10 +41,6 @@ class OnnxRenderer:
         try:
             (pictures,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: target[np.newaxis]})
         except Exception as error:  # as above
-            raise ExportError(f"ONNX Runtime cannot run {self._model}: {_first_line(error)}") from error
+            raise ExportError(f"ONNX Runtime cannot run {self._model}: {first_line(error)}") from error
         picture: RGB = pictures[0]
         return picture
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -71,6 +71,16 @@ class ServerOptions:
         if self.timeout_s <= 0:
             raise InputError(f"timeout_s must be positive, not {self.timeout_s}")
 
+    @classmethod
+    def on_free_ports(cls) -> Self:
+        """Options with three loopback ports that nobody listens on now."""
+        with contextlib.ExitStack() as stack:
+            probes = [stack.enter_context(socket.socket()) for _ in range(3)]
+            for probe in probes:
+                probe.bind(("127.0.0.1", 0))
+            grpc_port, http_port, metrics_port = (probe.getsockname()[1] for probe in probes)
+        return cls(grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port)
+
     @property
     def ports(self) -> dict[str, int]:
         """The ports by the name of their service."""

@@ -1,9 +1,7 @@
 """Fixtures shared by all rooms: a tiny scene and settings, a real bundle, and a real Triton that serves it."""
 
-import contextlib
 import importlib.metadata
 import platform
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -88,11 +86,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def find_free_ports() -> list[int]:
     """Three loopback ports that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
-        for probe in sockets:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in sockets]
+    return [*serving.ServerOptions.on_free_ports().ports.values()]
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from semia.errors import SemiaError
+from semia.machine import cpu_name
 from training.errors import SettingsError
 from training.generator import Translation
 from training.machine import has_fast_bfloat16, prepare_process
@@ -199,13 +199,7 @@ def _peak(dtype: torch.dtype, device: torch.device) -> float:
 def _machine(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    names = [line.split(":", 1)[1].strip() for line in _cpu_info() if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _cpu_info() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return cpu_name()
 
 
 def tables(report: Report) -> list[Table]:

@@ -36,9 +36,8 @@ def _nearest_tokens() -> tuple[Tensor, Tensor]:
     pair = torch.stack([upper, upper + 1])  # along one axis
     weights = 0.5 + 0.5 * torch.cos(2 * torch.pi * (middles - pair) / 3)
     numbers = (pair + 1)[:, None, :, None] * 3 + (pair + 1)[None, :, None, :]
-    return numbers.flatten(2).flatten(0, 1), (weights[:, None, :, None] * weights[None, :, None]).flatten(2).flatten(
-        0, 1
-    )
+    products = weights[:, None, :, None] * weights[None, :, None, :]
+    return numbers.reshape(4, CELLS**2), products.reshape(4, CELLS**2)
 
 
 NEAREST, PROPOSAL_WEIGHTS = _nearest_tokens()
@@ -168,9 +167,8 @@ def _maps_around(chosen: Tensor, source: SourceTokens, token: int) -> list[Tenso
     """
     h, w = chosen.shape[1:]
     middles = [torch.arange(count, device=chosen.device) * token + (token - 1) / 2 for count in (h, w)]
-    steps = F.embedding(chosen, source.steps)
     y, x = F.embedding(chosen, source.centres).unbind(-1)
-    step_y, step_x = steps.unbind(-1)
+    step_y, step_x = F.embedding(chosen, source.steps).unbind(-1)
     maps = torch.stack([y - step_y * middles[0][:, None], x - step_x * middles[1], step_y, step_x], dim=1)
     padded = pad_edges(maps, 1)
     around = torch.stack([padded[..., dy : dy + h, dx : dx + w] for dy in range(3) for dx in range(3)], dim=2)

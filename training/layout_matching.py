@@ -132,9 +132,10 @@ def _cheapest(level: Level) -> tuple[Tensor, Tensor]:
         costs.append(cost.gather(-1, best))
         tokens.append(F.embedding(best[..., 0], allowed[:, None]))
     discount = _discount((costs[PLAIN] - costs[ENLARGED])[..., 0])
-    facts = F.embedding(torch.cat(tokens, dim=-1), level.facts)
+    found = torch.cat(tokens, dim=-1)
+    facts = F.embedding(found, level.facts)
     total = torch.cat(costs, dim=-1) + (facts[..., 2] - torch.minimum(facts[..., 3], discount)).round()
-    chosen = torch.cat(tokens, dim=-1).gather(-1, total.argmin(-1, keepdim=True))
+    chosen = found.gather(-1, total.argmin(-1, keepdim=True))
     return chosen.view(-1, *level.shape), discount
 
 

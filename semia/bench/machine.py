@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semia import __version__
+from semia.machine import cpu_name, usable_cores
 
 MEASURED_PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "nvidia-pytriton", "tritonclient", "grpcio", "numpy")
 """Distributions whose version can change the figures."""
@@ -31,18 +32,13 @@ class Machine:
 def this_machine() -> Machine:
     """Describe the machine as it is now."""
     return Machine(
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         cores=usable_cores(),
         memory_gb=round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
         system=f"{platform.system()} {platform.machine()}",
         load=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         versions={"python": platform.python_version(), "semia": __version__} | _package_versions(),
     )
-
-
-def usable_cores() -> int:
-    """The cores this process may run on; fewer than the machine has inside many containers."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def peak_memory_mb(processes: Iterable[int]) -> float | None:
@@ -73,13 +69,6 @@ def _peak_bytes(process: int) -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     raise ProcessLookupError(process)  # a process that has ended and was not waited for
-
-
-def _cpu_name() -> str:
-    path = PROC / "cpuinfo"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _package_versions() -> dict[str, str]:

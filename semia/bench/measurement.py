@@ -14,13 +14,14 @@ import numpy as np
 from export.profiling import LEAST_RUNS, StageProfile, StageTime, profile_stages
 from semia.accelerators import Accelerator
 from semia.bench.load import Round
-from semia.bench.machine import Machine, this_machine, usable_cores
+from semia.bench.machine import Machine, this_machine
 from semia.bench.served import temporary_triton
 from semia.bench.subjects import Subject
 from semia.bench.ways import OverGrpc, ThroughSharedMemory, Way, WayName, eager_way, onnxruntime_way, reference_way
 from semia.errors import InputError
 from semia.files import write_text
 from semia.labels import Canvas
+from semia.machine import usable_cores
 from semia.model_card import MODEL_FILE
 from serving.model_config import ServingSettings
 

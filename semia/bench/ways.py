@@ -74,15 +74,28 @@ def reference_way(canvas: Canvas, layouts: Sequence[ClassIds], threads: int) -> 
     return InWorker("reference", Worker(functools.partial(_open_reference, canvas, threads), layouts), takes_many=False)
 
 
-class OverGrpc:
-    """A served model, asked by our own client: one connection a client."""
+class Served:
+    """A model served on this machine, asked by any number of clients."""
 
-    name: WayName = "grpc"
     takes_many = True
 
     def __init__(self, url: str, server: int, model: str, layouts: Sequence[ClassIds]) -> None:
-        """Connect to the server at ``url``, whose process id is ``server``."""
+        """Find the server at ``url``, whose process id is ``server``; clients connect as they are needed."""
         self._url, self._server, self._model, self._layouts = url, server, model, layouts
+
+    def peak_memory_mb(self) -> float | None:
+        """Of Triton and its backend's processes, not of the clients."""
+        return peak_memory_mb(process_tree(self._server))
+
+
+class OverGrpc(Served):
+    """A served model, asked by our own client: one connection a client."""
+
+    name: WayName = "grpc"
+
+    def __init__(self, url: str, server: int, model: str, layouts: Sequence[ClassIds]) -> None:
+        """As `Served`."""
+        super().__init__(url, server, model, layouts)
         self._clients: list[SynthesisClient] = []
 
     def draw(self, clients: int, calls: int) -> Round:
@@ -93,25 +106,20 @@ class OverGrpc:
         draws = [functools.partial(client.synthesize, self._model) for client in self._clients[:clients]]
         return closed_loop(draws, self._layouts, calls)
 
-    def peak_memory_mb(self) -> float | None:
-        """Of Triton and its backend's processes, not of the clients."""
-        return peak_memory_mb(process_tree(self._server))
-
     def close(self) -> None:
         """Disconnect."""
         for client in self._clients:
             client.close()
 
 
-class ThroughSharedMemory:
+class ThroughSharedMemory(Served):
     """A served model, asked over gRPC, with the layouts and pictures in memory that both sides see."""
 
     name: WayName = "shared memory"
-    takes_many = True
 
     def __init__(self, url: str, server: int, model: str, layouts: Sequence[ClassIds]) -> None:
-        """Connect to the server at ``url``, whose process id is ``server``, on this machine."""
-        self._url, self._server, self._model, self._layouts = url, server, model, layouts
+        """As `Served`."""
+        super().__init__(url, server, model, layouts)
         self._clients: list[Draw] = []
         self._opened = ExitStack()
 
@@ -123,10 +131,6 @@ class ThroughSharedMemory:
             return closed_loop(self._clients[:clients], self._layouts, calls)
         except InferenceServerException as error:
             raise SemiaError(f"Triton refused a call through shared memory: {error.message()}") from error
-
-    def peak_memory_mb(self) -> float | None:
-        """Of Triton and its backend's processes, not of the clients."""
-        return peak_memory_mb(process_tree(self._server))
 
     def close(self) -> None:
         """Give the shared memory back."""
