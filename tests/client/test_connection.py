@@ -20,6 +20,7 @@ from client import (
     ClientSettingsError,
     DeadlineExceededError,
     NotASemiaModelError,
+    RetryOptions,
     ServerRefusedError,
     ServerUnavailableError,
     SynthesisClient,
@@ -66,6 +67,12 @@ class FakeTriton:
         broken = entry(name="broken", version="1", state="UNAVAILABLE", reason="cannot load")
         return pb.RepositoryIndexResponse(models=[entry(name="fake", version=self.version, state=state), broken])
 
+    def model_metadata(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self.requests.append("metadata")
+        if not self.ready:
+            context.abort(grpc.StatusCode.NOT_FOUND, "Request for unknown model")
+        return pb.ModelMetadataResponse(name=request.name, versions=[self.version])
+
     def model_config(self, _request: Any, _context: grpc.ServicerContext) -> Any:
         self.requests.append("config")
         response = pb.ModelConfigResponse()
@@ -103,6 +110,7 @@ def running(fake: FakeTriton, address: str = "127.0.0.1:0") -> Iterator[FakeTrit
     calls = {
         "ServerLive": (fake.server_live, pb.ServerLiveRequest),
         "RepositoryIndex": (fake.repository_index, pb.RepositoryIndexRequest),
+        "ModelMetadata": (fake.model_metadata, pb.ModelMetadataRequest),
         "ModelConfig": (fake.model_config, pb.ModelConfigRequest),
         "ModelInfer": (fake.model_infer, pb.ModelInferRequest),
     }
@@ -123,6 +131,8 @@ def running(fake: FakeTriton, address: str = "127.0.0.1:0") -> Iterator[FakeTrit
         server.stop(grace=None).wait()
 
 
+ONCE = RetryOptions(attempts=1)
+
 IDS = np.array([[0, 1, 2, 0, 1, 2]] * 4, dtype=np.uint8)
 
 
@@ -141,7 +151,7 @@ def pixels(client: SynthesisClient, target: NDArray[np.uint8] = IDS) -> list[lis
 def test_every_status_code_has_an_error(fake: FakeTriton, status: grpc.StatusCode) -> None:
     fake.refuses_with = status
     expected = DeadlineExceededError if status is grpc.StatusCode.DEADLINE_EXCEEDED else ServerRefusedError
-    with SynthesisClient(fake.url, timeout_s=5) as client, pytest.raises(ClientError) as caught:
+    with SynthesisClient(fake.url, timeout_s=5, retries=ONCE) as client, pytest.raises(ClientError) as caught:
         client.synthesize("fake", IDS)
     assert type(caught.value) is expected
     assert caught.value.exit_code == 1
@@ -153,7 +163,7 @@ def test_every_status_code_has_an_error(fake: FakeTriton, status: grpc.StatusCod
 
 def test_unavailable_from_a_server_that_is_not_live_means_there_is_none(fake: FakeTriton) -> None:
     fake.refuses_with, fake.live = grpc.StatusCode.UNAVAILABLE, False
-    with SynthesisClient(fake.url) as client, pytest.raises(ServerUnavailableError, match="the reason"):
+    with SynthesisClient(fake.url, retries=ONCE) as client, pytest.raises(ServerUnavailableError, match="the reason"):
         client.synthesize("fake", IDS)
 
 
@@ -191,7 +201,7 @@ def test_one_deadline_covers_all_requests_of_a_call(fake: FakeTriton) -> None:
 def test_a_client_outlives_its_server() -> None:
     fake = FakeTriton()
     with running(fake):
-        client = SynthesisClient(fake.url)
+        client = SynthesisClient(fake.url, retries=ONCE)
         assert client.models() == ["fake"]
     with pytest.raises(ServerUnavailableError):
         client.models()
@@ -265,7 +275,7 @@ def test_an_old_canvas_is_refused_with_the_new_one(fake: FakeTriton) -> None:
 
 
 def test_a_model_that_is_gone_is_unknown(fake: FakeTriton) -> None:
-    with SynthesisClient(fake.url) as client:
+    with SynthesisClient(fake.url, retries=ONCE) as client:
         client.describe("fake")
         fake.ready, fake.refuses_with = False, grpc.StatusCode.UNAVAILABLE
         with pytest.raises(UnknownModelError, match=r"'fake'.*none"):
