@@ -19,7 +19,8 @@ from client.errors import (
 )
 from client.many import Outcome
 from client.retries import RetryOptions
-from client.settings import DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_S, DEFAULT_URL, SharedMemory
+from client.settings import DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_S, DEFAULT_URL
+from client.shared_memory import SharedMemory
 from client.synthesis import SynthesisClient
 from client.target import Target
 from semia.access import TlsOptions, read_admin_key

@@ -22,8 +22,8 @@ from client.settings import (
     DEFAULT_TIMEOUT_S,
     DEFAULT_URL,
     ClientSettings,
-    SharedMemory,
 )
+from client.shared_memory import SharedMemory
 from client.steps import Conversation, carry_out_async
 from client.target import Target
 from semia.access import TlsOptions

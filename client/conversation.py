@@ -1,6 +1,6 @@
 """What the clients say to a server, and what they make of its answers and errors: all but the waiting."""
 
-import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -39,7 +39,11 @@ TLS_PROBLEM_TIMEOUT_S = 2.0
 """For finding out why TLS keeps us from a server."""
 
 UNREGISTER_TIMEOUT_S = 2.0
-"""For taking leave of a server."""
+UNREGISTER_POLL_S = 0.1
+"""For taking leave of a server that may still be busy with calls that were cancelled."""
+
+IN_USE = "currently in use"
+"""Triton's reason not to forget a region yet."""
 
 Result = TypeVar("Result")
 
@@ -56,10 +60,10 @@ class Answer:
 class Talk:
     """The conversations with one server, and what is remembered from one to the next. Threads may share it."""
 
-    def __init__(self, url: str, access: ServerAccess, *, shared_memory: bool) -> None:
+    def __init__(self, url: str, access: ServerAccess, regions: Regions) -> None:
         self._url = url
         self._access = access
-        self._regions = Regions(shared_memory)
+        self._regions = regions
         self._descriptions: dict[str, ModelDescription] = {}
 
     def models(self, deadline: Deadline) -> Conversation[list[str]]:
@@ -120,13 +124,16 @@ class Talk:
         return (yield from self._with_description(model, deadline, synthesize_as_described))
 
     def close(self) -> Conversation[None]:
-        """Give shared memory back; a server that is gone has done so already."""
-        regions = self._regions.give_up_all()
-        for region in regions:
-            region.close()
-        with contextlib.suppress(InferenceServerException):
+        """Have the server give shared memory back; it does so once it has finished what was asked of it."""
+        regions, until = self._regions.give_up_all(), time.monotonic() + UNREGISTER_TIMEOUT_S
+        while regions:
+            in_use = []
             for region in regions:
-                yield Ask(_unregister(region.name, self._access.headers))
+                if time.monotonic() < until and not (yield from self._unregister(region)):
+                    in_use.append(region)
+            regions = in_use
+            if regions:
+                yield Work(lambda: time.sleep(UNREGISTER_POLL_S))
 
     def _with_description(
         self, model: str, deadline: Deadline, use: Callable[[ModelDescription], Conversation[Result]]
@@ -154,8 +161,9 @@ class Talk:
         self, model: str, version: str, ids: ClassIds, deadline: Deadline
     ) -> Conversation[tuple[NDArray[np.uint8], str]]:
         """The picture ``uint8[H, W, 3]`` of class ids ``uint8[H, W]``, and the version that made it."""
-        if self._regions.enabled:
-            region = yield from self._region(Canvas(*ids.shape))
+        canvas = Canvas(*ids.shape)
+        if self._regions.worthwhile(canvas):
+            region = yield from self._region(canvas)
             if region is not None:
                 try:
                     return (yield from self._infer_through(region, model, version, ids))
@@ -187,6 +195,8 @@ class Talk:
         region = self._regions.take(canvas)
         if region is not None:
             return region
+        if (abandoned := self._regions.take_abandoned()) and not (yield from self._unregister(abandoned)):
+            self._regions.abandon(abandoned)
         try:
             region = Region(canvas)
         except OSError:
@@ -207,6 +217,16 @@ class Talk:
         finally:
             region.remove_name()
         return region
+
+    def _unregister(self, region: Region) -> Conversation[bool]:
+        """Have the server forget a region; False if it still uses it."""
+        try:
+            yield Ask(_unregister(region.name, self._access.headers))
+        except InferenceServerException as error:
+            if IN_USE in _message(error):
+                return False  # of a server that is gone, or was started anew, nothing is left to be forgotten
+        region.close()
+        return True
 
     def _exchange(self, call: Callable[[Any, float], Any], deadline: Deadline) -> Conversation[Any]:
         """Ask the server; its errors become ours."""

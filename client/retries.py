@@ -15,8 +15,9 @@ from client.errors import ClientSettingsError
 
 SERVICE = "inference.GRPCInferenceService"
 
-REPEATABLE = ("ModelInfer", "ModelMetadata", "ModelConfig", "RepositoryIndex")
-"""Calls that change nothing. Asking whether the server lives is not repeated: the answer is wanted now."""
+REPEATABLE = ("ModelInfer", "ModelMetadata", "ModelConfig")
+"""Calls that change nothing, and that Triton answers everyone: where a call is kept to operators, it refuses others
+with UNAVAILABLE, too. Asking whether the server lives is not repeated: the answer is wanted now."""
 
 MAX_ATTEMPTS = 5
 """gRPC never makes more."""

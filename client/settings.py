@@ -1,13 +1,13 @@
 """What both clients are made with: where the server is, how it is reached, and within which bounds."""
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 from client.conversation import Talk
 from client.deadline import Deadline
 from client.errors import ClientSettingsError
 from client.retries import RetryOptions
-from client.shared_memory import is_this_machine
+from client.shared_memory import Regions, SharedMemory, min_pixels
 from semia.access import ServerAccess, TlsOptions
 from semia.errors import InputError
 
@@ -22,10 +22,6 @@ MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 FIRST_RECONNECT_BACKOFF_MS = 100
 MAX_RECONNECT_BACKOFF_MS = 2_000
 """gRPC's own limits, a second and two minutes, would keep a client failing long after its server is back."""
-
-SharedMemory = Literal["auto"] | bool
-"""Whether label maps and pictures go through shared memory where the server allows it: "auto" for an address of
-this machine, False never, True always. Where it does not work the call goes without."""
 
 
 class ClientSettings:
@@ -54,8 +50,7 @@ class ClientSettings:
         self._timeout_s = timeout_s
         self._access = ServerAccess(tls, admin_key)
         self._retries = retries
-        through_memory = is_this_machine(url) if shared_memory == "auto" else bool(shared_memory)
-        self.talk = Talk(url, self._access, shared_memory=through_memory)
+        self.talk = Talk(url, self._access, Regions(min_pixels(shared_memory, url)))
 
     def deadline(self) -> Deadline:
         """Of a call that begins now."""

@@ -23,8 +23,8 @@ from client.settings import (
     DEFAULT_TIMEOUT_S,
     DEFAULT_URL,
     ClientSettings,
-    SharedMemory,
 )
+from client.shared_memory import SharedMemory
 from client.steps import Conversation, carry_out
 from client.target import Target
 from semia.access import TlsOptions
@@ -146,7 +146,7 @@ class SynthesisClient:
 
         Targets are taken, and pictures made, only as outcomes are asked for: a thousand are never in memory
         at once. A target that fails has an outcome with its error, and the others go on; the deadline is each
-        target's own. Leaving the iterator early begins no further call.
+        target's own. Leaving the iterator early begins no further call and waits for those in flight.
 
         Args:
             model: its name.
@@ -187,8 +187,7 @@ class SynthesisClient:
             while begun:
                 yield begun.popleft().result()
         finally:
-            # Calls in flight end by their deadline, or when the client is closed.
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
     def _synthesize(self, model: str, target: Target, version: str) -> Answer:
         return self._carry_out(lambda deadline: self._talk.synthesize(model, target, version, deadline))

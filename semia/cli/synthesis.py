@@ -9,6 +9,15 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from semia.cli.access import (
+    AdminKeyFileOption,
+    TlsCaOption,
+    TlsCertOption,
+    TlsFlag,
+    TlsKeyOption,
+    server_access,
+    tls_options,
+)
 from semia.cli.console import StepDisplay, say, stdout
 from semia.cli.options import DEFAULT_URL, TimeoutOption, UrlOption
 from semia.cli.training import report_failures
@@ -33,6 +42,10 @@ def synthesize(
     ] = None,
     url: UrlOption = DEFAULT_URL,
     timeout: TimeoutOption = 30.0,
+    tls: TlsFlag = False,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
 ) -> None:
     """Send label maps to a running server and write the pictures that come back."""
     from client import SynthesisClient, TargetSizeError, UnknownColourError, UnreadableTargetError
@@ -44,7 +57,7 @@ def synthesize(
     failures: list[str] = []
     latencies_ms: list[float] = []
     tiles: list[Tile] = []
-    with SynthesisClient(url, timeout_s=timeout) as client:
+    with SynthesisClient(url, timeout_s=timeout, tls=tls_options(tls, tls_ca, tls_cert, tls_key)) as client:
         palette = client.describe(model).palette
         with StepDisplay("synthesizing", len(paths)) as display:
             for done, (path, output) in enumerate(zip(paths, outputs, strict=True), start=1):
@@ -83,11 +96,20 @@ def _output_paths(paths: list[Path], out: Path) -> list[Path]:
     return outputs
 
 
-def models(url: UrlOption = DEFAULT_URL, timeout: TimeoutOption = 10.0) -> None:
+def models(
+    url: UrlOption = DEFAULT_URL,
+    timeout: TimeoutOption = 10.0,
+    tls: TlsFlag = False,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    admin_key_file: AdminKeyFileOption = None,
+) -> None:
     """List the models of a running server: name, version, canvas, classes."""
     from client import SynthesisClient
 
-    with SynthesisClient(url, timeout_s=timeout) as client:
+    access = server_access(tls_options(tls, tls_ca, tls_cert, tls_key), admin_key_file)
+    with SynthesisClient(url, timeout_s=timeout, tls=access.tls, admin_key=access.admin_key) as client:
         descriptions = [client.describe(name) for name in client.models()]
     table = Table(box=None)
     for column in ("model", "version", "canvas", "classes"):
