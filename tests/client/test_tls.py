@@ -12,6 +12,7 @@ from client import (
     AccessRefusedError,
     AsyncSynthesisClient,
     ClientSettingsError,
+    RetryOptions,
     SynthesisClient,
     TlsError,
     TlsOptions,
@@ -20,6 +21,8 @@ from client import (
 )
 from semia.errors import InputError
 from semia.palette import Palette
+
+ONCE = RetryOptions(attempts=1)
 
 IDS = np.ones((48, 64), dtype=np.uint8)
 
@@ -40,7 +43,7 @@ def test_the_asyncio_client_does_tls_too(locked_triton: serving.TritonServer, tl
     async def call() -> None:
         async with AsyncSynthesisClient(locked_triton.grpc_url, tls=tls) as client:
             assert (await client.synthesize("tiny", IDS)).getpixel((0, 0)) == (0, 255, 0)
-        async with AsyncSynthesisClient(locked_triton.grpc_url) as client:
+        async with AsyncSynthesisClient(locked_triton.grpc_url, retries=ONCE) as client:
             with pytest.raises(TlsError, match="it speaks TLS"):
                 await client.synthesize("tiny", IDS)
 
@@ -68,7 +71,8 @@ def test_who_is_kept_out_is_told_why(
         authority, own = files
         certificate, key = (certificates / f"{own}.{suffix}" if own else None for suffix in ("pem", "key"))
         tls = TlsOptions(certificates / f"{authority}.pem", certificate, key)
-    with SynthesisClient(locked_triton.grpc_url, tls=tls) as client, pytest.raises(TlsError, match=message) as caught:
+    url = locked_triton.grpc_url
+    with SynthesisClient(url, tls=tls, retries=ONCE) as client, pytest.raises(TlsError, match=message) as caught:
         client.synthesize("tiny", IDS)
     assert len(str(caught.value).splitlines()) == 1
     assert caught.value.exit_code == 1
@@ -78,7 +82,7 @@ def test_another_name_in_the_certificate_is_refused_unless_it_is_expected(
     locked_triton: serving.TritonServer, tls: TlsOptions
 ) -> None:
     url = f"localhost:{locked_triton.options.grpc_port}"  # the certificate is for 127.0.0.1
-    with SynthesisClient(url, tls=tls) as client, pytest.raises(TlsError, match="Hostname mismatch"):
+    with SynthesisClient(url, tls=tls, retries=ONCE) as client, pytest.raises(TlsError, match="Hostname mismatch"):
         client.describe("tiny")
     with SynthesisClient(url, tls=dataclasses.replace(tls, server_name="127.0.0.1")) as client:
         assert client.describe("tiny").versions == ("1",)
@@ -119,9 +123,9 @@ def test_the_list_of_models_needs_the_key(
 def test_certificates_that_cannot_work_are_refused_at_once(
     certificates: Path, root: str, certificate: str | None, key: str | None, message: str
 ) -> None:
-    files = (None if name is None else certificates / name for name in (root, certificate, key))
+    own = [None if name is None else certificates / name for name in (certificate, key)]
     with pytest.raises(ClientSettingsError, match=message) as caught:
-        SynthesisClient(tls=TlsOptions(*files))
+        SynthesisClient(tls=TlsOptions(certificates / root, own[0], own[1]))
     assert caught.value.exit_code == 2
 
 

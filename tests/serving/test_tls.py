@@ -3,6 +3,7 @@
 import dataclasses
 import socket
 import stat
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -122,11 +123,13 @@ def test_the_key_closes_http_too_where_there_is_http(
 ) -> None:
     options = dataclasses.replace(server_options(), admin_key_file=certificates / "admin.key")
     with TritonServer(locked_triton.repository, options) as server:
+        while not listens(options.http_port):  # it comes a moment after gRPC
+            time.sleep(0.02)
         index = f"http://127.0.0.1:{options.http_port}/v2/repository/index"
         with pytest.raises(urllib.error.HTTPError, match="Forbidden"):
-            urllib.request.urlopen(urllib.request.Request(index, method="POST"))  # noqa: S310
+            urllib.request.urlopen(urllib.request.Request(index, method="POST"))
         headers = {"semia-admin-key": (certificates / "admin.key").read_text().strip()}
-        with urllib.request.urlopen(urllib.request.Request(index, headers=headers, method="POST")) as answer:  # noqa: S310
+        with urllib.request.urlopen(urllib.request.Request(index, headers=headers, method="POST")) as answer:
             assert b'"tiny"' in answer.read()
         assert serving.model_states(server.grpc_url, access=server.access)["tiny"].version == 1
 
@@ -135,16 +138,25 @@ def test_the_command_publishes_to_it_and_calls_it(
     locked_triton: TritonServer, certificates: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     url = locked_triton.grpc_url
-    pem = ["--tls-ca", certificates / "ca.pem", "--tls-cert", certificates / "client.pem"]
+    pem: list[str | Path] = ["--tls-ca", certificates / "ca.pem", "--tls-cert", certificates / "client.pem"]
     pem += ["--tls-key", certificates / "client.key"]
-    publish = ["publish", tiny_bundle, "--repository", locked_triton.repository, "--name", "second", "--load", url]
+    publish: list[str | Path] = [
+        "publish",
+        tiny_bundle,
+        "--repository",
+        locked_triton.repository,
+        "--name",
+        "second",
+        "--load",
+        url,
+    ]
     assert "wants the admin key (--admin-key-file)" in complaint(semia(*publish, *pem), 1)
     result = semia(*publish, *pem, "--admin-key-file", certificates / "admin.key")
     assert f"{url} now serves second version 2" in result.stdout, result.stderr
 
     target = tmp_path / "target.png"
     Image.new("RGB", (64, 48), (255, 0, 0)).save(target)
-    synthesize = ["synthesize", "second", target, "--url", url, "--out", tmp_path / "out"]
+    synthesize: list[str | Path] = ["synthesize", "second", target, "--url", url, "--out", tmp_path / "out"]
     assert "1 pictures" in semia(*synthesize, *pem).stdout
     assert "it asks for a client certificate" in complaint(semia(*synthesize, *pem[:2]), 1)
 
