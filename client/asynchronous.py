@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -93,7 +93,7 @@ class AsyncSynthesisClient:
         version: str = "",
         concurrency: int = DEFAULT_CONCURRENCY,
         on_progress: OnProgress | None = None,
-    ) -> AsyncIterator[Outcome]:
+    ) -> AsyncGenerator[Outcome, None]:
         """As `client.SynthesisClient.synthesize_many`, for ``async for``.
 
         The targets, too, may come from an asynchronous iterator. ``on_progress`` is called in the event loop. Leaving

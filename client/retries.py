@@ -22,6 +22,9 @@ with UNAVAILABLE, too. Asking whether the server lives is not repeated: the answ
 MAX_ATTEMPTS = 5
 """gRPC never makes more."""
 
+SHORTEST_WAIT_S = 0.01
+"""Of waits below a millisecond gRPC (1.85) does not wake up; jitter included, this is well above."""
+
 THROTTLE = {"maxTokens": 100, "tokenRatio": 0.5}
 """A failed attempt takes a token, a success gives half of one; at 50 or fewer nothing is repeated."""
 
@@ -38,8 +41,8 @@ class RetryOptions:
     def __post_init__(self) -> None:
         if not 1 <= self.attempts <= MAX_ATTEMPTS:
             raise ClientSettingsError(f"attempts must be 1 to {MAX_ATTEMPTS}, which is gRPC's limit: {self.attempts}")
-        if not (0 < self.first_wait_s <= self.longest_wait_s < 3600 and 1 <= self.factor < 100):
-            raise ClientSettingsError(f"waits must be above 0 and must not shrink: {self}")
+        if not (SHORTEST_WAIT_S <= self.first_wait_s <= self.longest_wait_s < 3600 and 1 <= self.factor < 100):
+            raise ClientSettingsError(f"waits must be {SHORTEST_WAIT_S} s or more and must not shrink: {self}")
 
     def service_config(self) -> str:
         """The options as gRPC takes them."""

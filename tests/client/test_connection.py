@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent import futures
@@ -45,13 +46,15 @@ class FakeTriton:
 
     version: str = "1"
     parameters: dict[str, str] = field(default_factory=lambda: dict(PARAMETERS))
-    refuses_with: grpc.StatusCode | None = None  # every inference fails with this
+    refuses_with: grpc.StatusCode | None = None  # inferences fail with this
+    refusals: int = 1_000_000  # that many of them
     live: bool = True  # whether it answers when asked for its health
     delay_s: float = 0.0  # before an inference is answered
     answers_with: NDArray[np.uint8] | None = None  # instead of the painted picture
     ready: bool = True
     publishes_during_infer: int = 0  # as many inferences are preceded by a new version
     requests: list[str] = field(default_factory=list)  # the names of the calls received
+    ended_early: threading.Event = field(default_factory=threading.Event)  # a caller went away before its answer
     url: str = ""
 
     def server_live(self, _request: Any, context: grpc.ServicerContext) -> Any:
@@ -83,7 +86,10 @@ class FakeTriton:
     def model_infer(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.requests.append("infer")
         time.sleep(self.delay_s)
-        if self.refuses_with is not None:
+        if not context.is_active():
+            self.ended_early.set()
+        if self.refuses_with is not None and self.refusals:
+            self.refusals -= 1
             context.abort(self.refuses_with, "the reason")
         if self.publishes_during_infer:
             self.publishes_during_infer -= 1
