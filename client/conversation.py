@@ -53,6 +53,7 @@ class Answer:
     """What a model made of a label map."""
 
     picture: NDArray[np.uint8]  # [H, W, 3]
+    ids: ClassIds  # what it was made of, as it was sent
     version: str  # of the model that made it
     model: ModelDescription  # by which the target was read
 
@@ -119,7 +120,7 @@ class Talk:
             picture, answered_by = yield from self._infer(model, version, ids, deadline)
             if answered_by != (version or description.latest_version):
                 raise ServerRefusedError(f"model {model!r} was published anew during the call: call again")
-            return Answer(picture, answered_by, description)
+            return Answer(picture, ids, answered_by, description)
 
         return (yield from self._with_description(model, deadline, synthesize_as_described))
 

@@ -8,6 +8,7 @@ from PIL import Image
 from client.conversation import Answer
 from client.errors import ClientError, ClientSettingsError
 from client.target import Target
+from semia.labels import ClassIds
 
 OnProgress = Callable[[int], None]
 """Told how many targets are done, each time one is, in whichever order the server finishes them."""
@@ -25,6 +26,7 @@ class Outcome:
     target: Target
     picture: Image.Image | None
     error: ClientError | None
+    class_ids: ClassIds | None = None  # uint8[H, W]: how the target was understood
     version: str = ""  # of the model that made the picture
     model_card_sha256: str = ""  # which export that is
     duration_s: float = 0.0  # from reading the target to the picture, repetitions included
@@ -46,7 +48,8 @@ class Outcome:
         if isinstance(answer, ClientError):
             return cls(index, target, None, answer, duration_s=duration_s)
         picture = Image.fromarray(answer.picture)
-        return cls(index, target, picture, None, answer.version, answer.model.model_card_sha256, duration_s)
+        card = answer.model.model_card_sha256
+        return cls(index, target, picture, None, answer.ids, answer.version, card, duration_s)
 
 
 class Progress:

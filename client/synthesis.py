@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from types import TracebackType
@@ -141,7 +141,7 @@ class SynthesisClient:
         version: str = "",
         concurrency: int = DEFAULT_CONCURRENCY,
         on_progress: OnProgress | None = None,
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
         """Pictures of many targets, several at once; the outcomes come in the order of the targets.
 
         Targets are taken, and pictures made, only as outcomes are asked for: a thousand are never in memory
@@ -163,7 +163,7 @@ class SynthesisClient:
 
     def _synthesize_many(
         self, model: str, targets: Iterable[Target], version: str, concurrency: int, progress: Progress
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
         lock = Lock()
 
         def synthesize(index: int, target: Target) -> Outcome:
