@@ -3,9 +3,11 @@
 SemiaError
 └── ClientError                                  the call failed: exits 1
     ├── ServerUnavailableError                   no server answers at the address
+    │   └── TlsError                             one does, but client and server do not agree on TLS
     ├── DeadlineExceededError                    the call took longer than its deadline
     ├── ServerRefusedError                       the server answered with an error
-    ├── ClientSettingsError (InputError)         the client was made with an impossible address or deadline: exits 2
+    │   └── AccessRefusedError                   the server keeps the call to its operators
+    ├── ClientSettingsError (InputError)         the client was made with impossible settings: exits 2
     ├── UnknownModelError (InputError)           the server does not serve that model or version: exits 2
     ├── NotASemiaModelError (InputError)         the model is served, but is not one of semia's: exits 2
     ├── TargetTypeError (InputError)             the target is no label map at all: exits 2
@@ -13,7 +15,7 @@ SemiaError
     ├── TargetSizeError (LabelMapSizeError)      the target does not fit the model's canvas: exits 2
     └── UnknownColourError (LabelMapColourError) the target has a colour that the model does not know: exits 2
 
-`client.connection` turns gRPC's errors into these, `client.target` those of `semia.labels`.
+`client.conversation` turns gRPC's errors into these, `client.target` those of `semia.labels`.
 """
 
 from semia.errors import ImageError, InputError, LabelMapColourError, LabelMapSizeError, SemiaError
@@ -27,6 +29,10 @@ class ServerUnavailableError(ClientError):
     """No server answers at the address."""
 
 
+class TlsError(ServerUnavailableError):
+    """Client and server do not agree on TLS: on whether to use it, or on a certificate."""
+
+
 class DeadlineExceededError(ClientError):
     """The call took longer than its deadline; the server may still be working on it."""
 
@@ -35,8 +41,12 @@ class ServerRefusedError(ClientError):
     """The server answered with an error of its own."""
 
 
+class AccessRefusedError(ServerRefusedError):
+    """The server keeps the call to its operators; the admin key was missing or wrong."""
+
+
 class ClientSettingsError(ClientError, InputError):
-    """A client cannot be made with this address or deadline."""
+    """A client cannot be made with this address, deadline, certificate or bound."""
 
 
 class UnknownModelError(ClientError, InputError):

@@ -1,10 +1,12 @@
 """Reading and writing pictures as ``uint8[H, W, 3]`` arrays."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from semia.errors import ImageError
 from semia.files import staged_file
@@ -74,15 +76,24 @@ def write_rgb(path: Path, picture: RGB) -> None:
     write_image(path, Image.fromarray(picture))
 
 
-def write_image(path: Path, image: Image.Image) -> None:
+def write_image(path: Path, image: Image.Image, text: Mapping[str, str] | None = None) -> None:
     """Write a Pillow picture, whole or not at all; the suffix chooses the format.
+
+    Args:
+        path: the file.
+        image: the picture.
+        text: what a PNG file says about itself, by keyword (Latin-1, at most 79 characters each); other formats
+            leave it out.
 
     Raises:
         ImageError: if the suffix is no picture format or the disk refuses.
     """
+    chunks = PngInfo()
+    for keyword, value in (text or {}).items():
+        chunks.add_text(keyword, value)
     try:
         with staged_file(path) as staging:
-            image.save(staging)
+            image.save(staging, pnginfo=chunks)
     except (OSError, ValueError) as error:
         raise ImageError(f"cannot write {path}: {error}") from error
 

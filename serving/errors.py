@@ -10,6 +10,7 @@ SemiaError
         ├── TritonNotFoundError       no Triton can run here
         ├── ServerStartError          Triton died, or serves nothing
         ├── ServerUnreachableError    nobody answers at the given address
+        ├── AccessRefusedError        a running server wants the admin key
         └── ModelLoadError            a running server refused a model
 """
 
@@ -50,6 +51,10 @@ class ServerStartError(ServerError):
 
 class ServerUnreachableError(ServerError):
     """No Triton server answers at the given address."""
+
+
+class AccessRefusedError(ServerError):
+    """A running server keeps a call to its operators, and the admin key was missing or wrong."""
 
 
 class ModelLoadError(ServerError):

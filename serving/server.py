@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, get_args
 
+from semia.access import ADMIN_KEY_NAME, ServerAccess, read_admin_key
 from semia.errors import InputError
 from serving.control import ModelState, model_states
 from serving.embedded import TritonCommand, locate_embedded_triton
@@ -26,6 +27,7 @@ from serving.errors import (
     TritonNotFoundError,
 )
 from serving.repository import list_models
+from serving.tls import PreparedTls, ServerTls, prepare_tls
 from serving.triton_log import last_error
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
@@ -44,21 +46,32 @@ GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - not for our files: Triton and its stubs talk through it
 
+LOOPBACK = "127.0.0.1"
+
+ADMIN_PROTOCOLS = "model-repository,shared-memory,trace,logging"
+"""What changes the server, and so needs the admin key where there is one. Callers need to read the others."""
+
 Binary = Literal["auto", "embedded", "system"]
 """Which Triton to run: the wheel's, the ``tritonserver`` on PATH, or the first of these two that is there."""
 
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """How the server is run. The addresses have no encryption and no passwords: think before leaving loopback."""
+    """How the server is run. Without ``tls`` nothing is encrypted and everyone is admitted: stay on loopback then.
 
-    host: str = "127.0.0.1"  # IPv4 address, or name of one, that all three ports listen on
+    Triton has TLS for gRPC alone. With ``tls``, HTTP is off, for it would lead round the encryption and the
+    clients' certificates even on loopback; and the metrics, which can only be read, stay on loopback.
+    """
+
+    host: str = LOOPBACK  # IPv4 address, or name of one, to listen on
     grpc_port: int = 8001
     http_port: int = 8000
     metrics_port: int = 8002
     binary: Binary = "auto"
     timeout_s: float = 120.0  # from starting the process to every model being warm
     log_verbose: bool = False  # Triton logs every request
+    tls: ServerTls | None = None  # None: plain text
+    admin_key_file: Path | None = None  # calls of ADMIN_PROTOCOLS need the key in it; None: everyone may make them
 
     def __post_init__(self) -> None:
         for service, port in self.ports.items():
@@ -70,6 +83,8 @@ class ServerOptions:
             raise InputError(f"binary must be one of {', '.join(get_args(Binary))}, not {self.binary!r}")
         if self.timeout_s <= 0:
             raise InputError(f"timeout_s must be positive, not {self.timeout_s}")
+        if self.tls is not None:
+            self.tls.check()
 
     @classmethod
     def on_free_ports(cls) -> Self:
@@ -85,6 +100,13 @@ class ServerOptions:
     def ports(self) -> dict[str, int]:
         """The ports by the name of their service."""
         return {"gRPC": self.grpc_port, "HTTP": self.http_port, "metrics": self.metrics_port}
+
+    @property
+    def addresses(self) -> dict[str, tuple[str, int]]:
+        """What is listened on, by the name of the service."""
+        metrics = (self.host if self.tls is None else LOOPBACK, self.metrics_port)
+        http = {"HTTP": (self.host, self.http_port)} if self.tls is None else {}
+        return {"gRPC": (self.host, self.grpc_port), **http, "metrics": metrics}
 
 
 DEFAULT_OPTIONS = ServerOptions()
@@ -133,11 +155,17 @@ class TritonServer:
         self.failed_models: dict[str, str] = {}  # why it is not served, by the model's name
         self._process: subprocess.Popen[bytes] | None = None
         self._runtime: Path | None = None
+        self._access = ServerAccess()
 
     @property
     def grpc_url(self) -> str:
         """HOST:PORT for clients."""
         return f"{self.options.host}:{self.options.grpc_port}"
+
+    @property
+    def access(self) -> ServerAccess:
+        """What opens the running server to this process, whatever certificates and keys it asks others for."""
+        return self._access
 
     @property
     def log_path(self) -> Path:
@@ -177,7 +205,7 @@ class TritonServer:
         deadline = time.monotonic() + self.options.timeout_s
         self._runtime = Path(tempfile.mkdtemp(prefix="semia-triton-"))
         try:
-            self._spawn(find_triton(self.options.binary, self._runtime, self.repository))
+            self._spawn(find_triton(self.options.binary, self._runtime, self.repository), self._prepare_access())
             self._await_models(deadline)
             # Triton does not even list a folder whose configuration it cannot read.
             for model in listed:
@@ -203,11 +231,20 @@ class TritonServer:
         assert self._process is not None, "start the server first"
         return self._process.wait()
 
-    def _spawn(self, triton: TritonCommand) -> None:
+    def _prepare_access(self) -> dict[str, str]:
+        """Prepare `access`, and return the arguments that make Triton ask for it."""
+        assert self._runtime is not None, "keys are kept in the runtime folder"
+        options = self.options
+        tls = None if options.tls is None else prepare_tls(options.tls, self._runtime)
+        admin_key = None if options.admin_key_file is None else read_admin_key(options.admin_key_file)
+        self._access = ServerAccess(None if tls is None else tls.control, admin_key)
+        return _access_arguments(tls, admin_key)
+
+    def _spawn(self, triton: TritonCommand, access_arguments: dict[str, str]) -> None:
         command = [
             # -I -S: the launcher needs the standard library alone, and starts faster without the rest.
             *(sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid())),
-            *(str(triton.program), *triton.arguments, *_server_arguments(self.options)),
+            *(str(triton.program), *triton.arguments, *_flags(_server_arguments(self.options) | access_arguments)),
         ]
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
@@ -232,7 +269,7 @@ class TritonServer:
             # A refused connection would make gRPC pause ever longer: knock first.
             if _is_listening(self.options.host, self.options.grpc_port):
                 with contextlib.suppress(ServerUnreachableError):
-                    states = model_states(self.grpc_url)
+                    states = model_states(self.grpc_url, access=self._access)
         self._check_alive()  # or it was another program that answered
         self.models = {name: state.version for name, state in states.items() if state.version is not None}
         self.failed_models = {name: state.problem for name, state in states.items() if state.problem is not None}
@@ -274,20 +311,20 @@ def check_ports(options: ServerOptions) -> None:
         PortTakenError: if something does.
         InputError: if this machine has no such address.
     """
-    for service, port in options.ports.items():
+    for service, (host, port) in options.addresses.items():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a server just stopped leaves it
             try:
-                probe.bind((options.host, port))
+                probe.bind((host, port))
             except PermissionError:
                 raise InputError(f"{service} port {port} is reserved for root: choose one above 1023") from None
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     raise PortTakenError(
-                        f"{service} port {port} is taken on {options.host}: stop what listens there, "
+                        f"{service} port {port} is taken on {host}: stop what listens there, "
                         f"or choose another with --{service.lower()}-port"
                     ) from None
-                raise InputError(f"cannot listen on {options.host}:{port}: {error.strerror}") from error
+                raise InputError(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
 def _is_listening(host: str, port: int) -> bool:
@@ -298,7 +335,7 @@ def _is_listening(host: str, port: int) -> bool:
     return True
 
 
-def _server_arguments(options: ServerOptions) -> list[str]:
+def _server_arguments(options: ServerOptions) -> dict[str, str]:
     arguments = {
         # Everything is loaded at the start; newly published versions when `serving.load_model` says so.
         "model-control-mode": "explicit",
@@ -306,13 +343,25 @@ def _server_arguments(options: ServerOptions) -> list[str]:
         # One broken model must not take the others down.
         "exit-on-error": "false",
         "exit-timeout-secs": str(EXIT_TIMEOUT_S),
-        "grpc-address": options.host,
-        "grpc-port": str(options.grpc_port),
-        "http-address": options.host,
-        "http-port": str(options.http_port),
-        "metrics-address": options.host,
-        "metrics-port": str(options.metrics_port),
         "allow-gpu-metrics": str(any(device.exists() for device in GPU_DEVICES)).lower(),
         "log-verbose": str(int(options.log_verbose)),
     }
+    for service, (host, port) in options.addresses.items():
+        arguments |= {f"{service.lower()}-address": host, f"{service.lower()}-port": str(port)}
+    if options.tls is not None:
+        arguments["allow-http"] = "false"
+    return arguments
+
+
+def _access_arguments(tls: PreparedTls | None, admin_key: str | None) -> dict[str, str]:
+    arguments = {} if tls is None else tls.arguments
+    if admin_key is not None:
+        restriction = f"{ADMIN_PROTOCOLS}:{ADMIN_KEY_NAME}={admin_key}"
+        arguments = arguments | {"grpc-restricted-protocol": restriction}
+        if tls is None:
+            arguments["http-restricted-api"] = restriction
+    return arguments
+
+
+def _flags(arguments: dict[str, str]) -> list[str]:
     return [f"--{name}={value}" for name, value in arguments.items()]

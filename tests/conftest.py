@@ -1,7 +1,9 @@
 """Fixtures shared by all rooms: a tiny scene and settings, a real bundle, and a real Triton that serves it."""
 
+import dataclasses
 import importlib.metadata
 import platform
+import secrets
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import trustme
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
@@ -133,6 +136,43 @@ def triton(
     repository = tmp_path_factory.mktemp("served") / "model_repository"
     serving.publish(tiny_bundle, repository)
     with serving.TritonServer(repository, server_options()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder: ca.pem signed server.pem, clients.pem signed client.pem (each with a .key); admin.key, other.key."""
+    folder = tmp_path_factory.mktemp("certificates")
+    authorities = {name: trustme.CA() for name in ("ca", "clients")}
+    for name, authority in authorities.items():
+        authority.cert_pem.write_to_path(str(folder / f"{name}.pem"))
+    for subject, signer, identity in (
+        ("server", "ca", "127.0.0.1"),
+        ("elsewhere", "ca", "triton.example.org"),
+        ("client", "clients", "caller@example.org"),
+    ):
+        issued = authorities[signer].issue_cert(identity)
+        issued.private_key_pem.write_to_path(str(folder / f"{subject}.key"))
+        issued.cert_chain_pems[0].write_to_path(str(folder / f"{subject}.pem"))
+    for name in ("admin", "other"):
+        (folder / f"{name}.key").write_text(f"{secrets.token_hex(16)}\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def locked_triton(
+    embedded_triton: None,
+    tiny_bundle: Path,
+    server_options: Callable[[], serving.ServerOptions],
+    certificates: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[serving.TritonServer]:
+    """As `triton`, with mutual TLS and an admin key, from `certificates`."""
+    repository = tmp_path_factory.mktemp("locked") / "model_repository"
+    serving.publish(tiny_bundle, repository)
+    tls = serving.ServerTls(certificates / "server.pem", certificates / "server.key", certificates / "clients.pem")
+    options = dataclasses.replace(server_options(), tls=tls, admin_key_file=certificates / "admin.key")
+    with serving.TritonServer(repository, options) as server:
         yield server
 
 

@@ -101,7 +101,7 @@ class OverGrpc(Served):
     def draw(self, clients: int, calls: int) -> Round:
         """As `Way.draw`."""
         while len(self._clients) < clients:
-            self._clients.append(SynthesisClient(self._url, timeout_s=CALL_TIMEOUT_S))
+            self._clients.append(SynthesisClient(self._url, timeout_s=CALL_TIMEOUT_S, shared_memory=False))
             self._clients[-1].synthesize(self._model, self._layouts[0])  # connects, and learns the palette
         draws = [functools.partial(client.synthesize, self._model) for client in self._clients[:clients]]
         return closed_loop(draws, self._layouts, calls)

@@ -65,6 +65,7 @@ def _root(
 
 def main() -> None:
     """Run the command; errors become one line and an exit status: 2 for bad input, 1 for a failure."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines about what we report in one of ours
     arguments = sys.argv[1:] or ["--help"]
     try:
         sys.exit(app(arguments, standalone_mode=False))

@@ -7,6 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from semia.accelerators import DEFAULT_ENGINE_CACHE, Accelerator
+from semia.cli.access import (
+    AdminKeyFileOption,
+    TlsCaOption,
+    TlsCertOption,
+    TlsFlag,
+    TlsKeyOption,
+    server_access,
+    tls_options,
+)
 from semia.cli.console import StepDisplay, interruptible, say
 from semia.cli.options import DEFAULT_REPOSITORY, NameOption, RepositoryOption, ThreadsOption
 from semia.errors import InputError
@@ -55,16 +64,22 @@ def publish(
     ] = None,
     accelerator: AcceleratorOption = None,
     engine_cache: EngineCacheOption = Path(DEFAULT_ENGINE_CACHE),
+    tls: TlsFlag = False,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    admin_key_file: AdminKeyFileOption = None,
 ) -> None:
     """Add a bundle to the model repository as the next version of its model.
 
     A running server keeps answering with the version it has until it is told to load the new one, by --load or by
-    starting it anew.
+    starting it anew. The TLS options and the admin key are for that server.
     """
     from serving import ServingSettings
 
     if tune and (threads is not None or accelerator is not None):
         raise InputError("--tune chooses the threads, for this machine's CPU: drop --threads and --accelerator")
+    access = server_access(tls_options(tls, tls_ca, tls_cert, tls_key), admin_key_file)
     settings = _tuned(bundle) if tune else ServingSettings(threads=threads, accelerator=accelerator)
     settings = dataclasses.replace(settings, engine_cache=PurePosixPath(engine_cache))
     model, version = publish_bundle(bundle, repository, name, settings)
@@ -73,7 +88,7 @@ def publish(
         return
     from serving import load_model
 
-    loaded = load_model(load, model)
+    loaded = load_model(load, model, access=access)
     say(f"{load} now serves {model} version {loaded}" if loaded == version else f"{load} serves version {loaded}")
 
 

@@ -2,15 +2,19 @@
 
 import ipaddress
 import signal
+from pathlib import Path
 from types import FrameType
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
 
 from semia.cli.console import complain, say, stdout
 from semia.cli.options import DEFAULT_REPOSITORY, RepositoryOption
-from semia.errors import SemiaError
+from semia.errors import InputError, SemiaError
+
+if TYPE_CHECKING:
+    from serving import ServerOptions, ServerTls
 
 
 def register(app: typer.Typer) -> None:
@@ -31,11 +35,27 @@ def serve(
         typer.Option("--triton", help="From the package index, tritonserver on PATH, or the first that is there."),
     ] = "auto",
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds until all models must be loaded.")] = 120.0,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", help="PEM file: the server's certificate. Turns TLS on, and HTTP off.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM file: the private key of --tls-cert.")] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option("--tls-client-ca", help="PEM file: admit only clients with a certificate signed by these."),
+    ] = None,
+    admin_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--admin-key-file",
+            help="File with a key that loading models and other changes to the server then need. Triton takes it as an "
+            "argument: other users of this machine can see it.",
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Have Triton log every request.")] = False,
 ) -> None:
     """Run Triton on the model repository until Ctrl-C.
 
-    It listens on loopback alone unless told otherwise, with no encryption and no passwords.
+    It listens on loopback alone unless told otherwise, with no encryption and no passwords unless asked for.
     """
     from serving import ServerOptions, TritonServer
 
@@ -47,12 +67,11 @@ def serve(
         binary=triton,
         timeout_s=timeout,
         log_verbose=verbose,
+        tls=_server_tls(tls_cert, tls_key, tls_client_ca),
+        admin_key_file=admin_key_file,
     )
     if not _is_loopback(host):
-        complain(
-            f"warning: everyone who reaches {host} may use and change this server; for networks, run the stock "
-            "Triton container behind TLS (the embedded one is for this machine alone)"
-        )
+        _warn(options)
     signal.signal(signal.SIGTERM, _interrupt)  # a service manager's stop is as good as Ctrl-C
     say(f"starting Triton on {repository}")
     with TritonServer(repository, options) as server:
@@ -64,16 +83,49 @@ def serve(
         stdout.print(table)
         for name, problem in sorted(server.failed_models.items()):
             complain(f"cannot serve {name}: {problem}")
-        say(
-            f"serving on gRPC {server.grpc_url}, HTTP {host}:{http_port}, metrics {host}:{metrics_port}; "
-            f"log {server.log_path}; Ctrl-C stops"
-        )
+        listening = ", ".join(f"{service} {host}:{port}" for service, (host, port) in options.addresses.items())
+        say(f"serving on {listening}{_locks(options)}; log {server.log_path}; Ctrl-C stops")
         try:
             code = server.wait()
         except KeyboardInterrupt:
             say("stopping")
             return
     raise SemiaError(f"Triton ended by itself with exit code {code}")
+
+
+def _server_tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> "ServerTls | None":
+    from serving import ServerTls
+
+    if certificate is not None and key is not None:
+        return ServerTls(certificate, key, client_ca)
+    if certificate is not None or key is not None or client_ca is not None:
+        raise InputError("TLS needs both --tls-cert and --tls-key; --tls-client-ca adds mutual TLS to them")
+    return None
+
+
+def _locks(options: "ServerOptions") -> str:
+    """What callers need besides the address."""
+    locks = []
+    if options.tls is not None:
+        locks.append("TLS" if options.tls.client_ca is None else "mutual TLS")
+    if options.admin_key_file is not None:
+        locks.append("admin key")
+    return f" ({', '.join(locks)})" if locks else ""
+
+
+def _warn(options: "ServerOptions") -> None:
+    """Say what those who reach the server may do, as far as it is more than they should."""
+    if options.tls is None:
+        complain(f"warning: nothing is encrypted, and everyone who reaches {options.host} may use this server")
+    elif options.tls.client_ca is None:
+        complain(f"warning: everyone who reaches {options.host} may use this server (--tls-client-ca restricts that)")
+    if options.admin_key_file is None:
+        complain(f"warning: everyone who may use this server on {options.host} may change it, too (--admin-key-file)")
+    if options.binary != "system":
+        complain(
+            "warning: the embedded Triton is of an old version with known vulnerabilities: for networks, run the stock "
+            "Triton container on this repository"
+        )
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

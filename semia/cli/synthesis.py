@@ -1,7 +1,6 @@
 """``semia synthesize`` and ``semia models``: calling a server from the command line."""
 
-import statistics
-import time
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -9,11 +8,20 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from semia.cli.console import StepDisplay, say, stdout
+from semia.cli.access import (
+    AdminKeyFileOption,
+    TlsCaOption,
+    TlsCertOption,
+    TlsFlag,
+    TlsKeyOption,
+    server_access,
+    tls_options,
+)
+from semia.cli.console import StepDisplay, interruptible, say, stdout
 from semia.cli.options import DEFAULT_URL, TimeoutOption, UrlOption
 from semia.cli.training import report_failures
 from semia.errors import InputError
-from semia.images import list_images, write_image, write_rgb
+from semia.images import list_images, write_rgb
 
 
 def register(app: typer.Typer) -> None:
@@ -31,41 +39,46 @@ def synthesize(
     sheet: Annotated[
         Path | None, typer.Option("--sheet", help="Also write one contact sheet: label maps above their pictures.")
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Leave out pictures that the same version made of the same label maps.")
+    ] = False,
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, max=1000, help="Most calls in flight.")] = 4,
     url: UrlOption = DEFAULT_URL,
     timeout: TimeoutOption = 30.0,
+    tls: TlsFlag = False,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
 ) -> None:
-    """Send label maps to a running server and write the pictures that come back."""
-    from client import SynthesisClient, TargetSizeError, UnknownColourError, UnreadableTargetError
-    from semia.contact_sheet import Tile, contact_sheet
-    from semia.images import rgb_array
+    """Send label maps to a running server and write the pictures that come back.
+
+    Every picture is written whole or not at all, and says in its file what it was made of. Ctrl-C keeps what is there;
+    with --resume the same command goes on, leaving out pictures that the model's latest version has already made of
+    the same label maps.
+    """
+    from client import ClientError, SynthesisClient
+    from semia.cli.batch import Batch
+    from semia.contact_sheet import contact_sheet
 
     paths = _expand(targets)
-    outputs = _output_paths(paths, out)
-    failures: list[str] = []
-    latencies_ms: list[float] = []
-    tiles: list[Tile] = []
-    with SynthesisClient(url, timeout_s=timeout) as client:
-        palette = client.describe(model).palette
-        with StepDisplay("synthesizing", len(paths)) as display:
-            for done, (path, output) in enumerate(zip(paths, outputs, strict=True), start=1):
-                try:
-                    ids = client.class_ids(model, path)
-                except (TargetSizeError, UnknownColourError, UnreadableTargetError) as error:
-                    failures.append(str(error))
-                    continue
-                began = time.perf_counter()
-                picture = client.synthesize(model, ids)
-                latencies_ms.append(1000 * (time.perf_counter() - began))
-                write_image(output, picture)
-                if sheet is not None:
-                    tiles += [Tile(path.stem, palette.render(ids)), Tile("", rgb_array(picture))]
-                display.update(done, path.name)
-    if sheet is not None and tiles:
-        write_rgb(sheet, contact_sheet(tiles[0::2] + tiles[1::2], columns=len(tiles) // 2))
+    batch = Batch(model, paths, _output_paths(paths, out), resume=resume, keep_tiles=sheet is not None)
+    with SynthesisClient(url, timeout_s=timeout, tls=tls_options(tls, tls_ca, tls_cert, tls_key)) as client:
+        try:
+            with interruptible(), StepDisplay("synthesizing", len(paths)) as display:
+                batch.run(client, concurrency, display.update)
+        except KeyboardInterrupt:
+            say(f"{batch.summary(out)}; --resume goes on")
+            raise
+        except ClientError:
+            if batch.written:
+                say(f"{batch.summary(out)}; --resume goes on")
+            raise
+    if sheet is not None and batch.tiles:
+        write_rgb(sheet, contact_sheet(batch.tiles[0::2] + batch.tiles[1::2], columns=len(batch.tiles) // 2))
         say(f"contact sheet: {sheet}")
-    if latencies_ms:
-        say(f"{len(latencies_ms)} pictures in {out}; median latency {statistics.median(latencies_ms):.1f} ms")
-    report_failures(failures, len(paths))
+    if batch.written or batch.skipped:
+        say(batch.summary(out))
+    report_failures(batch.failures, len(paths))
 
 
 def _expand(targets: list[Path]) -> list[Path]:
@@ -75,19 +88,29 @@ def _expand(targets: list[Path]) -> list[Path]:
 def _output_paths(paths: list[Path], out: Path) -> list[Path]:
     """Where each picture goes; two label maps must not fight for one name, nor a picture replace a label map."""
     outputs = [out / f"{path.stem}.png" for path in paths]
+    count = Counter(outputs)
     for path, output in zip(paths, outputs, strict=True):
-        if outputs.count(output) > 1:
+        if count[output] > 1:
             raise InputError(f"two label maps are called {path.stem!r}: give them different names or run them apart")
         if output.resolve() == path.resolve():
             raise InputError(f"the picture of {path} would replace it: choose another --out")
     return outputs
 
 
-def models(url: UrlOption = DEFAULT_URL, timeout: TimeoutOption = 10.0) -> None:
+def models(
+    url: UrlOption = DEFAULT_URL,
+    timeout: TimeoutOption = 10.0,
+    tls: TlsFlag = False,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    admin_key_file: AdminKeyFileOption = None,
+) -> None:
     """List the models of a running server: name, version, canvas, classes."""
     from client import SynthesisClient
 
-    with SynthesisClient(url, timeout_s=timeout) as client:
+    access = server_access(tls_options(tls, tls_ca, tls_cert, tls_key), admin_key_file)
+    with SynthesisClient(url, timeout_s=timeout, tls=access.tls, admin_key=access.admin_key) as client:
         descriptions = [client.describe(name) for name in client.models()]
     table = Table(box=None)
     for column in ("model", "version", "canvas", "classes"):

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent import futures
@@ -20,6 +21,7 @@ from client import (
     ClientSettingsError,
     DeadlineExceededError,
     NotASemiaModelError,
+    RetryOptions,
     ServerRefusedError,
     ServerUnavailableError,
     SynthesisClient,
@@ -44,13 +46,15 @@ class FakeTriton:
 
     version: str = "1"
     parameters: dict[str, str] = field(default_factory=lambda: dict(PARAMETERS))
-    refuses_with: grpc.StatusCode | None = None  # every inference fails with this
+    refuses_with: grpc.StatusCode | None = None  # inferences fail with this
+    refusals: int = 1_000_000  # that many of them
     live: bool = True  # whether it answers when asked for its health
     delay_s: float = 0.0  # before an inference is answered
     answers_with: NDArray[np.uint8] | None = None  # instead of the painted picture
     ready: bool = True
     publishes_during_infer: int = 0  # as many inferences are preceded by a new version
     requests: list[str] = field(default_factory=list)  # the names of the calls received
+    ended_early: threading.Event = field(default_factory=threading.Event)  # a caller went away before its answer
     url: str = ""
 
     def server_live(self, _request: Any, context: grpc.ServicerContext) -> Any:
@@ -66,6 +70,12 @@ class FakeTriton:
         broken = entry(name="broken", version="1", state="UNAVAILABLE", reason="cannot load")
         return pb.RepositoryIndexResponse(models=[entry(name="fake", version=self.version, state=state), broken])
 
+    def model_metadata(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self.requests.append("metadata")
+        if not self.ready:
+            context.abort(grpc.StatusCode.NOT_FOUND, "Request for unknown model")
+        return pb.ModelMetadataResponse(name=request.name, versions=[self.version])
+
     def model_config(self, _request: Any, _context: grpc.ServicerContext) -> Any:
         self.requests.append("config")
         response = pb.ModelConfigResponse()
@@ -76,7 +86,10 @@ class FakeTriton:
     def model_infer(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.requests.append("infer")
         time.sleep(self.delay_s)
-        if self.refuses_with is not None:
+        if not context.is_active():
+            self.ended_early.set()
+        if self.refuses_with is not None and self.refusals:
+            self.refusals -= 1
             context.abort(self.refuses_with, "the reason")
         if self.publishes_during_infer:
             self.publishes_during_infer -= 1
@@ -103,6 +116,7 @@ def running(fake: FakeTriton, address: str = "127.0.0.1:0") -> Iterator[FakeTrit
     calls = {
         "ServerLive": (fake.server_live, pb.ServerLiveRequest),
         "RepositoryIndex": (fake.repository_index, pb.RepositoryIndexRequest),
+        "ModelMetadata": (fake.model_metadata, pb.ModelMetadataRequest),
         "ModelConfig": (fake.model_config, pb.ModelConfigRequest),
         "ModelInfer": (fake.model_infer, pb.ModelInferRequest),
     }
@@ -123,6 +137,8 @@ def running(fake: FakeTriton, address: str = "127.0.0.1:0") -> Iterator[FakeTrit
         server.stop(grace=None).wait()
 
 
+ONCE = RetryOptions(attempts=1)
+
 IDS = np.array([[0, 1, 2, 0, 1, 2]] * 4, dtype=np.uint8)
 
 
@@ -141,7 +157,7 @@ def pixels(client: SynthesisClient, target: NDArray[np.uint8] = IDS) -> list[lis
 def test_every_status_code_has_an_error(fake: FakeTriton, status: grpc.StatusCode) -> None:
     fake.refuses_with = status
     expected = DeadlineExceededError if status is grpc.StatusCode.DEADLINE_EXCEEDED else ServerRefusedError
-    with SynthesisClient(fake.url, timeout_s=5) as client, pytest.raises(ClientError) as caught:
+    with SynthesisClient(fake.url, timeout_s=5, retries=ONCE) as client, pytest.raises(ClientError) as caught:
         client.synthesize("fake", IDS)
     assert type(caught.value) is expected
     assert caught.value.exit_code == 1
@@ -153,7 +169,7 @@ def test_every_status_code_has_an_error(fake: FakeTriton, status: grpc.StatusCod
 
 def test_unavailable_from_a_server_that_is_not_live_means_there_is_none(fake: FakeTriton) -> None:
     fake.refuses_with, fake.live = grpc.StatusCode.UNAVAILABLE, False
-    with SynthesisClient(fake.url) as client, pytest.raises(ServerUnavailableError, match="the reason"):
+    with SynthesisClient(fake.url, retries=ONCE) as client, pytest.raises(ServerUnavailableError, match="the reason"):
         client.synthesize("fake", IDS)
 
 
@@ -191,7 +207,7 @@ def test_one_deadline_covers_all_requests_of_a_call(fake: FakeTriton) -> None:
 def test_a_client_outlives_its_server() -> None:
     fake = FakeTriton()
     with running(fake):
-        client = SynthesisClient(fake.url)
+        client = SynthesisClient(fake.url, retries=ONCE)
         assert client.models() == ["fake"]
     with pytest.raises(ServerUnavailableError):
         client.models()
@@ -265,7 +281,7 @@ def test_an_old_canvas_is_refused_with_the_new_one(fake: FakeTriton) -> None:
 
 
 def test_a_model_that_is_gone_is_unknown(fake: FakeTriton) -> None:
-    with SynthesisClient(fake.url) as client:
+    with SynthesisClient(fake.url, retries=ONCE) as client:
         client.describe("fake")
         fake.ready, fake.refuses_with = False, grpc.StatusCode.UNAVAILABLE
         with pytest.raises(UnknownModelError, match=r"'fake'.*none"):

@@ -1,0 +1,114 @@
+"""The server's side of TLS, and how its own process reaches it through that.
+
+Triton's gRPC does TLS itself. The process that starts Triton has to ask it for its models' states over the
+same port: it trusts the server's certificate because it knows it, and where clients need a certificate of
+their own, it makes itself one that this server alone trusts and that goes with the server.
+"""
+
+import datetime
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from semia.access import TlsOptions, load_certificate
+from semia.errors import InputError
+
+CONTROL_CERTIFICATE_DAYS = 3650
+"""Longer than any server runs; the certificate's key is gone when it stops."""
+
+
+@dataclass(frozen=True)
+class ServerTls:
+    """The server's certificate, and whose clients it admits. The files are PEM; Triton reads them at its start."""
+
+    certificate: Path  # the server's, with any intermediate ones after it; clients check its names
+    key: Path  # its private key, without a passphrase
+    client_ca: Path | None = (
+        None  # callers need a certificate signed by one of these (mutual TLS); None: they need none
+    )
+
+    def check(self) -> None:
+        """Make sure that Triton will take the files, for its own complaint does not say what is wrong.
+
+        Raises:
+            InputError: if one is missing or not PEM, or the key is encrypted or of another certificate.
+        """
+        load_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self.certificate, self.key)
+        if self.client_ca is not None:
+            TlsOptions(root_certificate=self.client_ca).context()
+
+
+@dataclass(frozen=True)
+class PreparedTls:
+    """What Triton is started with, and what opens it to the process that starts it."""
+
+    arguments: dict[str, str]
+    control: TlsOptions
+
+
+def prepare_tls(tls: ServerTls, folder: Path) -> PreparedTls:
+    """Write what is needed into ``folder``, which must be private to this user and stay while the server runs."""
+    arguments = {
+        "grpc-use-ssl": "true",
+        "grpc-server-cert": str(tls.certificate.absolute()),
+        "grpc-server-key": str(tls.key.absolute()),
+    }
+    name = certified_name(tls.certificate)
+    if tls.client_ca is None:
+        return PreparedTls(arguments, TlsOptions(tls.certificate, server_name=name))
+    certificate, key, admitted = (folder / file for file in ("control.pem", "control.key", "clients.pem"))
+    _make_certificate(certificate, key)
+    admitted.write_bytes(tls.client_ca.read_bytes() + b"\n" + certificate.read_bytes())
+    arguments |= {"grpc-use-ssl-mutual": "true", "grpc-root-cert": str(admitted)}
+    return PreparedTls(arguments, TlsOptions(tls.certificate, certificate, key, server_name=name))
+
+
+def certified_name(path: Path) -> str:
+    """A host name that a server's certificate is good for.
+
+    Raises:
+        InputError: if it names no host at all, so that no client would accept it.
+    """
+    from cryptography import x509
+
+    certificate = x509.load_pem_x509_certificates(path.read_bytes())[0]
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        raise InputError(f"the certificate {path} has no subject alternative name: no client would accept it") from None
+    hosts = [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+    if not hosts:
+        raise InputError(f"the certificate {path} names no host or address: no client would accept it")
+    return hosts[0].replace("*", "any")
+
+
+def _make_certificate(path: Path, key_path: Path) -> None:
+    """A certificate that is its own authority."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "semia serve")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))  # clocks are adjusted
+        .not_valid_after(now + datetime.timedelta(days=CONTROL_CERTIFICATE_DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    content = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    descriptor = os.open(key_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)

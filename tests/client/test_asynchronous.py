@@ -1,0 +1,108 @@
+"""The asyncio client: against a real Triton, and against a server that can be slow."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from PIL import Image
+
+import serving
+from client import (
+    AsyncSynthesisClient,
+    ClientSettingsError,
+    DeadlineExceededError,
+    RetryOptions,
+    ServerRefusedError,
+    ServerUnavailableError,
+    TargetSizeError,
+    UnknownModelError,
+)
+from semia.palette import Palette
+from tests.client.test_connection import IDS, FakeTriton, running
+
+SOON = RetryOptions(attempts=3, first_wait_s=0.02)
+
+
+def test_every_call_of_the_client_awaited(triton: serving.TritonServer, tiny_palette: Palette, tmp_path: Path) -> None:
+    ids = np.full((48, 64), 2, dtype=np.uint8)
+    path = tmp_path / "target.png"
+    Image.fromarray(tiny_palette.render(ids)).save(path)
+
+    async def call() -> None:
+        async with AsyncSynthesisClient(triton.grpc_url) as client:
+            assert "tiny" in await client.models()
+            assert (await client.describe("tiny")).palette == tiny_palette
+            assert np.array_equal(await client.class_ids("tiny", path), ids)
+            for target in (ids, path):
+                assert np.array_equal(np.asarray(await client.synthesize("tiny", target)), tiny_palette.render(ids))
+            assert np.array_equal(
+                np.asarray(await client.synthesize("tiny", ids, version="1")), tiny_palette.render(ids)
+            )
+            with pytest.raises(UnknownModelError, match="tiny"):
+                await client.synthesize("castle", ids)
+            with pytest.raises(TargetSizeError):
+                await client.synthesize("tiny", ids.T)
+
+    asyncio.run(call())
+
+
+def test_calls_at_once_do_not_wait_for_each_other() -> None:
+    async def call(url: str) -> float:
+        async with AsyncSynthesisClient(url) as client:
+            await client.describe("fake")
+            began = time.monotonic()
+            pictures = await asyncio.gather(*(client.synthesize("fake", IDS) for _ in range(4)))
+            assert [np.asarray(picture)[..., 0].tolist() for picture in pictures] == [IDS.tolist()] * 4
+            return time.monotonic() - began
+
+    with running(FakeTriton(delay_s=0.3)) as fake:
+        assert asyncio.run(call(fake.url)) < 0.9
+
+
+def test_a_cancelled_call_ends_on_the_server_too() -> None:
+    async def call(fake: FakeTriton) -> None:
+        async with AsyncSynthesisClient(fake.url) as client:
+            await client.describe("fake")
+            task = asyncio.create_task(client.synthesize("fake", IDS))
+            while "infer" not in fake.requests:
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await asyncio.to_thread(fake.ended_early.wait, 5), "the server was not told"
+            fake.delay_s = 0
+            assert (await client.synthesize("fake", IDS)).size == (6, 4)
+
+    with running(FakeTriton(delay_s=1.0)) as fake:
+        asyncio.run(call(fake))
+
+
+def test_errors_are_the_same_ones() -> None:
+    async def call(fake: FakeTriton) -> None:
+        async with AsyncSynthesisClient(fake.url, timeout_s=0.3, retries=SOON) as client:
+            await client.describe("fake")
+            fake.refuses_with = grpc.StatusCode.INVALID_ARGUMENT
+            with pytest.raises(ServerRefusedError, match="the reason"):
+                await client.synthesize("fake", IDS)
+            fake.requests.clear()
+            fake.refuses_with, fake.refusals = grpc.StatusCode.UNAVAILABLE, 2
+            await client.synthesize("fake", IDS)
+            assert fake.requests == ["infer"] * 3
+            fake.refuses_with, fake.delay_s = None, 0.5
+            with pytest.raises(DeadlineExceededError):
+                await client.synthesize("fake", IDS)
+
+    with running(FakeTriton()) as fake:
+        asyncio.run(call(fake))
+
+    async def call_nobody() -> None:
+        async with AsyncSynthesisClient(fake.url, retries=SOON) as client:
+            with pytest.raises(ServerUnavailableError, match="semia serve"):
+                await client.synthesize("fake", IDS)
+
+    asyncio.run(call_nobody())
+    with pytest.raises(ClientSettingsError, match="HOST:PORT"):
+        AsyncSynthesisClient("nowhere")
