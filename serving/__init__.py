@@ -1,10 +1,11 @@
 """Publishing bundles into a model repository, and running the Triton that serves it."""
 
 from semia.accelerators import Accelerator
-from serving.control import ModelState, load_model, model_states
+from serving.control import ModelState, load_model, model_states, unload_model
 from serving.errors import (
     BundleError,
     ModelLoadError,
+    ModelUnloadError,
     PortTakenError,
     PublishError,
     RepositoryError,
@@ -23,6 +24,7 @@ __all__ = [
     "BundleError",
     "ModelLoadError",
     "ModelState",
+    "ModelUnloadError",
     "PortTakenError",
     "PublishError",
     "PublishedModel",
@@ -43,4 +45,5 @@ __all__ = [
     "model_config",
     "model_states",
     "publish",
+    "unload_model",
 ]

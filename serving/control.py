@@ -1,19 +1,23 @@
-"""Asking a running Triton, ours or any other, about its models, and telling it to load one."""
+"""Asking a running Triton, ours or any other, about its models, and telling it to load or unload one."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from serving.errors import ModelLoadError, ServerUnreachableError
+from serving.errors import ModelLoadError, ModelUnloadError, ServerUnreachableError
 
 CALL_TIMEOUT_S = 10.0
 """For calls that a live server answers at once."""
 
 LOAD_TIMEOUT_S = 120.0
 """For loading a model: its backend starts, reads the graph and runs it once."""
+
+POLL_S = 0.02
+"""Between two looks at a model that is being unloaded."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,38 @@ def load_model(url: str, name: str, *, timeout_s: float = LOAD_TIMEOUT_S) -> int
     version = model_states(url)[name].version
     assert version is not None, f"{url} loaded {name!r} and serves no version of it"
     return version
+
+
+def unload_model(url: str, name: str, *, timeout_s: float = LOAD_TIMEOUT_S) -> None:
+    """Make a running server let go of a model; returns when the server no longer lists it as ready.
+
+    Requests in flight are answered; later ones are refused as UNAVAILABLE. The server frees the memory when the
+    last of them is done, which may be a moment after this returns. A model that is not loaded stays so.
+
+    Args:
+        url: HOST:PORT of the server's gRPC interface; it must run with ``--model-control-mode explicit``.
+        name: the model's folder in the repository.
+        timeout_s: how long that may take.
+
+    Raises:
+        ServerUnreachableError: if no server answers at ``url``.
+        ModelUnloadError: if the server refuses, or still serves the model after ``timeout_s``.
+    """
+    deadline = time.monotonic() + timeout_s
+    with _connection(url) as client:
+        try:
+            client.unload_model(name, client_timeout=timeout_s)
+        except InferenceServerException as error:
+            raise ModelUnloadError(f"{url} cannot unload model {name!r}: {one_line(error.message())}") from error
+        while _is_ready(client, name):
+            if time.monotonic() > deadline:
+                raise ModelUnloadError(f"{url} still serves model {name!r} after {timeout_s:g} s")
+            time.sleep(POLL_S)
+
+
+def _is_ready(client: InferenceServerClient, name: str) -> bool:
+    index = client.get_model_repository_index(client_timeout=CALL_TIMEOUT_S)
+    return any(model.name == name and model.state == "READY" for model in index.models)
 
 
 def model_states(url: str) -> dict[str, ModelState]:
