@@ -1,9 +1,10 @@
 """Publishing bundles into a model repository, and running the Triton that serves it."""
 
 from semia.accelerators import Accelerator
-from serving.control import ModelState, load_model, model_states, unload_model
+from serving.control import ModelState, check_answer, load_model, model_states, unload_model
 from serving.errors import (
     BundleError,
+    ModelAnswerError,
     ModelLoadError,
     ModelUnloadError,
     PortTakenError,
@@ -22,6 +23,7 @@ from serving.server import ServerOptions, TritonServer, find_triton
 __all__ = [
     "Accelerator",
     "BundleError",
+    "ModelAnswerError",
     "ModelLoadError",
     "ModelState",
     "ModelUnloadError",
@@ -38,6 +40,7 @@ __all__ = [
     "ServingSettings",
     "TritonNotFoundError",
     "TritonServer",
+    "check_answer",
     "config_text",
     "find_triton",
     "list_models",

@@ -3,12 +3,15 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tritonclient.grpc import InferenceServerClient
+import numpy as np
+from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
-from serving.errors import ModelLoadError, ModelUnloadError, ServerUnreachableError
+from semia.labels import Canvas
+from semia.model_card import INPUT_NAME, OUTPUT_NAME
+from serving.errors import ModelAnswerError, ModelLoadError, ModelUnloadError, ServerUnreachableError
 
 CALL_TIMEOUT_S = 10.0
 """For calls that a live server answers at once."""
@@ -26,6 +29,9 @@ class ModelState:
 
     version: int | None  # the newest version that answers requests; None where none does
     problem: str | None  # why the newest version that was tried could not be loaded, or None
+    failed_version: int | None = None  # the version that `problem` is about
+    loading: bool = False  # whether a version is being loaded now
+    newest: int = 0  # the largest version number that it has ever tried, with whatever success; 0: none
 
 
 def load_model(url: str, name: str, *, timeout_s: float = LOAD_TIMEOUT_S) -> int:
@@ -49,7 +55,8 @@ def load_model(url: str, name: str, *, timeout_s: float = LOAD_TIMEOUT_S) -> int
         except InferenceServerException as error:
             raise ModelLoadError(f"{url} cannot load model {name!r}: {one_line(error.message())}") from error
     version = model_states(url)[name].version
-    assert version is not None, f"{url} loaded {name!r} and serves no version of it"
+    if version is None:
+        raise ModelLoadError(f"{url} loaded model {name!r} and serves no version of it: someone else unloaded it")
     return version
 
 
@@ -80,6 +87,38 @@ def unload_model(url: str, name: str, *, timeout_s: float = LOAD_TIMEOUT_S) -> N
             time.sleep(POLL_S)
 
 
+def check_answer(url: str, name: str, version: int, canvas: Canvas, *, timeout_s: float = LOAD_TIMEOUT_S) -> None:
+    """Have one version of a model draw one picture, and make sure that it is one.
+
+    Args:
+        url: HOST:PORT of the server's gRPC interface.
+        name: the served model's name.
+        version: which version is to answer.
+        canvas: the size of its label maps and pictures; the label map sent is all class 0, which every palette has.
+        timeout_s: how long the picture may take.
+
+    Raises:
+        ServerUnreachableError: if no server answers at ``url``.
+        ModelAnswerError: if the version refuses, or answers anything but ``uint8[1, H, W, 3]``.
+    """
+    tensor = InferInput(INPUT_NAME, [1, *canvas], "UINT8")
+    tensor.set_data_from_numpy(np.zeros((1, *canvas), dtype=np.uint8))
+    with _connection(url) as client:
+        try:
+            answer = client.infer(name, [tensor], model_version=str(version), client_timeout=timeout_s)
+        except InferenceServerException as error:
+            raise ModelAnswerError(
+                f"version {version} of model {name!r} was loaded by {url} and does not answer: "
+                f"{one_line(error.message())}"
+            ) from error
+    picture, expected = answer.as_numpy(OUTPUT_NAME), (1, *canvas, 3)
+    if picture is None or picture.dtype != np.uint8 or picture.shape != expected:
+        received = "nothing" if picture is None else f"{picture.dtype}{[*picture.shape]}"
+        raise ModelAnswerError(
+            f"version {version} of model {name!r} at {url} answers {received}, not uint8{[*expected]} as its card says"
+        )
+
+
 def _is_ready(client: InferenceServerClient, name: str) -> bool:
     index = client.get_model_repository_index(client_timeout=CALL_TIMEOUT_S)
     return any(model.name == name and model.state == "READY" for model in index.models)
@@ -94,15 +133,20 @@ def model_states(url: str) -> dict[str, ModelState]:
     with _connection(url) as client:
         index = client.get_model_repository_index(client_timeout=CALL_TIMEOUT_S)
     states: dict[str, ModelState] = {}
-    # One entry per model and version; a model without any version has an entry without one.
+    # One entry per model and version, for as long as the server runs; a model that it never tried to load has an
+    # entry without a version and without a state.
     for model in sorted(index.models, key=lambda entry: int(entry.version or 0)):
         known = states.get(model.name, ModelState(None, None))
+        if model.version:
+            known = replace(known, newest=int(model.version))
         if model.state == "READY":
-            states[model.name] = ModelState(int(model.version), None)
-        elif model.reason == "unloaded":
-            states[model.name] = known  # an older version that made room for a newer one
-        else:
-            states[model.name] = ModelState(known.version, one_line(model.reason) or "no version of it can be loaded")
+            known = replace(known, version=int(model.version), problem=None, failed_version=None)
+        elif model.state == "LOADING":
+            known = replace(known, loading=True)
+        elif model.state == "UNAVAILABLE" and model.reason != "unloaded":  # so ends one that made room for a newer one
+            problem = one_line(model.reason) or "no version of it can be loaded"
+            known = replace(known, problem=problem, failed_version=int(model.version or 0))
+        states[model.name] = known
     return states
 
 

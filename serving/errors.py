@@ -11,6 +11,7 @@ SemiaError
         ├── ServerStartError          Triton died, or serves nothing
         ├── ServerUnreachableError    nobody answers at the given address
         ├── ModelLoadError            a running server refused a model
+        ├── ModelAnswerError          a model was loaded and does not draw
         └── ModelUnloadError          a running server keeps a model
 """
 
@@ -59,3 +60,7 @@ class ModelLoadError(ServerError):
 
 class ModelUnloadError(ServerError):
     """A running server does not let go of a model."""
+
+
+class ModelAnswerError(ServerError):
+    """A version that a server has loaded does not answer as its card says."""
