@@ -16,22 +16,28 @@ from serving.errors import (
     ServingError,
     TritonNotFoundError,
 )
+from serving.lifecycle import Rollback, Update, prune, publish_and_load, remove, rollback
 from serving.model_config import ServingSettings, config_text, model_config
+from serving.overview import ModelOverview, Overview, overview
 from serving.repository import PublishedModel, RepositoryModel, list_models, publish
 from serving.server import ServerOptions, TritonServer, find_triton
+from serving.verification import Verification, verify, verify_exported
 
 __all__ = [
     "Accelerator",
     "BundleError",
     "ModelAnswerError",
     "ModelLoadError",
+    "ModelOverview",
     "ModelState",
     "ModelUnloadError",
+    "Overview",
     "PortTakenError",
     "PublishError",
     "PublishedModel",
     "RepositoryError",
     "RepositoryModel",
+    "Rollback",
     "ServerError",
     "ServerOptions",
     "ServerStartError",
@@ -40,6 +46,8 @@ __all__ = [
     "ServingSettings",
     "TritonNotFoundError",
     "TritonServer",
+    "Update",
+    "Verification",
     "check_answer",
     "config_text",
     "find_triton",
@@ -47,6 +55,13 @@ __all__ = [
     "load_model",
     "model_config",
     "model_states",
+    "overview",
+    "prune",
     "publish",
+    "publish_and_load",
+    "remove",
+    "rollback",
     "unload_model",
+    "verify",
+    "verify_exported",
 ]

@@ -20,7 +20,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from semia.errors import InputError
 from semia.files import check_model_name, sha256_of_file, sync_path
-from semia.model_card import CARD_FILE, MODEL_FILE, ModelCard
+from semia.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE, ModelCard
 from serving.accelerators import served_file
 from serving.changing import (
     CONFIG_FILE,
@@ -133,15 +133,21 @@ def stage_bundle(bundle: Path, card: ModelCard, settings: ServingSettings, stagi
     for file in (served, CARD_FILE):
         shutil.copyfile(bundle / file, version / file)
     # The copy is what will be served, so the copy is what must match.
-    sha256 = sha256_of_file(version / served)
-    expected = card.graph_sha256 if card.engine is None or served == MODEL_FILE else card.engine.plan_sha256
-    if sha256 != expected:
-        raise BundleError(
-            f"{bundle / served} is not the {'graph' if served == MODEL_FILE else 'engine'} its card describes "
-            f"(SHA-256 {sha256[:12]}..., the card says {expected[:12]}...): export it again"
-        )
+    if problem := hash_problem(version / served, card):
+        raise BundleError(f"{bundle / served} {problem}: export it again")
     stage_config(model, card, settings)
     return model
+
+
+def hash_problem(file: Path, card: ModelCard) -> str | None:
+    """What a ``model.onnx`` or ``model.plan`` is not, in words that follow its name; None if its hash is the card's."""
+    kind, expected = "graph", card.graph_sha256
+    if file.name == PLAN_FILE:
+        kind, expected = "engine", card.engine.plan_sha256 if card.engine is not None else "of none"
+    sha256 = sha256_of_file(file)
+    if sha256 == expected:
+        return None
+    return f"is not the {kind} its card describes (SHA-256 {sha256[:12]}..., the card says {expected[:12]}...)"
 
 
 def stage_config(model: Path, card: ModelCard, settings: ServingSettings) -> None:
@@ -182,6 +188,16 @@ def versions_of(model: Path) -> tuple[int, ...]:
     """The versions Triton sees in a model's folder, oldest first."""
     folders = (path for path in model.iterdir() if path.is_dir() and VERSION_NAME.fullmatch(path.name))
     return tuple(sorted(int(path.name) for path in folders))
+
+
+def first_of_the_same(model: Path) -> dict[int, int]:
+    """For every version of a model's folder, the oldest version with the very same card: itself, or what it repeats."""
+    oldest: dict[str, int] = {}
+    firsts: dict[int, int] = {}
+    for version in versions_of(model):
+        card = model / str(version) / CARD_FILE
+        firsts[version] = oldest.setdefault(sha256_of_file(card), version) if card.is_file() else version
+    return firsts
 
 
 def model_folder(repository: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""``semia synthesize`` and ``semia models``: calling a server from the command line."""
+"""``semia synthesize``: calling a server from the command line."""
 
 import statistics
 import time
@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from semia.cli.console import StepDisplay, say, stdout
+from semia.cli.console import StepDisplay, say
 from semia.cli.options import DEFAULT_URL, TimeoutOption, UrlOption
 from semia.cli.training import report_failures
 from semia.errors import InputError
@@ -19,7 +17,6 @@ from semia.images import list_images, write_image, write_rgb
 def register(app: typer.Typer) -> None:
     """Add this room's sub-commands."""
     app.command("synthesize")(synthesize)
-    app.command("models")(models)
 
 
 def synthesize(
@@ -81,23 +78,3 @@ def _output_paths(paths: list[Path], out: Path) -> list[Path]:
         if output.resolve() == path.resolve():
             raise InputError(f"the picture of {path} would replace it: choose another --out")
     return outputs
-
-
-def models(url: UrlOption = DEFAULT_URL, timeout: TimeoutOption = 10.0) -> None:
-    """List the models of a running server: name, version, canvas, classes."""
-    from client import SynthesisClient
-
-    with SynthesisClient(url, timeout_s=timeout) as client:
-        descriptions = [client.describe(name) for name in client.models()]
-    table = Table(box=None)
-    for column in ("model", "version", "canvas", "classes"):
-        table.add_column(column)
-    for description in descriptions:
-        palette = description.palette
-        classes = Text()
-        for index, code in enumerate(palette.hex_codes):
-            name = palette.names[index] if palette.names else ""
-            classes.append("  ", style=f"on {code}").append(f" {code} {name}  ".replace("   ", "  "))
-        versions = ", ".join(description.versions)
-        table.add_row(description.name, versions, str(description.canvas), classes)
-    stdout.print(table)

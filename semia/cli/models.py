@@ -1,0 +1,299 @@
+"""``semia models``: what a repository holds and a server serves, and what becomes of it."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperGroup
+
+from semia.cli.console import complain, say, stdout
+from semia.cli.options import DEFAULT_REPOSITORY, DEFAULT_URL, RepositoryOption, TimeoutOption, UrlOption
+from semia.errors import InputError, SemiaError
+from semia.palette import Palette
+
+if TYPE_CHECKING:
+    from serving import ModelOverview, Overview
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The model's name; `semia models` lists them.")]
+ServerOption = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="gRPC address, host:port, of the server of this repository."),
+]
+KeepOption = Annotated[
+    int, typer.Option("--keep", min=1, help="Versions that stay on the disk, of which the newest serves.")
+]
+
+
+class _ListByDefault(TyperGroup):
+    """`semia models` alone, or with options alone, is `semia models list`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+group = typer.Typer(
+    cls=_ListByDefault,
+    help="List the models of a repository and a server; load, unload, roll back, prune, remove and verify them.",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this room's group of sub-commands."""
+    app.add_typer(group, name="models")
+
+
+@group.command("list")
+def list_(
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    url: ServerOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: a JSON object instead of a table.")] = False,
+    timeout: TimeoutOption = 10.0,
+) -> None:
+    """List models: versions, state, canvas, classes, size, quality.
+
+    The server is asked at 127.0.0.1:8001 if no --url is given; without a server the repository alone is listed.
+    """
+    from serving import overview
+
+    found = overview(repository if repository.is_dir() else None, url or DEFAULT_URL)
+    if found.server_problem is not None and not found.models:
+        raise SemiaError(
+            f"nothing is published in {repository}, and {found.server_problem}: run `semia publish`, start a server "
+            "with `semia serve`, or give --repository or --url"
+        )
+    palettes = _palettes(found, url or DEFAULT_URL, timeout)
+    if as_json:
+        say(json.dumps(_for_programs(found, palettes), indent=2))
+    else:
+        _show(found, palettes)
+        if found.server_problem is not None:
+            complain(found.server_problem)
+    if found.server_problem is not None and url is not None:
+        raise typer.Exit(1)
+
+
+@group.command("load")
+def load(name: NameArgument, url: UrlOption = DEFAULT_URL) -> None:
+    """Have a server load the newest version of a model from its repository."""
+    from serving import load_model
+
+    say(f"{url} now serves {name} version {load_model(url, name)}")
+
+
+@group.command("unload")
+def unload(name: NameArgument, url: UrlOption = DEFAULT_URL) -> None:
+    """Have a server let go of a model; requests in flight are answered, and the files stay."""
+    from serving import model_states, unload_model
+
+    states = model_states(url)
+    if name not in states:
+        raise InputError(f"{url} has no model {name!r}; it has {', '.join(sorted(states)) or 'none'}")
+    unload_model(url, name)
+    say(f"{url} no longer serves {name}")
+
+
+@group.command("rollback")
+def rollback(
+    name: NameArgument,
+    to: Annotated[
+        int | None, typer.Option("--to", min=1, metavar="VERSION", help="By default the one before the present one.")
+    ] = None,
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    url: ServerOption = None,
+) -> None:
+    """Publish an older version again as the newest; with --url, put it into service.
+
+    Version numbers only grow, so that clients notice. The files are linked, so it takes no room on the disk.
+    """
+    from serving import rollback as roll_back
+
+    done = roll_back(repository, name, to=to, url=url)
+    version = done.published.version
+    say(f"published: {done.published.folder} (model {name}, version {version}, which is version {done.repeats} again)")
+    if url is None:
+        say(f"next: semia models load {name}")
+    else:
+        say(f"{url} now serves {name} version {version}")
+
+
+@group.command("prune")
+def prune(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The model's name.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every model of the repository.")] = False,
+    keep: KeepOption = 3,
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    url: ServerOption = None,
+) -> None:
+    """Delete old versions; with --url, never the one that the server serves."""
+    from serving import list_models
+    from serving import prune as prune_model
+
+    if (name is None) != all_:
+        raise InputError("say which model to prune: NAME, or --all")
+    failures: list[SemiaError] = []
+    for each in [name] if name is not None else [model.name for model in list_models(repository)]:
+        try:
+            pruned = prune_model(repository, each, keep=keep, url=url)
+            say(f"{each}: {_pruned_in_words(pruned)}")
+        except SemiaError as error:
+            if name is not None:
+                raise
+            complain(str(error))
+            failures.append(error)
+    if failures:
+        raise typer.Exit(failures[0].exit_code)
+
+
+@group.command("remove")
+def remove(
+    name: NameArgument,
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    url: ServerOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a model with all its versions; with --url, the server unloads it first."""
+    from serving import remove as remove_model
+    from serving.repository import model_folder, versions_of
+
+    count = len(versions_of(model_folder(repository, name)))
+    if not yes:
+        if not typer.get_text_stream("stdin").isatty():
+            raise InputError(f"removing {name!r} deletes its {count} versions for good: add --yes to mean it")
+        if not typer.confirm(f"delete {repository / name} with {count} versions for good?"):
+            raise SemiaError(f"{name} is kept")
+    remove_model(repository, name, url=url)
+    say(f"removed: {name}, {count} versions")
+
+
+@group.command("verify")
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Models; by default all.")] = None,
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="The newest version of the one NAME must be this bundle.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="... must have been exported from this run's generator.")
+    ] = None,
+) -> None:
+    """Compare all files of all versions with their model cards, and the configurations with the newest ones.
+
+    Says one line for each problem, and exits 1 if there is any.
+    """
+    from serving import verify as verify_models
+    from serving import verify_exported
+
+    if (bundle is not None or run is not None) and len(names or []) != 1:
+        raise InputError("--bundle and --run are compared with one model: give one NAME")
+    found = verify_models(repository, tuple(names or []))
+    table = Table("model", "versions", "files", "", box=None)
+    problems = 0
+    for model in found:
+        wrong = [*model.problems]
+        if bundle is not None or run is not None:
+            wrong += verify_exported(repository, model.name, bundle=bundle, run=run)
+        problems += len(wrong)
+        for problem in wrong:
+            complain(f"{model.name}: {problem}")
+        state = "as published" if not wrong else f"{len(wrong)} problem{'s' * (len(wrong) > 1)}"
+        table.add_row(model.name, ", ".join(map(str, model.versions)), str(model.files), state)
+    stdout.print(table)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _pruned_in_words(versions: tuple[int, ...]) -> str:
+    if not versions:
+        return "nothing to prune"
+    return f"pruned version{'s' * (len(versions) > 1)} {', '.join(map(str, versions))}"
+
+
+def _palettes(found: "Overview", url: str, timeout: float) -> dict[str, tuple[str, Palette]]:
+    """Canvas and palette by model: of its card, or as the server tells them, where only it has the model."""
+    known = {
+        model.name: (str(model.card.canvas), model.card.to_palette())
+        for model in found.models
+        if model.card is not None
+    }
+    foreign = [model.name for model in found.models if model.name not in known and model.serving is not None]
+    if foreign:
+        from client import NotASemiaModelError, SynthesisClient
+
+        with SynthesisClient(url, timeout_s=timeout) as client:
+            for name in foreign:
+                try:
+                    description = client.describe(name)
+                except NotASemiaModelError:
+                    continue
+                known[name] = str(description.canvas), description.palette
+    return known
+
+
+def _for_programs(found: "Overview", palettes: dict[str, tuple[str, Palette]]) -> dict[str, object]:
+    models = []
+    for model in found.models:
+        card = dataclasses.asdict(model.card) if model.card is not None else {}
+        canvas, palette = palettes.get(model.name, (None, None))
+        wanted = ("exported_at", "quality", "preset", "precision", "generator", "generator_sha256", "graph_sha256")
+        models.append(
+            {field.name: getattr(model, field.name) for field in dataclasses.fields(model) if field.name != "card"}
+            | {"canvas": canvas, "palette": palette.hex_codes if palette is not None else None}
+            | {"class_names": palette.names if palette is not None else None}
+            | {key: card.get(key) for key in wanted}
+        )
+    return {"server_problem": found.server_problem, "models": models}
+
+
+def _show(found: "Overview", palettes: dict[str, tuple[str, Palette]]) -> None:
+    table = Table(box=None)
+    for column in ("model", "versions", "state", "canvas", "classes", "size", "exported", "quality"):
+        table.add_column(column, justify="right" if column == "size" else "left", no_wrap=column == "model")
+    for model in found.models:
+        canvas, palette = palettes.get(model.name, ("", None))
+        card = model.card
+        table.add_row(
+            model.name,
+            _versions(model),
+            _state(model),
+            canvas,
+            Text() if palette is None else _swatches(palette),
+            f"{model.size_bytes / 1e6:.1f} MB" if model.versions else "",
+            card.exported_at[:16].replace("T", " ") if card is not None else "",
+            ", ".join(f"{key} {value:.3g}" for key, value in card.quality.items()) if card and card.quality else "",
+        )
+    stdout.print(table)
+    for model in found.models:
+        for problem in (model.problem, model.reason):
+            if problem is not None:
+                complain(f"{model.name}: {problem}")
+
+
+def _versions(model: "ModelOverview") -> Text:
+    """All versions, the serving one marked: "1, 2, *3=1" serves the third, which is the first again."""
+    text = Text()
+    for version in model.versions or ((model.serving,) if model.serving is not None else ()):
+        again = f"={model.repeats[version]}" if version in model.repeats else ""
+        serving = version == model.serving
+        text.append(", " if text else "").append(f"{'*' * serving}{version}{again}", style="bold" if serving else "")
+    return text
+
+
+def _state(model: "ModelOverview") -> str:
+    if model.state != "ready" or not model.versions:
+        return model.state
+    behind = model.serving != model.versions[-1]
+    return f"ready, newest {'failed' if model.reason else 'not loaded'}" if behind else "ready"
+
+
+def _swatches(palette: Palette) -> Text:
+    classes = Text()
+    for index, code in enumerate(palette.hex_codes):
+        name = palette.names[index] if palette.names else ""
+        classes.append("  ", style=f"on {code}").append(f" {code} {name}  ".replace("   ", "  "))
+    return classes
