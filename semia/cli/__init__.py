@@ -82,7 +82,7 @@ def main() -> None:
     except TyperException as error:
         complain(f"{error.format_message()} (see `semia --help`)")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # the latter from a question
         complain("interrupted")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:

@@ -15,6 +15,8 @@ from semia.cli.options import (
     DEFAULT_REPOSITORY,
     AnotherMachineOption,
     BundleOption,
+    KeepOption,
+    LoadOption,
     MinPsnrOption,
     NameOption,
     PrecisionOption,
@@ -217,6 +219,8 @@ def train_and_export(
     min_psnr: MinPsnrOption = None,
     for_another_machine: AnotherMachineOption = False,
     threads: ThreadsOption = None,
+    load: LoadOption = None,
+    keep: KeepOption = 3,
 ) -> None:
     """Train, export and publish: from a scene folder to a model that Triton can serve."""
     from export.precision import PrecisionRequest
@@ -243,5 +247,4 @@ def train_and_export(
         overwrite=overwrite,
     ).carry_out()
     folder = export_run_folder(trained.path, bundle, name, tolerance, request)
-    publishing.publish_bundle(folder, repository, None, ServingSettings(threads=threads))
-    say("next: semia serve")
+    publishing.publish_bundle(folder, repository, None, ServingSettings(threads=threads), load, keep)

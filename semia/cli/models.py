@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from semia.cli.console import complain, say, stdout
+from semia.cli.console import complain, say, stdout, versions_in_words
 from semia.cli.options import DEFAULT_REPOSITORY, DEFAULT_URL, RepositoryOption, TimeoutOption, UrlOption
 from semia.errors import InputError, SemiaError
 from semia.palette import Palette
@@ -18,13 +18,13 @@ from semia.palette import Palette
 if TYPE_CHECKING:
     from serving import ModelOverview, Overview
 
+UNBROKEN = ("model", "size", "exported")
+"""Columns of the table that are not wrapped on a narrow terminal."""
+
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The model's name; `semia models` lists them.")]
 ServerOption = Annotated[
     str | None,
     typer.Option("--url", metavar="URL", help="gRPC address, host:port, of the server of this repository."),
-]
-KeepOption = Annotated[
-    int, typer.Option("--keep", min=1, help="Versions that stay on the disk, of which the newest serves.")
 ]
 
 
@@ -72,10 +72,10 @@ def list_(
         say(json.dumps(_for_programs(found, palettes), indent=2))
     else:
         _show(found, palettes)
-        if found.server_problem is not None:
-            complain(found.server_problem)
+        if found.server_problem is not None and url is None:
+            say(f"no server answers at {DEFAULT_URL}; --url asks another")
     if found.server_problem is not None and url is not None:
-        raise typer.Exit(1)
+        raise SemiaError(found.server_problem)
 
 
 @group.command("load")
@@ -126,7 +126,7 @@ def rollback(
 def prune(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The model's name.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every model of the repository.")] = False,
-    keep: KeepOption = 3,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="How many of the newest versions stay.")] = 3,
     repository: RepositoryOption = DEFAULT_REPOSITORY,
     url: ServerOption = None,
 ) -> None:
@@ -140,7 +140,7 @@ def prune(
     for each in [name] if name is not None else [model.name for model in list_models(repository)]:
         try:
             pruned = prune_model(repository, each, keep=keep, url=url)
-            say(f"{each}: {_pruned_in_words(pruned)}")
+            say(f"{each}: deleted {versions_in_words(pruned)}" if pruned else f"{each}: nothing to delete")
         except SemiaError as error:
             if name is not None:
                 raise
@@ -208,12 +208,6 @@ def verify(
         raise typer.Exit(1)
 
 
-def _pruned_in_words(versions: tuple[int, ...]) -> str:
-    if not versions:
-        return "nothing to prune"
-    return f"pruned version{'s' * (len(versions) > 1)} {', '.join(map(str, versions))}"
-
-
 def _palettes(found: "Overview", url: str, timeout: float) -> dict[str, tuple[str, Palette]]:
     """Canvas and palette by model: of its card, or as the server tells them, where only it has the model."""
     known = {
@@ -253,7 +247,7 @@ def _for_programs(found: "Overview", palettes: dict[str, tuple[str, Palette]]) -
 def _show(found: "Overview", palettes: dict[str, tuple[str, Palette]]) -> None:
     table = Table(box=None)
     for column in ("model", "versions", "state", "canvas", "classes", "size", "exported", "quality"):
-        table.add_column(column, justify="right" if column == "size" else "left", no_wrap=column == "model")
+        table.add_column(column, justify="right" if column == "size" else "left", no_wrap=column in UNBROKEN)
     for model in found.models:
         canvas, palette = palettes.get(model.name, ("", None))
         card = model.card
