@@ -18,8 +18,9 @@ from semia.palette import Palette
 if TYPE_CHECKING:
     from serving import ModelOverview, Overview
 
-UNBROKEN = ("model", "size", "exported")
-"""Columns of the table that are not wrapped on a narrow terminal."""
+COLUMNS = ("model", "versions", "state", "canvas", "size", "exported", "quality")
+SHOWN_VERSIONS, SHOWN_FIGURES = 3, 2
+"""Of those that a model has; `semia models --json` tells all."""
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The model's name; `semia models` lists them.")]
 ServerOption = Annotated[
@@ -245,33 +246,47 @@ def _for_programs(found: "Overview", palettes: dict[str, tuple[str, Palette]]) -
 
 
 def _show(found: "Overview", palettes: dict[str, tuple[str, Palette]]) -> None:
-    table = Table(box=None)
-    for column in ("model", "versions", "state", "canvas", "classes", "size", "exported", "quality"):
-        table.add_column(column, justify="right" if column == "size" else "left", no_wrap=column in UNBROKEN)
-    for model in found.models:
-        canvas, palette = palettes.get(model.name, ("", None))
-        card = model.card
-        table.add_row(
-            model.name,
-            _versions(model),
-            _state(model),
-            canvas,
-            Text() if palette is None else _swatches(palette),
-            f"{model.size_bytes / 1e6:.1f} MB" if model.versions else "",
-            card.exported_at[:16].replace("T", " ") if card is not None else "",
-            ", ".join(f"{key} {value:.3g}" for key, value in card.quality.items()) if card and card.quality else "",
-        )
-    stdout.print(table)
+    """A line of facts for each model, and its classes below, which may be many; a table would squeeze both."""
+    lines = [
+        [*map(Text, COLUMNS)],
+        *(_facts(model, palettes[model.name][0] if model.name in palettes else "") for model in found.models),
+    ]
+    widths = [max(cell.cell_len for cell in column) for column in zip(*lines, strict=True)]
+    for line, model in zip(lines, [None, *found.models], strict=True):
+        for cell, width in zip(line, widths, strict=True):
+            cell.pad_right(width - cell.cell_len)
+        facts = Text("  ").join(line)
+        facts.rstrip()
+        stdout.print(facts, style="bold" if model is None else "", soft_wrap=True)
+        if model is not None and model.name in palettes:
+            stdout.print(Text(" " * widths[0]).append(_swatches(palettes[model.name][1])), soft_wrap=True)
     for model in found.models:
         for problem in (model.problem, model.reason):
             if problem is not None:
                 complain(f"{model.name}: {problem}")
 
 
+def _facts(model: "ModelOverview", canvas: str) -> list[Text]:
+    """The cells of `COLUMNS`."""
+    card = model.card
+    figures = list(card.quality.items()) if card is not None and card.quality is not None else []
+    return [
+        Text(model.name, style="bold"),
+        _versions(model),
+        Text(_state(model)),
+        Text(canvas),
+        Text(f"{model.size_bytes / 1e6:.1f} MB" if model.versions else ""),
+        Text(card.exported_at[:10] if card is not None else ""),
+        Text(", ".join(f"{figure} {value:.3g}" for figure, value in figures[:SHOWN_FIGURES])),
+    ]
+
+
 def _versions(model: "ModelOverview") -> Text:
-    """All versions, the serving one marked: "1, 2, *3=1" serves the third, which is the first again."""
-    text = Text()
-    for version in model.versions or ((model.serving,) if model.serving is not None else ()):
+    """The last few, and the serving one marked: "..., 5, *6=4" serves the sixth, which is the fourth again."""
+    known = model.versions or ((model.serving,) if model.serving is not None else ())
+    shown = [version for version in known if version in known[-SHOWN_VERSIONS:] or version == model.serving]
+    text = Text("..." if len(shown) < len(known) else "")
+    for version in shown:
         again = f"={model.repeats[version]}" if version in model.repeats else ""
         serving = version == model.serving
         text.append(", " if text else "").append(f"{'*' * serving}{version}{again}", style="bold" if serving else "")
@@ -282,12 +297,12 @@ def _state(model: "ModelOverview") -> str:
     if model.state != "ready" or not model.versions:
         return model.state
     behind = model.serving != model.versions[-1]
-    return f"ready, newest {'failed' if model.reason else 'not loaded'}" if behind else "ready"
+    return f"ready, {model.versions[-1]} {'failed' if model.reason else 'not loaded'}" if behind else "ready"
 
 
 def _swatches(palette: Palette) -> Text:
     classes = Text()
     for index, code in enumerate(palette.hex_codes):
-        name = palette.names[index] if palette.names else ""
-        classes.append("  ", style=f"on {code}").append(f" {code} {name}  ".replace("   ", "  "))
+        name = f" {palette.names[index]}" if palette.names else ""
+        classes.append("  ").append("  ", style=f"on {code}").append(f" {code}{name}")
     return classes
