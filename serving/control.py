@@ -53,7 +53,7 @@ def load_model(url: str, name: str, *, timeout_s: float = LOAD_TIMEOUT_S) -> int
         try:
             client.load_model(name, client_timeout=timeout_s)
         except InferenceServerException as error:
-            raise ModelLoadError(f"{url} cannot load model {name!r}: {one_line(error.message())}") from error
+            raise ModelLoadError(f"{url} cannot load model {name!r}: {_refusal(error)}") from error
     version = model_states(url)[name].version
     if version is None:
         raise ModelLoadError(f"{url} loaded model {name!r} and serves no version of it: someone else unloaded it")
@@ -80,7 +80,7 @@ def unload_model(url: str, name: str, *, timeout_s: float = LOAD_TIMEOUT_S) -> N
         try:
             client.unload_model(name, client_timeout=timeout_s)
         except InferenceServerException as error:
-            raise ModelUnloadError(f"{url} cannot unload model {name!r}: {one_line(error.message())}") from error
+            raise ModelUnloadError(f"{url} cannot unload model {name!r}: {_refusal(error)}") from error
         while _is_ready(client, name):
             if time.monotonic() > deadline:
                 raise ModelUnloadError(f"{url} still serves model {name!r} after {timeout_s:g} s")
@@ -153,6 +153,13 @@ def model_states(url: str) -> dict[str, ModelState]:
 def one_line(reason: str) -> str:
     """Triton's reason without the traceback of the Python backend behind it."""
     return " ".join(reason.split("\n\nAt:")[0].split()).removeprefix("Internal: ")
+
+
+def _refusal(error: InferenceServerException) -> str:
+    reason = one_line(error.message())
+    if reason.startswith("explicit model load"):
+        return "it loads and unloads nothing when told to: run it with --model-control-mode=explicit"
+    return reason
 
 
 @contextlib.contextmanager

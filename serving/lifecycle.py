@@ -21,7 +21,7 @@ from semia.model_card import CARD_FILE, ModelCard
 from serving.accelerators import served_file
 from serving.changing import CONFIG_FILE, finish, locked, staging_folder, taken_back_on_failure
 from serving.control import LOAD_TIMEOUT_S, ModelState, check_answer, load_model, model_states, unload_model
-from serving.errors import ModelLoadError, PublishError, RepositoryError, ServerError
+from serving.errors import ModelLoadError, PublishError, RepositoryError, ServerError, ServerUnreachableError
 from serving.model_config import DEFAULT_SETTINGS, ServingSettings, settings_from_config
 from serving.repository import (
     PublishedModel,
@@ -244,8 +244,10 @@ def _serve_as_before(url: str, name: str, before: ModelState) -> str:
             else:
                 load_model(url, name)
             now = _state(url, name)
+    except ServerUnreachableError:
+        return "and the server no longer answers"
     except ServerError as error:
-        return f"and what serves is not known: {error}"
+        return f"and the server does not go back: {error}"
     return "no version of it serves" if now.version is None else f"version {now.version} goes on serving"
 
 
@@ -269,7 +271,9 @@ def _version_to_return_to(model: Path, to: int | None) -> int:
         older = [version for version in firsts if version < firsts[newest]]
         if not older:
             same = "the oldest" if firsts[newest] == newest else f"version {firsts[newest]} again, the oldest"
-            raise RepositoryError(f"version {newest} of {model.name!r} is {same}: there is none to roll back to")
+            others = [str(version) for version in firsts if firsts[version] != firsts[newest]]
+            choice = f"say to which of {', '.join(others)} to roll back" if others else "there is none to roll back to"
+            raise RepositoryError(f"version {newest} of {model.name!r} is {same}: {choice}")
         return older[-1]
     if to not in firsts:
         raise RepositoryError(f"{model.name!r} has no version {to}; it has {known}")

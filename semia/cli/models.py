@@ -162,14 +162,14 @@ def remove(
     from serving import remove as remove_model
     from serving.repository import model_folder, versions_of
 
-    count = len(versions_of(model_folder(repository, name)))
+    versions = versions_in_words(versions_of(model_folder(repository, name)))
     if not yes:
         if not typer.get_text_stream("stdin").isatty():
-            raise InputError(f"removing {name!r} deletes its {count} versions for good: add --yes to mean it")
-        if not typer.confirm(f"delete {repository / name} with {count} versions for good?"):
+            raise InputError(f"removing {name!r} deletes its {versions} for good: add --yes")
+        if not typer.confirm(f"delete {repository / name} with {versions} for good?"):
             raise SemiaError(f"{name} is kept")
     remove_model(repository, name, url=url)
-    say(f"removed: {name}, {count} versions")
+    say(f"removed: {name}, {versions}")
 
 
 @group.command("verify")

@@ -104,9 +104,9 @@ def test_a_model_from_publishing_to_removal(
     assert f"{url} no longer serves operated" in run("models", "unload", "operated", "--url", url)
     assert rows(run("models", *served))["operated"][:3] == ["4", "not", "loaded"]
     assert f"{url} now serves operated version 4" in run("models", "load", "operated", "--url", url)
-    with pytest.raises(InputError, match=r"removing 'operated' deletes its 1 versions for good: add --yes"):
+    with pytest.raises(InputError, match=r"removing 'operated' deletes its version 4 for good: add --yes"):
         run("models", "remove", "operated", *served)
-    assert "removed: operated" in run("models", "remove", "operated", "--yes", *served)
+    assert "removed: operated, version 4" in run("models", "remove", "operated", "--yes", *served)
     assert "operated" not in run("models", *served)
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -223,7 +224,9 @@ def test_rolling_back_serves_the_older_pictures_as_a_new_version(scene: Served, 
     assert (seen.repeats, seen.problem, seen.serving) == ({3: 1}, None, 3)
     once = sum(path.stat().st_size for version in "12" for path in (scene.folder / version).iterdir())
     assert seen.size_bytes == once + (scene.folder / "config.pbtxt").stat().st_size
-    with pytest.raises(serving.RepositoryError, match=r"version 3 of .* is version 1 again, the oldest"):
+    with pytest.raises(
+        serving.RepositoryError, match=r"version 3 of .* is version 1 again, the oldest: say to which of 2"
+    ):
         serving.rollback(scene.repository, scene.name, url=scene.url)
 
 
@@ -378,6 +381,19 @@ def test_the_next_writer_mends_what_one_killed_between_the_renames_left(bundles:
     assert serving.rollback(repository, "scene").published.version == 3
     assert not (repository / JOURNAL_FILE).exists()
     assert [each.problems for each in serving.verify(repository)] == [()]
+
+
+def test_a_server_mends_its_repository_before_it_starts(
+    bundles: list[Path], tmp_path: Path, server_options: Callable[[], serving.ServerOptions]
+) -> None:
+    repository = tmp_path / "repository"
+    serving.publish(bundles[0], repository)
+    before = contents(repository)
+    kill_at(BEFORE_THE_CONFIG, f"publish(Path({str(bundles[1])!r}), Path({str(repository)!r}))")
+    options = server_options()
+    with socket.create_server(("127.0.0.1", options.grpc_port)), pytest.raises(serving.PortTakenError):
+        TritonServer(repository, options).start()  # it need not come further
+    assert contents(repository) == before
 
 
 @pytest.mark.parametrize("change", ["prune(REPOSITORY, 'scene', keep=1)", "remove(REPOSITORY, 'scene')"])
