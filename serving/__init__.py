@@ -2,11 +2,13 @@
 
 from semia.accelerators import Accelerator
 from semia.access import ServerAccess, TlsOptions
-from serving.control import ModelState, load_model, model_states
+from serving.control import ModelState, check_answer, load_model, model_states, unload_model
 from serving.errors import (
     AccessRefusedError,
     BundleError,
+    ModelAnswerError,
     ModelLoadError,
+    ModelUnloadError,
     PortTakenError,
     PublishError,
     RepositoryError,
@@ -16,22 +18,30 @@ from serving.errors import (
     ServingError,
     TritonNotFoundError,
 )
+from serving.lifecycle import Rollback, Update, prune, publish_and_load, remove, rollback
 from serving.model_config import ServingSettings, config_text, model_config
+from serving.overview import ModelOverview, Overview, overview
 from serving.repository import PublishedModel, RepositoryModel, list_models, publish
 from serving.server import ServerOptions, TritonServer, find_triton
 from serving.tls import ServerTls
+from serving.verification import Verification, verify, verify_exported
 
 __all__ = [
     "Accelerator",
     "AccessRefusedError",
     "BundleError",
+    "ModelAnswerError",
     "ModelLoadError",
+    "ModelOverview",
     "ModelState",
+    "ModelUnloadError",
+    "Overview",
     "PortTakenError",
     "PublishError",
     "PublishedModel",
     "RepositoryError",
     "RepositoryModel",
+    "Rollback",
     "ServerAccess",
     "ServerError",
     "ServerOptions",
@@ -43,11 +53,22 @@ __all__ = [
     "TlsOptions",
     "TritonNotFoundError",
     "TritonServer",
+    "Update",
+    "Verification",
+    "check_answer",
     "config_text",
     "find_triton",
     "list_models",
     "load_model",
     "model_config",
     "model_states",
+    "overview",
+    "prune",
     "publish",
+    "publish_and_load",
+    "remove",
+    "rollback",
+    "unload_model",
+    "verify",
+    "verify_exported",
 ]

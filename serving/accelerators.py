@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from tritonclient.grpc import model_config_pb2 as pb
 
-from semia.accelerators import Accelerator
+from semia.accelerators import DEFAULT_ENGINE_CACHE, Accelerator
 from semia.errors import InputError
 from semia.model_card import INPUT_NAME, MODEL_FILE, PLAN_FILE, ModelCard
 
@@ -43,6 +43,19 @@ def accelerate(
         _use(config, Group.KIND_CPU)
         asked = Accelerators.Accelerator(name=accelerator.value)
         config.optimization.execution_accelerators.cpu_execution_accelerator.append(asked)
+
+
+def asked_of(config: pb.ModelConfig) -> tuple[Accelerator | None, PurePosixPath]:
+    """The accelerator and the engine cache that a configuration asks for: what `accelerate` was told.
+
+    Raises:
+        ValueError: if it asks for an accelerator that is none of ours.
+    """
+    policy = config.optimization.execution_accelerators
+    for asked in [*policy.gpu_execution_accelerator, *policy.cpu_execution_accelerator]:
+        cache = asked.parameters.get("trt_engine_cache_path", str(DEFAULT_ENGINE_CACHE))
+        return Accelerator(asked.name), PurePosixPath(cache)
+    return None, DEFAULT_ENGINE_CACHE
 
 
 def _ask_for(config: pb.ModelConfig, accelerator: Accelerator, options: dict[str, str]) -> None:

@@ -11,7 +11,9 @@ SemiaError
         ├── ServerStartError          Triton died, or serves nothing
         ├── ServerUnreachableError    nobody answers at the given address
         ├── AccessRefusedError        a running server wants the admin key
-        └── ModelLoadError            a running server refused a model
+        ├── ModelLoadError            a running server refused a model
+        ├── ModelAnswerError          a model was loaded and does not draw
+        └── ModelUnloadError          a running server keeps a model
 """
 
 from semia.errors import InputError, SemiaError
@@ -59,3 +61,11 @@ class AccessRefusedError(ServerError):
 
 class ModelLoadError(ServerError):
     """A running server could not load a model; it goes on serving the version it had."""
+
+
+class ModelUnloadError(ServerError):
+    """A running server does not let go of a model."""
+
+
+class ModelAnswerError(ServerError):
+    """A version that a server has loaded does not answer as its card says."""

@@ -14,7 +14,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from semia.accelerators import DEFAULT_ENGINE_CACHE, Accelerator
 from semia.errors import InputError
 from semia.model_card import INPUT_NAME, MODEL_FILE, OUTPUT_NAME, ModelCard
-from serving.accelerators import accelerate
+from serving.accelerators import accelerate, asked_of
 
 CARD_HASH_PARAMETER = "model_card_sha256"
 REASON_PARAMETER = "tuned"
@@ -91,10 +91,13 @@ def settings_from_config(text: str) -> ServingSettings:
     try:
         config = text_format.Parse(text, pb.ModelConfig(), allow_unknown_field=True)
         parameters = {key: value.string_value for key, value in config.parameters.items()}
+        accelerator, engine_cache = asked_of(config)
         return ServingSettings(
             max_batch_size=config.max_batch_size,
             instances=config.instance_group[0].count,
             threads=int(parameters["intra_op_thread_count"]) if "intra_op_thread_count" in parameters else None,
+            accelerator=accelerator,
+            engine_cache=engine_cache,
             batching=config.HasField("dynamic_batching"),
             reason=parameters.get(REASON_PARAMETER),
         )

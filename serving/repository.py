@@ -6,33 +6,33 @@ A repository is Triton's own layout and nothing else::
     repository/NAME/VERSION/model.onnx    (or model.plan, a TensorRT engine)
     repository/NAME/VERSION/model_card.json
 
-Hidden names are not models: one hidden file is the lock of the publishers.
+Hidden names are not models: they are the lock and the journal of `serving.changing`.
 """
 
-import contextlib
 import dataclasses
-import fcntl
-import os
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from semia.errors import InputError
 from semia.files import check_model_name, sha256_of_file, sync_path
-from semia.model_card import CARD_FILE, MODEL_FILE, ModelCard
+from semia.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE, ModelCard
 from serving.accelerators import served_file
+from serving.changing import (
+    CONFIG_FILE,
+    UnfinishedVersion,
+    begin,
+    finish,
+    locked,
+    staging_folder,
+    taken_back_on_failure,
+)
 from serving.errors import BundleError, PublishError, RepositoryError
 from serving.model_config import CARD_HASH_PARAMETER, DEFAULT_SETTINGS, ServingSettings, config_text
-
-CONFIG_FILE = "config.pbtxt"
-LOCK_FILE = ".publish.lock"
 
 VERSION_NAME = re.compile(r"[1-9][0-9]*")
 """Triton ignores version folders that are not numbers or start with 0."""
@@ -63,8 +63,9 @@ def publish(
     """Add a bundle to a repository (made if need be) as a new model or the next version of one.
 
     The version is staged whole, then renamed into place, and config.pbtxt is replaced last. A process killed
-    between these two renames leaves the new version under the old configuration: `list_models` reports it,
-    and publishing again mends it. Publishers of one repository wait for each other.
+    between these two renames leaves the new version under the old configuration: `list_models` reports it, and
+    whoever changes or serves the repository next takes it back. Publishers of one repository wait for each other.
+    No server is told: `serving.publish_and_load` does that.
 
     Args:
         bundle: folder of ``model.onnx`` and ``model_card.json``, and of ``model.plan`` where there is an engine.
@@ -77,12 +78,14 @@ def publish(
         InputError: if ``name`` cannot name a model, or the bundle's engine cannot be served as told.
         PublishError: if the disk refuses; the repository is then as it was.
     """
-    card = _read_bundle_card(bundle)
-    card = dataclasses.replace(card, name=check_model_name(name or card.name))
+    card = read_bundle_card(bundle, name)
     try:
         repository = repository.resolve()  # a link's target has its neighbours on its own disk
-        with _locked(repository), _staging_folder(repository) as staging:
-            return _publish_staged(_stage(bundle, card, settings, staging), card.name, repository)
+        with locked(repository), taken_back_on_failure(repository):
+            with staging_folder(repository) as staging:
+                published = add_version(stage_bundle(bundle, card, settings, staging), repository)
+            finish(repository)
+            return published
     except OSError as error:
         raise PublishError(f"cannot publish {card.name!r} to {repository}: {error}") from error
 
@@ -99,75 +102,28 @@ def list_models(repository: Path) -> list[RepositoryModel]:
     return [_read_model(folder) for folder in sorted(folders)]
 
 
-def _read_bundle_card(bundle: Path) -> ModelCard:
+def read_bundle_card(bundle: Path, name: str | None = None) -> ModelCard:
+    """The card of a bundle, under the name by which it is to be served; None: the card's own.
+
+    Raises:
+        BundleError: if the bundle lacks its graph or its card.
+        InputError: if ``name`` cannot name a model.
+    """
     if not (bundle / MODEL_FILE).is_file():
         raise BundleError(f"{bundle} is not a bundle: it has no {MODEL_FILE}")
     try:
-        return ModelCard.read(bundle / CARD_FILE)
+        card = ModelCard.read(bundle / CARD_FILE)
     except InputError as error:
         raise BundleError(f"{bundle} is not a bundle: {error}") from error
+    return dataclasses.replace(card, name=check_model_name(name or card.name))
 
 
-@contextlib.contextmanager
-def _locked(repository: Path) -> Iterator[None]:
-    """Hold the repository, made if need be, against other publishers; the system lets go when the process dies.
+def stage_bundle(bundle: Path, card: ModelCard, settings: ServingSettings, staging: Path) -> Path:
+    """Lay a bundle out as a new model folder of version 1, on the disk to the last byte; returns the folder.
 
-    A repository that was made for a model which was then refused goes again, its lock with it.
+    Raises:
+        BundleError: if the bundle lacks the file that is to be served, or that is not the one its card describes.
     """
-    file = repository / LOCK_FILE
-    lock = None
-    while lock is None:
-        made = not repository.exists()
-        with contextlib.suppress(FileExistsError):
-            repository.mkdir(parents=True)
-        lock = _lock(file)
-    with lock:
-        try:
-            yield
-        finally:
-            if made and [*repository.iterdir()] == [file]:
-                file.unlink()
-                with contextlib.suppress(OSError):  # from here on, another publisher may be in it
-                    repository.rmdir()
-
-
-def _lock(file: Path) -> BinaryIO | None:
-    """Wait for a lock; None if whoever had it took it away with the repository."""
-    with contextlib.ExitStack() as stack, contextlib.suppress(FileNotFoundError):
-        lock = stack.enter_context(file.open("ab"))  # writable: network file systems insist on it
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if os.path.samestat(os.fstat(lock.fileno()), file.stat()):
-            stack.pop_all()
-            return lock
-    return None
-
-
-@contextlib.contextmanager
-def _staging_folder(repository: Path) -> Iterator[Path]:
-    """A private folder on the repository's disk; those that killed publishers left behind are removed first."""
-    place = _staging_place(repository)
-    prefix, suffix = f".{repository.name}.publish-", ".partial"
-    for stale in place.glob(f"{prefix}*{suffix}"):
-        shutil.rmtree(stale, ignore_errors=True)  # whoever holds the lock is the only living publisher
-    staging = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=place))
-    try:
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _staging_place(repository: Path) -> Path:
-    """Beside the repository, for Triton takes any folder in it, hidden or not, for a model.
-
-    Inside only where it must be: if the repository is a mounted disk, or its parent is not ours to write.
-    """
-    beside = repository.parent
-    same_disk = beside.stat().st_dev == repository.stat().st_dev
-    return beside if same_disk and os.access(beside, os.W_OK) else repository
-
-
-def _stage(bundle: Path, card: ModelCard, settings: ServingSettings, staging: Path) -> Path:
-    """Lay the model out as a new model folder of version 1, on the disk to the last byte."""
     model = staging / card.name
     version = model / "1"
     version.mkdir(parents=True)
@@ -177,45 +133,91 @@ def _stage(bundle: Path, card: ModelCard, settings: ServingSettings, staging: Pa
     for file in (served, CARD_FILE):
         shutil.copyfile(bundle / file, version / file)
     # The copy is what will be served, so the copy is what must match.
-    sha256 = sha256_of_file(version / served)
-    expected = card.graph_sha256 if card.engine is None or served == MODEL_FILE else card.engine.plan_sha256
-    if sha256 != expected:
-        raise BundleError(
-            f"{bundle / served} is not the {'graph' if served == MODEL_FILE else 'engine'} its card describes "
-            f"(SHA-256 {sha256[:12]}..., the card says {expected[:12]}...): export it again"
-        )
-    (model / CONFIG_FILE).write_text(config_text(card, sha256_of_file(version / CARD_FILE), settings), encoding="utf-8")
-    for path in [*model.rglob("*"), model]:
-        sync_path(path)
+    if problem := hash_problem(version / served, card):
+        raise BundleError(f"{bundle / served} {problem}: export it again")
+    stage_config(model, card, settings)
     return model
 
 
-def _publish_staged(staged: Path, name: str, repository: Path) -> PublishedModel:
-    model = repository / name
-    if not model.exists():
+def hash_problem(file: Path, card: ModelCard) -> str | None:
+    """What a ``model.onnx`` or ``model.plan`` is not, in words that follow its name; None if its hash is the card's."""
+    kind, expected = "graph", card.graph_sha256
+    if file.name == PLAN_FILE:
+        kind, expected = "engine", card.engine.plan_sha256 if card.engine is not None else "of none"
+    sha256 = sha256_of_file(file)
+    if sha256 == expected:
+        return None
+    return f"is not the {kind} its card describes (SHA-256 {sha256[:12]}..., the card says {expected[:12]}...)"
+
+
+def stage_config(model: Path, card: ModelCard, settings: ServingSettings) -> None:
+    """Write the configuration of a staged model, and have all of it on the disk."""
+    text = config_text(card, sha256_of_file(model / "1" / CARD_FILE), settings)
+    (model / CONFIG_FILE).write_text(text, encoding="utf-8")
+    for path in [*model.rglob("*"), model]:
+        sync_path(path)
+
+
+def add_version(staged: Path, repository: Path, *, above: int = 0) -> PublishedModel:
+    """Rename a staged model's one version into place as the newest; it is in the journal until `finish`.
+
+    Args:
+        staged: folder named after the model, of config.pbtxt and version 1, in a staging folder of the repository.
+        repository: the model repository, locked.
+        above: version numbers up to this one are not given again.
+    """
+    name, model = staged.name, repository / staged.name
+    new = not model.exists()
+    number = max(above, *(() if new else versions_of(model)), 0) + 1
+    config = model / CONFIG_FILE
+    previous_config = config.read_text(encoding="utf-8") if config.exists() else None
+    begin(repository, staged.parent, UnfinishedVersion(name, number, new, previous_config))
+    if new:
+        if number > 1:
+            (staged / "1").rename(staged / str(number))
         staged.rename(model)
         sync_path(repository)
-        return PublishedModel(name, 1, model / "1")
-    number = max(_versions(model), default=0) + 1
-    version = model / str(number)
-    (staged / "1").rename(version)
-    try:
-        (staged / CONFIG_FILE).replace(model / CONFIG_FILE)
-    except OSError:
-        shutil.rmtree(version, ignore_errors=True)
-        raise
-    sync_path(model)
-    return PublishedModel(name, number, version)
+    else:
+        (staged / "1").rename(model / str(number))
+        (staged / CONFIG_FILE).replace(config)
+        sync_path(model)
+    return PublishedModel(name, number, model / str(number))
 
 
-def _versions(model: Path) -> tuple[int, ...]:
+def versions_of(model: Path) -> tuple[int, ...]:
     """The versions Triton sees in a model's folder, oldest first."""
     folders = (path for path in model.iterdir() if path.is_dir() and VERSION_NAME.fullmatch(path.name))
     return tuple(sorted(int(path.name) for path in folders))
 
 
+def first_of_the_same(model: Path) -> dict[int, int]:
+    """For every version of a model's folder, the oldest version with the very same card: itself, or what it repeats."""
+    oldest: dict[str, int] = {}
+    firsts: dict[int, int] = {}
+    for version in versions_of(model):
+        card = model / str(version) / CARD_FILE
+        firsts[version] = oldest.setdefault(sha256_of_file(card), version) if card.is_file() else version
+    return firsts
+
+
+def model_folder(repository: Path, name: str) -> Path:
+    """Where a repository keeps a model.
+
+    Raises:
+        RepositoryError: if it has no such model.
+        InputError: if that cannot be a model's name.
+    """
+    if not repository.is_dir():
+        raise RepositoryError(f"no such model repository: {repository}")
+    folder = repository / check_model_name(name)
+    if not folder.is_dir():
+        known = ", ".join(sorted(path.name for path in repository.iterdir() if path.is_dir() and path.name[0] != "."))
+        raise RepositoryError(f"{repository} has no model {name!r}; it has {known or 'none'}")
+    return folder
+
+
 def _read_model(folder: Path) -> RepositoryModel:
-    versions = _versions(folder)
+    versions = versions_of(folder)
     card, problem = None, None
     try:
         card = _read_newest_card(folder, versions)

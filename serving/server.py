@@ -17,6 +17,7 @@ from typing import Literal, Self, get_args
 
 from semia.access import ADMIN_KEY_NAME, ServerAccess, read_admin_key
 from semia.errors import InputError
+from serving.changing import mend
 from serving.control import ModelState, model_states
 from serving.embedded import TritonCommand, locate_embedded_triton
 from serving.errors import (
@@ -198,6 +199,9 @@ class TritonServer:
             ServerStartError: if Triton ends, loads no model, or is not ready in time; it names the cause.
         """
         assert self._process is None, "the server is running"
+        if self.repository.is_dir():
+            with contextlib.suppress(OSError, RepositoryError):  # a repository we cannot write is others' to mend
+                mend(self.repository)
         listed = list_models(self.repository)
         if not listed:
             raise RepositoryError(f"nothing is published in {self.repository}: run `semia publish` first")

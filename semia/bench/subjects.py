@@ -10,8 +10,8 @@ from semia.errors import InputError
 from semia.files import sha256_of_file
 from semia.labels import Canvas, ClassIds
 from semia.model_card import CARD_FILE, MODEL_FILE, ModelCard
+from serving.changing import CONFIG_FILE
 from serving.model_config import DEFAULT_SETTINGS, ServingSettings, settings_from_config
-from serving.repository import CONFIG_FILE
 
 BLOCKS = Canvas(6, 8)
 """Of one class each, in the layouts that are made up where there are no drawn ones."""

@@ -8,7 +8,18 @@ import typer
 from typer.exceptions import TyperException
 
 from semia import __version__
-from semia.cli import benching, comparison, evaluation, exporting, importing, publishing, serving, synthesis, training
+from semia.cli import (
+    benching,
+    comparison,
+    evaluation,
+    exporting,
+    importing,
+    models,
+    publishing,
+    serving,
+    synthesis,
+    training,
+)
 from semia.cli.console import complain, say
 from semia.errors import SemiaError
 
@@ -40,7 +51,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (training, importing, evaluation, comparison, exporting, publishing, serving, synthesis, benching):
+for room in (training, importing, evaluation, comparison, exporting, publishing, serving, synthesis, models, benching):
     room.register(app)
 
 _debug = False
@@ -72,7 +83,7 @@ def main() -> None:
     except TyperException as error:
         complain(f"{error.format_message()} (see `semia --help`)")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # the latter from a question
         complain("interrupted")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:

@@ -164,6 +164,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
+def versions_in_words(versions: tuple[int, ...]) -> str:
+    """Version numbers as "version 1" or "versions 1, 2"."""
+    return f"version{'s' * (len(versions) != 1)} {', '.join(map(str, versions))}"
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[Callable[[], bool]]:
     """Yield what tells whether a first Ctrl-C or SIGTERM has asked to stop; a second one stops at once."""

@@ -9,12 +9,15 @@ import typer
 from rich.table import Table
 
 from semia.cli import publishing
+from semia.cli.access import reaches_a_server
 from semia.cli.console import PhaseDisplay, say, stdout
 from semia.cli.options import (
     BUNDLES_FOLDER,
     DEFAULT_REPOSITORY,
     AnotherMachineOption,
     BundleOption,
+    KeepOption,
+    LoadOption,
     MinPsnrOption,
     NameOption,
     PrecisionOption,
@@ -44,6 +47,7 @@ from semia.files import check_model_name
 
 if TYPE_CHECKING:
     from export.precision import PrecisionRequest
+    from semia.access import ServerAccess
     from semia.model_card import GraphReport, PrecisionCheck, TargetParity
 
 DEFAULT_TOLERANCE = 2
@@ -195,6 +199,7 @@ def _show_precision(precision: str, check: "PrecisionCheck") -> None:
     say(f"{precision} on {check.measured_on}: {in_words(check)}")
 
 
+@reaches_a_server
 def train_and_export(
     scene: SceneArgument,
     preset: PresetOption = "default",
@@ -217,6 +222,10 @@ def train_and_export(
     min_psnr: MinPsnrOption = None,
     for_another_machine: AnotherMachineOption = False,
     threads: ThreadsOption = None,
+    load: LoadOption = None,
+    keep: KeepOption = 3,
+    *,
+    access: "ServerAccess",
 ) -> None:
     """Train, export and publish: from a scene folder to a model that Triton can serve."""
     from export.precision import PrecisionRequest
@@ -243,5 +252,4 @@ def train_and_export(
         overwrite=overwrite,
     ).carry_out()
     folder = export_run_folder(trained.path, bundle, name, tolerance, request)
-    publishing.publish_bundle(folder, repository, None, ServingSettings(threads=threads))
-    say("next: semia serve")
+    publishing.publish_bundle(folder, repository, None, ServingSettings(threads=threads), load, keep, access)

@@ -64,3 +64,15 @@ ThreadsOption = Annotated[
 ]
 UrlOption = Annotated[str, typer.Option("--url", help="gRPC address of the server, host:port.")]
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.001, help="Deadline of one call, in seconds.")]
+LoadOption = Annotated[
+    str | None,
+    typer.Option(
+        "--load",
+        metavar="URL",
+        help="Also have the server at this gRPC address load the new version and draw one picture with it; if that "
+        "fails, the version is taken back and the old one goes on serving.",
+    ),
+]
+KeepOption = Annotated[
+    int, typer.Option("--keep", min=1, help="Versions that stay on the disk once a new one is in service.")
+]

@@ -7,20 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from semia.accelerators import DEFAULT_ENGINE_CACHE, Accelerator
-from semia.cli.access import (
-    AdminKeyFileOption,
-    TlsCaOption,
-    TlsCertOption,
-    TlsFlag,
-    TlsKeyOption,
-    server_access,
-    tls_options,
-)
-from semia.cli.console import StepDisplay, interruptible, say
-from semia.cli.options import DEFAULT_REPOSITORY, NameOption, RepositoryOption, ThreadsOption
+from semia.cli.access import reaches_a_server
+from semia.cli.console import StepDisplay, interruptible, say, versions_in_words
+from semia.cli.options import DEFAULT_REPOSITORY, KeepOption, LoadOption, NameOption, RepositoryOption, ThreadsOption
 from semia.errors import InputError
 
 if TYPE_CHECKING:
+    from semia.access import ServerAccess
     from serving import ServingSettings
 
 AcceleratorOption = Annotated[
@@ -45,6 +38,7 @@ def register(app: typer.Typer) -> None:
     app.command("publish")(publish)
 
 
+@reaches_a_server
 def publish(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder made by `semia export`.")],
     repository: RepositoryOption = DEFAULT_REPOSITORY,
@@ -58,47 +52,51 @@ def publish(
             "machine, and write the choice and its reason into config.pbtxt. Takes minutes, best idle ones.",
         ),
     ] = False,
-    load: Annotated[
-        str | None,
-        typer.Option("--load", metavar="URL", help="Also have the server at this gRPC address load the new version."),
-    ] = None,
+    load: LoadOption = None,
+    keep: KeepOption = 3,
     accelerator: AcceleratorOption = None,
     engine_cache: EngineCacheOption = Path(DEFAULT_ENGINE_CACHE),
-    tls: TlsFlag = False,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
-    admin_key_file: AdminKeyFileOption = None,
+    *,
+    access: "ServerAccess",
 ) -> None:
     """Add a bundle to the model repository as the next version of its model.
 
-    A running server keeps answering with the version it has until it is told to load the new one, by --load or by
-    starting it anew. The TLS options and the admin key are for that server.
+    A running server keeps answering with the version it has until it is told to load the new one: by --load, which
+    also deletes old versions beyond --keep once the new one has drawn a picture, or by `semia models load`.
     """
     from serving import ServingSettings
 
     if tune and (threads is not None or accelerator is not None):
         raise InputError("--tune chooses the threads, for this machine's CPU: drop --threads and --accelerator")
-    access = server_access(tls_options(tls, tls_ca, tls_cert, tls_key), admin_key_file)
     settings = _tuned(bundle) if tune else ServingSettings(threads=threads, accelerator=accelerator)
     settings = dataclasses.replace(settings, engine_cache=PurePosixPath(engine_cache))
-    model, version = publish_bundle(bundle, repository, name, settings)
+    publish_bundle(bundle, repository, name, settings, load, keep, access)
+
+
+def publish_bundle(
+    bundle: Path,
+    repository: Path,
+    name: str | None,
+    settings: "ServingSettings",
+    load: str | None,
+    keep: int,
+    access: "ServerAccess",
+) -> None:
+    """Publish, put into service if a server is given, and say so."""
+    from serving import publish as publish_to
+    from serving import publish_and_load
+
     if load is None:
+        published = publish_to(bundle, repository, name=name, settings=settings)
+        say(f"published: {published.folder} (model {published.name}, version {published.version})")
         say("next: semia serve")
         return
-    from serving import load_model
-
-    loaded = load_model(load, model, access=access)
-    say(f"{load} now serves {model} version {loaded}" if loaded == version else f"{load} serves version {loaded}")
-
-
-def publish_bundle(bundle: Path, repository: Path, name: str | None, settings: "ServingSettings") -> tuple[str, int]:
-    """Publish and say so; returns the model's name and version."""
-    from serving import publish as publish_to
-
-    published = publish_to(bundle, repository, name=name, settings=settings)
-    say(f"published: {published.folder} (model {published.name}, version {published.version})")
-    return published.name, published.version
+    with interruptible():  # a version that was not yet seen to draw is taken back
+        update = publish_and_load(bundle, repository, load, name=name, settings=settings, keep=keep, access=access)
+    published = update.published
+    say(f"published: {published.folder} (model {published.name}, version {published.version}); {load} serves it")
+    if update.pruned:
+        say(f"deleted: {versions_in_words(update.pruned)}")
 
 
 def _tuned(bundle: Path) -> "ServingSettings":

@@ -1,35 +1,28 @@
-"""``semia synthesize`` and ``semia models``: calling a server from the command line."""
+"""``semia synthesize``: calling a server from the command line."""
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from semia.cli.access import (
-    AdminKeyFileOption,
-    TlsCaOption,
-    TlsCertOption,
-    TlsFlag,
-    TlsKeyOption,
-    server_access,
-    tls_options,
-)
-from semia.cli.console import StepDisplay, interruptible, say, stdout
+from semia.cli.access import reaches_a_server
+from semia.cli.console import StepDisplay, interruptible, say
 from semia.cli.options import DEFAULT_URL, TimeoutOption, UrlOption
 from semia.cli.training import report_failures
 from semia.errors import InputError
 from semia.images import list_images, write_rgb
 
+if TYPE_CHECKING:
+    from semia.access import ServerAccess
+
 
 def register(app: typer.Typer) -> None:
     """Add this room's sub-commands."""
     app.command("synthesize")(synthesize)
-    app.command("models")(models)
 
 
+@reaches_a_server
 def synthesize(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a served model; `semia models` lists them.")],
     targets: Annotated[list[Path], typer.Argument(metavar="TARGET...", help="Label maps, or folders of them.")],
@@ -45,10 +38,8 @@ def synthesize(
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, max=1000, help="Most calls in flight.")] = 4,
     url: UrlOption = DEFAULT_URL,
     timeout: TimeoutOption = 30.0,
-    tls: TlsFlag = False,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    *,
+    access: "ServerAccess",
 ) -> None:
     """Send label maps to a running server and write the pictures that come back.
 
@@ -62,7 +53,7 @@ def synthesize(
 
     paths = _expand(targets)
     batch = Batch(model, paths, _output_paths(paths, out), resume=resume, keep_tiles=sheet is not None)
-    with SynthesisClient(url, timeout_s=timeout, tls=tls_options(tls, tls_ca, tls_cert, tls_key)) as client:
+    with SynthesisClient(url, timeout_s=timeout, tls=access.tls, admin_key=access.admin_key) as client:
         try:
             with interruptible(), StepDisplay("synthesizing", len(paths)) as display:
                 batch.run(client, concurrency, display.update)
@@ -95,32 +86,3 @@ def _output_paths(paths: list[Path], out: Path) -> list[Path]:
         if output.resolve() == path.resolve():
             raise InputError(f"the picture of {path} would replace it: choose another --out")
     return outputs
-
-
-def models(
-    url: UrlOption = DEFAULT_URL,
-    timeout: TimeoutOption = 10.0,
-    tls: TlsFlag = False,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
-    admin_key_file: AdminKeyFileOption = None,
-) -> None:
-    """List the models of a running server: name, version, canvas, classes."""
-    from client import SynthesisClient
-
-    access = server_access(tls_options(tls, tls_ca, tls_cert, tls_key), admin_key_file)
-    with SynthesisClient(url, timeout_s=timeout, tls=access.tls, admin_key=access.admin_key) as client:
-        descriptions = [client.describe(name) for name in client.models()]
-    table = Table(box=None)
-    for column in ("model", "version", "canvas", "classes"):
-        table.add_column(column)
-    for description in descriptions:
-        palette = description.palette
-        classes = Text()
-        for index, code in enumerate(palette.hex_codes):
-            name = palette.names[index] if palette.names else ""
-            classes.append("  ", style=f"on {code}").append(f" {code} {name}  ".replace("   ", "  "))
-        versions = ", ".join(description.versions)
-        table.add_row(description.name, versions, str(description.canvas), classes)
-    stdout.print(table)

@@ -1,13 +1,14 @@
 """config.pbtxt says what the card says, in words every Triton knows."""
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from semia.accelerators import Accelerator
 from semia.errors import InputError
 from semia.model_card import CARD_FILE, ModelCard
 from serving import ServingSettings, config_text, model_config
@@ -49,7 +50,14 @@ def test_instances_and_threads_are_said_outright(card: ModelCard) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [ServingSettings(), ServingSettings(instances=2, threads=1, batching=True, reason="the fastest here")]
+    "settings",
+    [
+        ServingSettings(),
+        ServingSettings(instances=2, threads=1, batching=True, reason="the fastest here"),
+        ServingSettings(accelerator=Accelerator.TENSORRT, engine_cache=PurePosixPath("/engines"), max_batch_size=3),
+        ServingSettings(accelerator=Accelerator.CUDA),
+        ServingSettings(accelerator=Accelerator.OPENVINO),
+    ],
 )
 def test_how_a_model_is_run_can_be_read_back(card: ModelCard, settings: ServingSettings) -> None:
     text = config_text(card, "ab" * 32, settings)

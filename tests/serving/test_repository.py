@@ -21,7 +21,7 @@ from semia.files import sha256_of_file
 from semia.model_card import EngineCard, ModelCard
 from semia.palette import Palette
 from serving import Accelerator, BundleError, PublishError, RepositoryError, ServingSettings, list_models, publish
-from serving.repository import LOCK_FILE
+from serving.changing import LOCK_FILE
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_a_killed_publisher_is_invisible_and_the_next_one_cleans_up(tiny_bundle:
 import os, signal
 from pathlib import Path
 import serving.repository as repository
-repository._publish_staged = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+repository.add_version = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 repository.publish(Path({str(tiny_bundle)!r}), Path({str(repository)!r}))
 """
     root = Path(serving.repository.__file__).parents[1]

@@ -1,0 +1,324 @@
+"""``semia models``: what a repository holds and a server serves, and what becomes of it."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperGroup
+
+from semia.cli.access import reaches_a_server
+from semia.cli.console import complain, say, stdout, versions_in_words
+from semia.cli.options import DEFAULT_REPOSITORY, DEFAULT_URL, RepositoryOption, TimeoutOption, UrlOption
+from semia.errors import InputError, SemiaError
+from semia.palette import Palette
+
+if TYPE_CHECKING:
+    from semia.access import ServerAccess
+    from serving import ModelOverview, Overview
+
+COLUMNS = ("model", "versions", "state", "canvas", "size", "exported", "quality")
+SHOWN_VERSIONS, SHOWN_FIGURES = 3, 2
+"""Of those that a model has; `semia models --json` tells all."""
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The model's name; `semia models` lists them.")]
+ServerOption = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="gRPC address, host:port, of the server of this repository."),
+]
+
+
+class _ListByDefault(TyperGroup):
+    """`semia models` alone, or with options alone, is `semia models list`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+group = typer.Typer(
+    cls=_ListByDefault,
+    help="List the models of a repository and a server; load, unload, roll back, prune, remove and verify them.",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this room's group of sub-commands."""
+    app.add_typer(group, name="models")
+
+
+@group.command("list")
+@reaches_a_server
+def list_(
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    url: ServerOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: a JSON object instead of a table.")] = False,
+    timeout: TimeoutOption = 10.0,
+    *,
+    access: "ServerAccess",
+) -> None:
+    """List models: versions, state, canvas, classes, size, quality.
+
+    The server is asked at 127.0.0.1:8001 if no --url is given; without a server the repository alone is listed.
+    """
+    from serving import overview
+
+    found = overview(repository if repository.is_dir() else None, url or DEFAULT_URL, access=access)
+    if found.server_problem is not None and not found.models:
+        raise SemiaError(
+            f"nothing is published in {repository}, and {found.server_problem}: run `semia publish`, start a server "
+            "with `semia serve`, or give --repository or --url"
+        )
+    palettes = _palettes(found, url or DEFAULT_URL, timeout, access)
+    if as_json:
+        say(json.dumps(_for_programs(found, palettes), indent=2))
+    else:
+        _show(found, palettes)
+        if found.server_problem is not None and url is None:
+            say(f"no server answers at {DEFAULT_URL}; --url asks another")
+    if found.server_problem is not None and url is not None:
+        raise SemiaError(found.server_problem)
+
+
+@group.command("load")
+@reaches_a_server
+def load(name: NameArgument, url: UrlOption = DEFAULT_URL, *, access: "ServerAccess") -> None:
+    """Have a server load the newest version of a model from its repository."""
+    from serving import load_model
+
+    say(f"{url} now serves {name} version {load_model(url, name, access=access)}")
+
+
+@group.command("unload")
+@reaches_a_server
+def unload(name: NameArgument, url: UrlOption = DEFAULT_URL, *, access: "ServerAccess") -> None:
+    """Have a server let go of a model; requests in flight are answered, and the files stay."""
+    from serving import model_states, unload_model
+
+    states = model_states(url, access=access)
+    if name not in states:
+        raise InputError(f"{url} has no model {name!r}; it has {', '.join(sorted(states)) or 'none'}")
+    unload_model(url, name, access=access)
+    say(f"{url} no longer serves {name}")
+
+
+@group.command("rollback")
+@reaches_a_server
+def rollback(
+    name: NameArgument,
+    to: Annotated[
+        int | None, typer.Option("--to", min=1, metavar="VERSION", help="By default the one before the present one.")
+    ] = None,
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    url: ServerOption = None,
+    *,
+    access: "ServerAccess",
+) -> None:
+    """Publish an older version again as the newest; with --url, put it into service.
+
+    Version numbers only grow, so that clients notice. The files are linked, so it takes no room on the disk.
+    """
+    from serving import rollback as roll_back
+
+    done = roll_back(repository, name, to=to, url=url, access=access)
+    version = done.published.version
+    say(f"published: {done.published.folder} (model {name}, version {version}, which is version {done.repeats} again)")
+    if url is None:
+        say(f"next: semia models load {name}")
+    else:
+        say(f"{url} now serves {name} version {version}")
+
+
+@group.command("prune")
+@reaches_a_server
+def prune(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The model's name.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every model of the repository.")] = False,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="How many of the newest versions stay.")] = 3,
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    url: ServerOption = None,
+    *,
+    access: "ServerAccess",
+) -> None:
+    """Delete old versions; with --url, never the one that the server serves."""
+    from serving import list_models
+    from serving import prune as prune_model
+
+    if (name is None) != all_:
+        raise InputError("say which model to prune: NAME, or --all")
+    failures: list[SemiaError] = []
+    for each in [name] if name is not None else [model.name for model in list_models(repository)]:
+        try:
+            pruned = prune_model(repository, each, keep=keep, url=url, access=access)
+            say(f"{each}: deleted {versions_in_words(pruned)}" if pruned else f"{each}: nothing to delete")
+        except SemiaError as error:
+            if name is not None:
+                raise
+            complain(str(error))
+            failures.append(error)
+    if failures:
+        raise typer.Exit(failures[0].exit_code)
+
+
+@group.command("remove")
+@reaches_a_server
+def remove(
+    name: NameArgument,
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    url: ServerOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    *,
+    access: "ServerAccess",
+) -> None:
+    """Delete a model with all its versions; with --url, the server unloads it first."""
+    from serving import remove as remove_model
+    from serving.repository import model_folder, versions_of
+
+    versions = versions_in_words(versions_of(model_folder(repository, name)))
+    if not yes:
+        if not typer.get_text_stream("stdin").isatty():
+            raise InputError(f"removing {name!r} deletes its {versions} for good: add --yes")
+        if not typer.confirm(f"delete {repository / name} with {versions} for good?"):
+            raise SemiaError(f"{name} is kept")
+    remove_model(repository, name, url=url, access=access)
+    say(f"removed: {name}, {versions}")
+
+
+@group.command("verify")
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Models; by default all.")] = None,
+    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="The newest version of the one NAME must be this bundle.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="... must have been exported from this run's generator.")
+    ] = None,
+) -> None:
+    """Compare all files of all versions with their model cards, and the configurations with the newest ones.
+
+    Says one line for each problem, and exits 1 if there is any.
+    """
+    from serving import verify as verify_models
+    from serving import verify_exported
+
+    if (bundle is not None or run is not None) and len(names or []) != 1:
+        raise InputError("--bundle and --run are compared with one model: give one NAME")
+    found = verify_models(repository, tuple(names or []))
+    table = Table("model", "versions", "files", "", box=None)
+    problems = 0
+    for model in found:
+        wrong = [*model.problems]
+        if bundle is not None or run is not None:
+            wrong += verify_exported(repository, model.name, bundle=bundle, run=run)
+        problems += len(wrong)
+        for problem in wrong:
+            complain(f"{model.name}: {problem}")
+        state = "as published" if not wrong else f"{len(wrong)} problem{'s' * (len(wrong) > 1)}"
+        table.add_row(model.name, ", ".join(map(str, model.versions)), str(model.files), state)
+    stdout.print(table)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _palettes(found: "Overview", url: str, timeout: float, access: "ServerAccess") -> dict[str, tuple[str, Palette]]:
+    """Canvas and palette by model: of its card, or as the server tells them, where only it has the model."""
+    known = {
+        model.name: (str(model.card.canvas), model.card.to_palette())
+        for model in found.models
+        if model.card is not None
+    }
+    foreign = [model.name for model in found.models if model.name not in known and model.serving is not None]
+    if foreign:
+        from client import NotASemiaModelError, SynthesisClient
+
+        with SynthesisClient(url, timeout_s=timeout, tls=access.tls, admin_key=access.admin_key) as client:
+            for name in foreign:
+                try:
+                    description = client.describe(name)
+                except NotASemiaModelError:
+                    continue
+                known[name] = str(description.canvas), description.palette
+    return known
+
+
+def _for_programs(found: "Overview", palettes: dict[str, tuple[str, Palette]]) -> dict[str, object]:
+    models = []
+    for model in found.models:
+        card = dataclasses.asdict(model.card) if model.card is not None else {}
+        canvas, palette = palettes.get(model.name, (None, None))
+        wanted = ("exported_at", "quality", "preset", "precision", "generator", "generator_sha256", "graph_sha256")
+        models.append(
+            {field.name: getattr(model, field.name) for field in dataclasses.fields(model) if field.name != "card"}
+            | {"canvas": canvas, "palette": palette.hex_codes if palette is not None else None}
+            | {"class_names": palette.names if palette is not None else None}
+            | {key: card.get(key) for key in wanted}
+        )
+    return {"server_problem": found.server_problem, "models": models}
+
+
+def _show(found: "Overview", palettes: dict[str, tuple[str, Palette]]) -> None:
+    """A line of facts for each model, and its classes below, which may be many; a table would squeeze both."""
+    lines = [
+        [*map(Text, COLUMNS)],
+        *(_facts(model, palettes[model.name][0] if model.name in palettes else "") for model in found.models),
+    ]
+    widths = [max(cell.cell_len for cell in column) for column in zip(*lines, strict=True)]
+    for line, model in zip(lines, [None, *found.models], strict=True):
+        for cell, width in zip(line, widths, strict=True):
+            cell.pad_right(width - cell.cell_len)
+        facts = Text("  ").join(line)
+        facts.rstrip()
+        stdout.print(facts, style="bold" if model is None else "", soft_wrap=True)
+        if model is not None and model.name in palettes:
+            stdout.print(Text(" " * widths[0]).append(_swatches(palettes[model.name][1])), soft_wrap=True)
+    for model in found.models:
+        for problem in (model.problem, model.reason):
+            if problem is not None:
+                complain(f"{model.name}: {problem}")
+
+
+def _facts(model: "ModelOverview", canvas: str) -> list[Text]:
+    """The cells of `COLUMNS`."""
+    card = model.card
+    figures = list(card.quality.items()) if card is not None and card.quality is not None else []
+    return [
+        Text(model.name, style="bold"),
+        _versions(model),
+        Text(_state(model)),
+        Text(canvas),
+        Text(f"{model.size_bytes / 1e6:.1f} MB" if model.versions else ""),
+        Text(card.exported_at[:10] if card is not None else ""),
+        Text(", ".join(f"{figure} {value:.3g}" for figure, value in figures[:SHOWN_FIGURES])),
+    ]
+
+
+def _versions(model: "ModelOverview") -> Text:
+    """The last few, and the serving one marked: "..., 5, *6=4" serves the sixth, which is the fourth again."""
+    known = model.versions or ((model.serving,) if model.serving is not None else ())
+    shown = [version for version in known if version in known[-SHOWN_VERSIONS:] or version == model.serving]
+    text = Text("..." if len(shown) < len(known) else "")
+    for version in shown:
+        again = f"={model.repeats[version]}" if version in model.repeats else ""
+        serving = version == model.serving
+        text.append(", " if text else "").append(f"{'*' * serving}{version}{again}", style="bold" if serving else "")
+    return text
+
+
+def _state(model: "ModelOverview") -> str:
+    if model.state != "ready" or not model.versions:
+        return model.state
+    behind = model.serving != model.versions[-1]
+    return f"ready, {model.versions[-1]} {'failed' if model.reason else 'not loaded'}" if behind else "ready"
+
+
+def _swatches(palette: Palette) -> Text:
+    classes = Text()
+    for index, code in enumerate(palette.hex_codes):
+        name = f" {palette.names[index]}" if palette.names else ""
+        classes.append("  ").append("  ", style=f"on {code}").append(f" {code}{name}")
+    return classes
