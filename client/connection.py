@@ -19,10 +19,8 @@ from client.errors import (
     ServerUnavailableError,
 )
 from semia.labels import ClassIds
+from semia.messages import MAX_MESSAGE_BYTES
 from semia.model_card import INPUT_NAME, OUTPUT_NAME
-
-MAX_MESSAGE_BYTES = 256 * 1024 * 1024
-"""Of a request or an answer. tritonclient's own limit, 2 GiB, would let a wrong server fill the memory."""
 
 MAX_RECONNECT_BACKOFF_MS = 2_000
 """gRPC's own limit, two minutes, would keep a client failing long after its server is back."""
