@@ -39,7 +39,7 @@ ONE_BY_ONE = [1]
 """Preferred sizes of batches under which requests are never put together."""
 
 MIN_QUEUE_TIMEOUT_S, MAX_QUEUE_TIMEOUT_S = 0.001, 3600.0
-"""Triton counts microseconds, and takes 0 for no limit at all."""
+"""Triton takes 0 for no limit at all. Below a second it may refuse what it had half a second no eye for, see above."""
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,8 @@ QueueTimeoutOption = Annotated[
     float | None,
     typer.Option(
         "--queue-timeout",
-        help="Seconds after which a request that still waits is refused with UNAVAILABLE, half a second late at most; "
-        "at the price of --queue-size. By default it waits until its caller's deadline, and is then dropped.",
+        help="Seconds after which a request that still waits is refused with UNAVAILABLE, half a second late at most "
+        "(below 1, an idle model may refuse too); at the price of --queue-size. By default it waits until its caller's deadline, and is then dropped.",
     ),
 ]
 

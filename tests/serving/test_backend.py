@@ -22,7 +22,7 @@ class TritonError(str):
     """The message alone, as Triton's: str with codes."""
 
     INVALID_ARG, INTERNAL, CANCELLED = "INVALID_ARG", "INTERNAL", "CANCELLED"
-    __slots__ = ("code",)
+    code: str
 
     def __new__(cls, message: str, code: str) -> "TritonError":
         error = super().__new__(cls, message)
