@@ -51,8 +51,9 @@ QueueTimeoutOption = Annotated[
     float | None,
     typer.Option(
         "--queue-timeout",
-        help="Seconds after which a request that still waits is refused with UNAVAILABLE, half a second late at most "
-        "(below 1, an idle model may refuse too); at the price of --queue-size. By default it waits until its caller's deadline, and is then dropped.",
+        help="Seconds after which a request that still waits is refused with UNAVAILABLE, up to half a second late; "
+        "below 1, an idle model may refuse too. At the price of --queue-size. By default a request waits until its "
+        "caller's deadline, and is then dropped.",
     ),
 ]
 
