@@ -10,14 +10,12 @@ from client.retries import RetryOptions
 from client.shared_memory import Regions, SharedMemory, min_pixels
 from semia.access import ServerAccess, TlsOptions
 from semia.errors import InputError
+from semia.messages import MAX_MESSAGE_BYTES
 
 DEFAULT_URL = "127.0.0.1:8001"
 DEFAULT_TIMEOUT_S = 30.0
 DEFAULT_RETRIES = RetryOptions()
 DEFAULT_CONCURRENCY = 4
-
-MAX_MESSAGE_BYTES = 256 * 1024 * 1024
-"""Of a request or an answer. tritonclient's own limit, 2 GiB, would let a wrong server fill the memory."""
 
 FIRST_RECONNECT_BACKOFF_MS = 100
 MAX_RECONNECT_BACKOFF_MS = 2_000

@@ -31,6 +31,33 @@ EngineCacheOption = Annotated[
         help="Folder of the server in which --accelerator tensorrt keeps the engines it builds; its parent must exist.",
     ),
 ]
+MaxBatchOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-batch",
+        min=1,
+        help="Label maps one request may carry; more are refused with INVALID_ARGUMENT. By default 8, or as many as "
+        "an answer of 256 MiB holds.",
+    ),
+]
+QueueSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--queue-size",
+        min=1,
+        help="Requests that may wait for the model; more are refused at once with UNAVAILABLE. By default there is no "
+        "such bound: with one, Triton 2.51 leaves some requests waiting half a second for no reason.",
+    ),
+]
+QueueTimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--queue-timeout",
+        help="Seconds after which a request that still waits is refused with UNAVAILABLE, up to half a second late; "
+        "below 1, an idle model may refuse too. At the price of --queue-size. By default a request waits until its "
+        "caller's deadline, and is then dropped.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -56,6 +83,9 @@ def publish(
     keep: KeepOption = 3,
     accelerator: AcceleratorOption = None,
     engine_cache: EngineCacheOption = Path(DEFAULT_ENGINE_CACHE),
+    max_batch: MaxBatchOption = None,
+    queue_size: QueueSizeOption = None,
+    queue_timeout: QueueTimeoutOption = None,
     *,
     access: "ServerAccess",
 ) -> None:
@@ -69,7 +99,13 @@ def publish(
     if tune and (threads is not None or accelerator is not None):
         raise InputError("--tune chooses the threads, for this machine's CPU: drop --threads and --accelerator")
     settings = _tuned(bundle) if tune else ServingSettings(threads=threads, accelerator=accelerator)
-    settings = dataclasses.replace(settings, engine_cache=PurePosixPath(engine_cache))
+    settings = dataclasses.replace(
+        settings,
+        engine_cache=PurePosixPath(engine_cache),
+        max_batch_size=max_batch,
+        queue_size=queue_size,
+        queue_timeout_s=queue_timeout,
+    )
     publish_bundle(bundle, repository, name, settings, load, keep, access)
 
 

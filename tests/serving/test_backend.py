@@ -18,6 +18,18 @@ from semia.palette import Palette
 from serving.embedded import ONNXRUNTIME_BACKEND
 
 
+class TritonError(str):
+    """The message alone, as Triton's: str with codes."""
+
+    INVALID_ARG, INTERNAL, CANCELLED = "INVALID_ARG", "INTERNAL", "CANCELLED"
+    code: str
+
+    def __new__(cls, message: str, code: str) -> "TritonError":
+        error = super().__new__(cls, message)
+        error.code = code
+        return error
+
+
 @pytest.fixture
 def warnings_logged() -> list[str]:
     return []
@@ -30,7 +42,7 @@ def backend(monkeypatch: pytest.MonkeyPatch, warnings_logged: list[str]) -> Modu
         Logger=SimpleNamespace(log_warn=warnings_logged.append),
         get_input_tensor_by_name=lambda request, name: request.inputs[name],
         Tensor=lambda name, array: (name, array),
-        TritonError=str,
+        TritonError=TritonError,
         InferenceResponse=SimpleNamespace,
     )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
@@ -46,17 +58,29 @@ def parameters(**values: object) -> dict[str, Any]:
     return {"parameters": {key: {"string_value": str(value)} for key, value in values.items()}}
 
 
-def request_for(ids: object) -> SimpleNamespace:
+def request_for(ids: object, *, cancelled: bool = False) -> SimpleNamespace:
     tensor = SimpleNamespace(as_numpy=lambda: ids)
-    return SimpleNamespace(inputs={"target_labels": tensor}, requested_output_names=lambda: ["image"])
+    return SimpleNamespace(
+        inputs={"target_labels": tensor},
+        requested_output_names=lambda: ["image"],
+        is_cancelled=lambda: cancelled,
+    )
 
 
 def load(
-    backend: ModuleType, bundle: Path, folder: Path, *, kind: str = "CPU", optimization: dict[str, Any] | None = None
+    backend: ModuleType,
+    bundle: Path,
+    folder: Path,
+    *,
+    kind: str = "CPU",
+    optimization: dict[str, Any] | None = None,
+    palette: str | None = None,
 ) -> Any:
     """An initialised instance that serves a bundle's graph."""
     (folder / "1").symlink_to(bundle)
     config = {"input": [{"name": "target_labels"}], "default_model_filename": "", "optimization": optimization or {}}
+    if palette is not None:
+        config |= parameters(palette=palette)
     model = backend.TritonPythonModel()
     model.initialize(
         {
@@ -106,6 +130,33 @@ def test_a_bad_request_fails_alone_and_a_gpu_that_is_none_is_reported(
         assert image.dtype == np.uint8
         assert (image == (0, 0, 255)).all()
     model.finalize()
+
+
+def test_a_class_beyond_the_palette_is_the_callers_mistake(
+    backend: ModuleType, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    model = load(backend, tiny_bundle, tmp_path, palette='["#FF0000", "#00FF00"]')
+    known, foreign, none = (
+        np.full((batch, 48, 64), class_id, np.uint8) for batch, class_id in ((1, 1), (2, 2), (0, 0))
+    )
+    foreign[0] = 0
+    good, bad, empty = model.execute([request_for(ids) for ids in (known, foreign, none)])
+    assert (good.output_tensors[0][1] == (0, 255, 0)).all()
+    assert bad.error.startswith("target_labels has class id 2, and the model has 2 classes, 0 to 1")
+    assert bad.error.code == "INVALID_ARG"
+    assert empty.output_tensors[0][1].shape == (0, 48, 64, 3)
+
+
+def test_what_nobody_waits_for_is_not_computed(
+    backend: ModuleType, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(backend, tiny_bundle, tmp_path)
+    ids = np.zeros((1, 48, 64), np.uint8)
+    (good,) = model.execute([request_for(ids)])
+    assert good.output_tensors
+    monkeypatch.setattr(model._graph, "run", lambda *_: pytest.fail("it was computed"))
+    (gone,) = model.execute([request_for(ids, cancelled=True)])
+    assert gone.error.code == "CANCELLED"
 
 
 def test_requests_answered_together_do_not_share_memory(

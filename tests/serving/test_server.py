@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tritonclient.grpc import InferenceServerClient, InferInput
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 import serving
 from semia.errors import InputError
@@ -31,8 +31,8 @@ MakeBundle = Callable[..., Path]
 MakeOptions = Callable[[], ServerOptions]
 
 
-def ask(url: str, ids: NDArray[np.uint8], model: str = "tiny") -> NDArray[np.uint8]:
-    tensor = InferInput("target_labels", ids.shape, "UINT8")
+def ask(url: str, ids: NDArray[Any], model: str = "tiny") -> NDArray[np.uint8]:
+    tensor = InferInput("target_labels", ids.shape, np_to_triton_dtype(ids.dtype))
     tensor.set_data_from_numpy(ids)
     with InferenceServerClient(url) as client:
         image: NDArray[np.uint8] = client.infer(model, [tensor], client_timeout=20).as_numpy("image")
@@ -86,16 +86,18 @@ def test_pixels_are_the_graphs(triton: TritonServer) -> None:
 @pytest.mark.parametrize(
     ("ids", "reason"),
     [
-        (np.full((1, 48, 64), 3, np.uint8), "out of data bounds"),
+        (np.full((1, 48, 64), 3, np.uint8), "class id 3, and the model has 3 classes"),
         (np.zeros((1, 48, 63), np.uint8), "unexpected shape"),
         (np.zeros((9, 48, 64), np.uint8), "batch-size must be <= 8"),
+        (np.zeros((1, 48, 64), np.float32), "UINT8"),
     ],
 )
 def test_a_bad_request_is_refused_and_the_next_one_answered(
     triton: TritonServer, ids: NDArray[np.uint8], reason: str
 ) -> None:
-    with pytest.raises(InferenceServerException, match=reason):
+    with pytest.raises(InferenceServerException, match=reason) as raised:
         ask(triton.grpc_url, ids)
+    assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
     assert (ask(triton.grpc_url, np.zeros((1, 48, 64), np.uint8)) == (255, 0, 0)).all()
 
 

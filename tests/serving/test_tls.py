@@ -152,7 +152,7 @@ def test_the_command_publishes_to_it_and_calls_it(
     ]
     assert "wants the admin key (--admin-key-file)" in complaint(semia(*publish, *pem), 1)
     result = semia(*publish, *pem, "--admin-key-file", certificates / "admin.key")
-    assert f"{url} now serves second version 2" in result.stdout, result.stderr
+    assert f"version 1); {url} serves it" in result.stdout, result.stderr
 
     target = tmp_path / "target.png"
     Image.new("RGB", (64, 48), (255, 0, 0)).save(target)

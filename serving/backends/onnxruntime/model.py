@@ -31,6 +31,9 @@ PROVIDERS = {"tensorrt": "TensorrtExecutionProvider", "cuda": CUDA, "openvino": 
 PRECISION_FLAGS = {"FP32": None, "FP16": "trt_fp16_enable", "BF16": "trt_bf16_enable", "INT8": "trt_int8_enable"}
 """What its ``precision_mode`` becomes; other keys of TensorRT get a prefix at most."""
 
+LABELS, PALETTE = "target_labels", "palette"
+"""The input that holds class ids, and the key of config.pbtxt's ``parameters`` that has a colour for every class."""
+
 ELEMENT_TYPES = {
     "tensor(uint8)": np.uint8,
     "tensor(int32)": np.int32,
@@ -45,6 +48,10 @@ class AcceleratorError(RuntimeError):
     """What config.pbtxt asks for is beyond this ONNX Runtime, or this machine."""
 
 
+class UnknownClassError(ValueError):
+    """A label map has a class that the model has not."""
+
+
 class TritonPythonModel:
     """One instance of one model version; Triton's name and protocol."""
 
@@ -54,6 +61,8 @@ class TritonPythonModel:
         graph = Path(args["model_repository"], args["model_version"], config["default_model_filename"] or "model.onnx")
         device = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
         self._input_names = [tensor["name"] for tensor in config["input"]]
+        palette = config.get("parameters", {}).get(PALETTE)
+        self._classes = None if palette is None else len(json.loads(palette["string_value"]))
         self._graph = _open(graph, config, device)
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -65,13 +74,37 @@ class TritonPythonModel:
         del self._graph
 
     def _respond(self, request: Any, place: int) -> Any:
+        if request.is_cancelled():  # nobody waits for it any more: on with the next
+            return _refusal("the caller has gone", pb_utils.TritonError.CANCELLED)
         try:
             inputs = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._input_names}
+            self._check_classes(inputs)
             arrays = self._graph.run(inputs, place)
             tensors = [pb_utils.Tensor(name, arrays[name]) for name in request.requested_output_names()]
+        except UnknownClassError as error:
+            return _refusal(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception as error:  # whatever one request causes is that request's answer
-            return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"{type(error).__name__}: {error}"))
+            return _refusal(f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
         return pb_utils.InferenceResponse(output_tensors=tensors)
+
+    def _check_classes(self, inputs: Mapping[str, Any]) -> None:
+        """Look for ids beyond the palette, which a graph on a GPU would not notice.
+
+        Raises:
+            UnknownClassError: if there is one.
+        """
+        if self._classes is None or LABELS not in inputs:
+            return
+        largest = int(inputs[LABELS].max(initial=0))
+        if largest >= self._classes:
+            raise UnknownClassError(
+                f"{LABELS} has class id {largest}, and the model has {self._classes} classes, "
+                f"0 to {self._classes - 1}: send indices into the palette of its configuration"
+            )
+
+
+def _refusal(message: str, code: Any) -> Any:
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
 
 
 @dataclass(frozen=True)
