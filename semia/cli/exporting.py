@@ -36,9 +36,10 @@ from semia.cli.training import (
     RotateOption,
     SeedOption,
     ShiftOption,
-    TrainRequest,
     VggOption,
+    carry_out,
     how_far,
+    run_path,
 )
 from semia.files import check_model_name
 
@@ -221,27 +222,30 @@ def train_and_export(
     """Train, export and publish: from a scene folder to a model that Triton can serve."""
     from export.precision import PrecisionRequest
     from serving import ServingSettings
+    from training.request import TrainRequest
     from training.settings import PRESETS
 
     request = PrecisionRequest(precision, min_psnr, for_another_machine)
     if preset in PRESETS:
         request.check(PRESETS[preset].generator)  # before minutes of training; the run is checked again
-    trained = TrainRequest(
-        scene=scene,
-        preset=preset,
-        run=run,
-        name=name,
-        resize=resize,
-        iterations=iterations,
-        minutes=minutes,
-        seed=seed,
-        device=device,
-        vgg_weights=vgg_weights,
-        rotate=rotate,
-        shift=shift,
-        resume=resume,
-        overwrite=overwrite,
-    ).carry_out()
+    trained = carry_out(
+        TrainRequest(
+            scene=scene,
+            run=run_path(scene, run, name),
+            name=name,
+            preset=preset,
+            resize=resize,
+            iterations=iterations,
+            minutes=minutes,
+            seed=seed,
+            device=device,
+            vgg_weights=vgg_weights,
+            rotate=rotate,
+            shift=shift,
+            resume=resume,
+            overwrite=overwrite,
+        )
+    )
     folder = export_run_folder(trained.path, bundle, name, tolerance, request)
     publishing.publish_bundle(folder, repository, None, ServingSettings(threads=threads))
     say("next: semia serve")
