@@ -55,9 +55,12 @@ class RayEngine:
             ray.shutdown()
             raise TrainingError(f"--device cuda: the Ray cluster at {address} has no GPU; use --device cpu or auto")
         self._needs = {"CPU": cpus, "GPU": int(has_gpus and device != "cpu")}
-        self._task = ray.remote(_train_on_node).options(
-            num_cpus=cpus, num_gpus=self._needs["GPU"], max_retries=0, max_calls=1
-        )
+        self._task = ray.remote(
+            num_cpus=cpus,
+            num_gpus=self._needs["GPU"],
+            max_retries=0,
+            max_calls=1,  # a new process for each: nothing of one scene is left to the next
+        )(_train_on_node)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._board: Any = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
         self._jobs: dict[ray.ObjectRef[News], Job] = {}
@@ -105,7 +108,7 @@ class RayEngine:
         try:
             return ray.get(task)
         except ray.exceptions.TaskCancelledError:
-            return News(name, State.INTERRUPTED, note="not begun")
+            return News(name, State.INTERRUPTED, note="cancelled before it learnt anything")
         except ray.exceptions.RayTaskError as error:  # `train_job` raises nothing: semia itself is not what it is here
             return News(name, State.FAILED, note=f"cannot run on its node: {_first_line(error.cause)}")
         except ray.exceptions.RayError as error:
@@ -150,17 +153,17 @@ class _Board:
 def _train_on_node(job: Job, board: Any, marker: Path) -> News:
     """The task."""
     node = ray.util.get_node_ip_address()
-    for path, what in ((job.request.scene, "the scene folder"), (marker.parent, "the folder of the runs")):
-        if not path.is_dir():
-            return News(job.name, State.FAILED, note=_not_shared(node, what, path))
-    if not marker.exists():
-        return News(job.name, State.FAILED, note=_not_shared(node, "the same folder of the runs", marker.parent))
+    if not job.request.scene.is_dir():
+        missing = f"no scene folder at {job.request.scene}: is it there, and"
+    elif not marker.exists():
+        missing = f"another {marker.parent} than the caller: are the runs"
+    else:
+        missing = None
+    if missing:
+        note = f"node {node} sees {missing} on storage that all nodes share under one path?"
+        return News(job.name, State.FAILED, note=note)
     line = _LineToBoard(board)
     return train_job(job, line.tell, line.should_stop)
-
-
-def _not_shared(node: str, what: str, path: Path) -> str:
-    return f"node {node} does not see {what} {path}: put scenes and runs on storage that all nodes share"
 
 
 class _LineToBoard:

@@ -146,7 +146,7 @@ class FleetDisplay:
             complain(f"{news.name} failed: {news.note}", "training_failed", logging.ERROR, **fields)
         else:
             event = {"training": "training_started", "done": "training_finished", "interrupted": "training_stopped"}
-            say(f"{news.name}: {news.state}, {_so_far(news)}", event[news.state], **fields)
+            say(f"{news.name}: {_so_far(news)}", event[news.state], **fields)
 
     def _say_progress(self, news: "News") -> None:
         say(
@@ -181,8 +181,9 @@ class FleetDisplay:
 
 
 def _so_far(news: "News") -> str:
-    parts = [news.note] if news.note else []
-    parts.append(f"{news.iteration} iterations in {clock(news.seconds)}")
+    parts = [str(news.state), news.note] if news.note else [str(news.state)]
+    if news.iteration:
+        parts.append(f"{news.iteration} iterations in {clock(news.seconds)}")
     if news.left_s is not None:
         parts.append(f"{clock(news.left_s)} left")
     return ", ".join(parts)

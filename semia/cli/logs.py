@@ -59,8 +59,8 @@ def write_event(event: str, message: str, level: int, fields: dict[str, object])
 
 
 def _plain(fields: dict[str, object]) -> dict[str, object]:
-    """Fields as JSON has them: no number that it cannot say, and no more digits than anyone reads."""
-    return {name: _plain_value(value) for name, value in fields.items()}
+    """Fields as JSON has them: no number that it cannot say, no more digits than anyone reads, nothing empty."""
+    return {name: _plain_value(value) for name, value in fields.items() if value is not None}
 
 
 def _plain_value(value: object) -> object:

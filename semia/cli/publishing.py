@@ -1,6 +1,7 @@
 """``semia publish``: a bundle becomes the next version of a served model."""
 
 import dataclasses
+import time
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,16 +74,32 @@ def publish(
         return
     from serving import load_model
 
+    began = time.monotonic()
     loaded = load_model(load, model)
-    say(f"{load} now serves {model} version {loaded}" if loaded == version else f"{load} serves version {loaded}")
+    say(
+        f"{load} now serves {model} version {loaded}" if loaded == version else f"{load} serves version {loaded}",
+        "model_loaded",
+        model=model,
+        version=loaded,
+        url=load,
+        duration_s=time.monotonic() - began,
+    )
 
 
 def publish_bundle(bundle: Path, repository: Path, name: str | None, settings: "ServingSettings") -> tuple[str, int]:
     """Publish and say so; returns the model's name and version."""
     from serving import publish as publish_to
 
+    began = time.monotonic()
     published = publish_to(bundle, repository, name=name, settings=settings)
-    say(f"published: {published.folder} (model {published.name}, version {published.version})")
+    say(
+        f"published: {published.folder} (model {published.name}, version {published.version})",
+        "published",
+        model=published.name,
+        version=published.version,
+        path=published.folder,
+        duration_s=time.monotonic() - began,
+    )
     return published.name, published.version
 
 

@@ -1,14 +1,16 @@
 """``semia serve``: Triton in the foreground."""
 
 import ipaddress
+import logging
 import signal
+import time
 from types import FrameType
 from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
 
-from semia.cli.console import complain, say, stdout
+from semia.cli.console import complain, record, say, show
 from semia.cli.options import DEFAULT_REPOSITORY, RepositoryOption
 from semia.errors import SemiaError
 
@@ -51,29 +53,41 @@ def serve(
     if not _is_loopback(host):
         complain(
             f"warning: everyone who reaches {host} may use and change this server; for networks, run the stock "
-            "Triton container behind TLS (the embedded one is for this machine alone)"
+            "Triton container behind TLS (the embedded one is for this machine alone)",
+            "exposed",
+            logging.WARNING,
         )
     signal.signal(signal.SIGTERM, _interrupt)  # a service manager's stop is as good as Ctrl-C
-    say(f"starting Triton on {repository}")
+    began = time.monotonic()
+    say(f"starting Triton on {repository}", "server_starting", repository=repository)
     with TritonServer(repository, options) as server:
         table = Table(box=None)
         table.add_column("model")
         table.add_column("version", justify="right")
         for name, version in sorted(server.models.items()):
             table.add_row(name, str(version))
-        stdout.print(table)
+            record("model_loaded", model=name, version=version)
+        show(table)
         for name, problem in sorted(server.failed_models.items()):
-            complain(f"cannot serve {name}: {problem}")
+            complain(f"cannot serve {name}: {problem}", "model_failed", model=name)
         say(
             f"serving on gRPC {server.grpc_url}, HTTP {host}:{http_port}, metrics {host}:{metrics_port}; "
-            f"log {server.log_path}; Ctrl-C stops"
+            f"log {server.log_path}; Ctrl-C stops",
+            "server_ready",
+            grpc=server.grpc_url,
+            http=f"{host}:{http_port}",
+            metrics=f"{host}:{metrics_port}",
+            path=server.log_path,
+            duration_s=time.monotonic() - began,
         )
         try:
             code = server.wait()
         except KeyboardInterrupt:
-            say("stopping")
-            return
-    raise SemiaError(f"Triton ended by itself with exit code {code}")
+            code = None
+            say("stopping", "server_stopping")
+    record("server_stopped", duration_s=time.monotonic() - began)
+    if code is not None:
+        raise SemiaError(f"Triton ended by itself with exit code {code}")
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

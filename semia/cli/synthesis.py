@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from semia.cli.console import StepDisplay, say, stdout
+from semia.cli.console import StepDisplay, record, say, stdout
 from semia.cli.options import DEFAULT_URL, TimeoutOption, UrlOption
 from semia.cli.training import report_failures
 from semia.errors import InputError
@@ -52,11 +52,13 @@ def synthesize(
                     ids = client.class_ids(model, path)
                 except (TargetSizeError, UnknownColourError, UnreadableTargetError) as error:
                     failures.append(str(error))
+                    record("target_refused", model=model, target=path, note=str(error))
                     continue
                 began = time.perf_counter()
                 picture = client.synthesize(model, ids)
                 latencies_ms.append(1000 * (time.perf_counter() - began))
                 write_image(output, picture)
+                record("picture_synthesized", model=model, target=path, path=output, latency_s=latencies_ms[-1] / 1000)
                 if sheet is not None:
                     tiles += [Tile(path.stem, palette.render(ids)), Tile("", rgb_array(picture))]
                 display.update(done, path.name)
@@ -64,7 +66,15 @@ def synthesize(
         write_rgb(sheet, contact_sheet(tiles[0::2] + tiles[1::2], columns=len(tiles) // 2))
         say(f"contact sheet: {sheet}")
     if latencies_ms:
-        say(f"{len(latencies_ms)} pictures in {out}; median latency {statistics.median(latencies_ms):.1f} ms")
+        median_ms = statistics.median(latencies_ms)
+        say(
+            f"{len(latencies_ms)} pictures in {out}; median latency {median_ms:.1f} ms",
+            "pictures_synthesized",
+            model=model,
+            pictures=len(latencies_ms),
+            path=out,
+            latency_s=median_ms / 1000,
+        )
     report_failures(failures, len(paths))
 
 
