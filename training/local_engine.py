@@ -23,11 +23,11 @@ class LocalEngine:
     what training does to a process (see `training.machine`) ends with the scene.
     """
 
-    def __init__(self, initializer: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, initializer: Callable[[], None] | None = None) -> None:
         """Make the engine.
 
         Args:
-            initializer: called in each process before anything else; must be picklable.
+            initializer: called in each process before it trains; must be picklable.
         """
         self._initializer = initializer
         self._workers: list[_Worker] = []
@@ -60,7 +60,7 @@ class LocalEngine:
 class _Worker:
     """A process that trains one job, and the pipe to it."""
 
-    def __init__(self, job: Job, initializer: Callable[[], None]) -> None:
+    def __init__(self, job: Job, initializer: Callable[[], None] | None) -> None:
         self.ended = False
         self._job = job
         self._said_last = False
@@ -101,7 +101,7 @@ class _Worker:
         return f"its process {how} (out of memory?); --resume goes on from its last checkpoint"
 
 
-def _serve(job: Job, pipe: Connection, initializer: Callable[[], None]) -> None:
+def _serve(job: Job, pipe: Connection, initializer: Callable[[], None] | None) -> None:
     """The process: trains, and sends news; stops when it is told something, or by SIGTERM, or without its parent."""
     terminated = threading.Event()
 
@@ -110,7 +110,8 @@ def _serve(job: Job, pipe: Connection, initializer: Callable[[], None]) -> None:
 
     signal.signal(signal.SIGTERM, terminate)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    initializer()
+    if initializer is not None:
+        initializer()
 
     def tell(news: News) -> None:
         with contextlib.suppress(OSError):  # nobody is left to hear it, and so it will stop

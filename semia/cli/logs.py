@@ -43,7 +43,7 @@ def choose_format(log_format: LogFormat) -> None:
     if _structured:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(JsonFormatter())
-        logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+        logging.getLogger().handlers[:] = [handler]  # whatever a library put there writes other lines
         logging.captureWarnings(True)
         _logger.setLevel(logging.INFO)
 

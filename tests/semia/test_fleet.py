@@ -1,6 +1,7 @@
 """How many scenes at once are shown."""
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,8 @@ def test_a_terminal_shows_a_table_of_all(monkeypatch: pytest.MonkeyPatch) -> Non
     with display() as shown:
         for news in NEWS:
             shown.tell(news)
-    lines = [line.split() for line in terminal.getvalue().splitlines()[-5:]]
+    text = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", terminal.getvalue())
+    lines = [line.split() for line in text.splitlines() if line.strip()][-5:]
     assert [line[:2] for line in lines] == [
         ["scene", "state"],
         ["dog", "failed"],
