@@ -46,8 +46,9 @@ class RayEngine:
         Raises:
             TrainingError: if there is no such cluster, or no GPU where one is asked for.
         """
+        self._cleanup = contextlib.ExitStack()
         try:
-            _connect(address)
+            self._connect(address)
         except Exception as error:  # Ray has no common error for this: ConnectionError, RuntimeError, ValueError
             raise TrainingError(f"cannot reach Ray at {address}: {' '.join(str(error).split())}") from error
         has_gpus = ray.cluster_resources().get("GPU", 0) > 0
@@ -65,7 +66,6 @@ class RayEngine:
         self._board: Any = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
         self._jobs: dict[ray.ObjectRef[News], Job] = {}
         self._begun: set[str] = set()
-        self._markers = contextlib.ExitStack()
         self._marker_of_folder: dict[Path, Path] = {}
 
     def __enter__(self) -> Self:
@@ -74,8 +74,8 @@ class RayEngine:
     def __exit__(self, *exception: object) -> None:
         for task in self._jobs:
             ray.cancel(task, force=True)
-        self._markers.close()
         ray.shutdown()
+        self._cleanup.close()
 
     @property
     def has_room(self) -> bool:
@@ -103,6 +103,25 @@ class RayEngine:
         self._begun |= {entry.name for entry in news}
         return news + [self._last_of(task) for task in ended]
 
+    def _connect(self, address: str) -> None:
+        quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+        if address != LOCAL:
+            ray.init(address, **quiet)
+            return
+        # Ray leaves its logs behind; not so where the folder is ours.
+        folder = tempfile.TemporaryDirectory(prefix="semia-ray-", ignore_cleanup_errors=True)
+        ray.init(
+            LOCAL,
+            num_cpus=usable_cores(),
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            _temp_dir=self._cleanup.enter_context(folder),
+            **quiet,
+        )
+        if not ipaddress.ip_address(node := ray.util.get_node_ip_address()).is_loopback:
+            ray.shutdown()
+            raise RuntimeError(f"it would listen on {node}: set {', '.join(LOCAL_ENVIRONMENT)} before ray is imported")
+
     def _last_of(self, task: "ray.ObjectRef[News]") -> News:
         name = self._jobs.pop(task).name
         try:
@@ -124,7 +143,7 @@ class RayEngine:
                 marker = tempfile.NamedTemporaryFile(dir=folder, prefix=".semia-shared-")  # noqa: SIM115  # closed by the stack
             except OSError as error:
                 raise TrainingError(f"cannot write to {folder}: {error}") from error
-            self._markers.enter_context(marker)
+            self._cleanup.enter_context(marker)
             self._marker_of_folder[folder] = Path(marker.name)
         return self._marker_of_folder[folder]
 
@@ -184,23 +203,6 @@ class _LineToBoard:
             return any(ray.get(answered))
         except ray.exceptions.RayActorError:
             return True  # the caller is gone
-
-
-def _connect(address: str) -> None:
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address != LOCAL:
-        ray.init(address, **quiet)
-        return
-    ray.init(
-        LOCAL,
-        num_cpus=usable_cores(),
-        object_store_memory=OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        **quiet,
-    )
-    if not ipaddress.ip_address(node := ray.util.get_node_ip_address()).is_loopback:
-        ray.shutdown()
-        raise RuntimeError(f"it would listen on {node}: set {', '.join(LOCAL_ENVIRONMENT)} before ray is imported")
 
 
 def _with_absolute_paths(request: TrainRequest) -> TrainRequest:

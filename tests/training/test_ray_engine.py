@@ -39,7 +39,7 @@ def listened_on(processes: list[Path]) -> set[str]:
     for process in processes:
         for descriptor in (process / "fd").glob("*"):
             try:
-                target = os.readlink(descriptor)
+                target = str(descriptor.readlink())
             except OSError:
                 continue
             inodes.add(target.removeprefix("socket:[").removesuffix("]"))
