@@ -241,12 +241,16 @@ def _display(scene: str, settings: "TrainingSettings") -> "Iterator[Callable[[Pr
     event = "training_progress"
     if settings.minutes is None:
         with StepDisplay("iteration", settings.iterations, event, scene=scene) as steps:
-            yield lambda news: steps.update(news.iteration, losses_in_words(news.losses), losses=news.losses)
+            yield lambda news: steps.update(news.iteration, losses_in_words(news.losses), **_fields(news))
     else:
         with ClockDisplay("iteration", 60 * settings.minutes, event, scene=scene) as minutes:
             yield lambda news: minutes.update(
-                news.iteration, news.seconds, losses_in_words(news.losses), losses=news.losses
+                news.iteration, news.seconds, losses_in_words(news.losses), **_fields(news)
             )
+
+
+def _fields(news: "Progress") -> dict[str, object]:
+    return {"iteration": news.iteration, "losses": news.losses}
 
 
 def render(
