@@ -124,7 +124,8 @@ def train(
         typer.Option(
             "--address",
             help="With --engine ray. auto (the default): the cluster this machine is a node of; HOST:PORT: of its "
-            "head; local: a Ray for this call, on this machine alone.",
+            "head (Ray takes that cluster's token from RAY_AUTH_TOKEN); local: a Ray for this call, on this machine "
+            "alone.",
         ),
     ] = None,
     cpus: Annotated[
