@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from typing import Annotated
 
 import typer
@@ -20,7 +21,8 @@ from semia.cli import (
     synthesis,
     training,
 )
-from semia.cli.console import complain, say
+from semia.cli.console import complain, record, stdout
+from semia.cli.logs import LogFormat, choose_format
 from semia.errors import SemiaError
 
 EXTRA_OF_MODULE = {
@@ -36,6 +38,7 @@ EXTRA_OF_MODULE = {
     "grpc": "client",
     "google": "client",
     "matplotlib": "bench",
+    "ray": "cluster",
 }
 """Which extra brings a package that an installation may lack."""
 
@@ -59,42 +62,69 @@ _debug = False
 
 def _show_version(asked: bool) -> None:
     if asked:
-        say(f"semia {__version__}")
+        stdout.print(f"semia {__version__}")
         raise typer.Exit
+
+
+def _choose_log_format(log_format: LogFormat) -> LogFormat:
+    choose_format(log_format)
+    return log_format
 
 
 @app.callback()
 def _root(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    _log_format: Annotated[
+        LogFormat,
+        typer.Option(
+            "--log-format",
+            help="json: one JSON object an event on standard error, no progress bars; standard output keeps results.",
+            # Eager, so that what is wrong with the rest of the command line is told in the format as well.
+            callback=_choose_log_format,
+            is_eager=True,
+        ),
+    ] = LogFormat.TEXT,
     _version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     global _debug
     _debug = debug
+    record("command_started", command=context.invoked_subcommand, version=__version__)
 
 
 def main() -> None:
     """Run the command; errors become one line and an exit status: 2 for bad input, 1 for a failure."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines about what we report in one of ours
-    arguments = sys.argv[1:] or ["--help"]
+    began = time.monotonic()
+    status = _run(sys.argv[1:] or ["--help"])
+    record("command_finished", exit_status=status, duration_s=time.monotonic() - began)
+    sys.exit(status)
+
+
+def _run(arguments: list[str]) -> int:
+    """The command's exit status; whatever went wrong has been said."""
     try:
-        sys.exit(app(arguments, standalone_mode=False))
+        return app(arguments, standalone_mode=False) or 0
+    except SystemExit as stopped:
+        return stopped.code if isinstance(stopped.code, int) else 1
     except TyperException as error:
-        complain(f"{error.format_message()} (see `semia --help`)")
-        sys.exit(error.exit_code)
+        complain(f"{error.format_message()} (see `semia --help`)", exit_status=error.exit_code)
+        return error.exit_code
     except (KeyboardInterrupt, typer.Abort):  # the latter from a question
-        complain("interrupted")
-        sys.exit(INTERRUPTED)
+        complain("interrupted", "interrupted", exit_status=INTERRUPTED)
+        return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone; Python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        return 1
     except Exception as error:
         if _debug:
             raise
-        complain(_explain(error))
-        sys.exit(error.exit_code if isinstance(error, SemiaError) else 1)
+        status = error.exit_code if isinstance(error, SemiaError) else 1
+        complain(_explain(error), type=type(error).__name__, exit_status=status)
+        return status
 
 
 def _explain(error: Exception) -> str:

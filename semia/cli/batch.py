@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from semia.cli.console import record
 from semia.contact_sheet import Tile
 from semia.errors import ImageError, LabelMapError
 from semia.images import RGB, read_rgb, rgb_array, write_image
@@ -65,6 +66,11 @@ class Batch:
             phrases.append(f"{self.skipped} were there")
         return "; ".join(phrases)
 
+    def figures(self) -> dict[str, object]:
+        """The same for a log."""
+        median_s = statistics.median(self._durations_s) if self._durations_s else None
+        return {"pictures": self.written, "skipped": self.skipped, "latency_s": median_s}
+
     def _pending(self, client: "SynthesisClient", described: "ModelDescription") -> Iterator[Path]:
         for path, output in self._files:
             if self._resume and (made_by := Provenance.read(output)) is not None:
@@ -84,6 +90,7 @@ class Batch:
     def _take(self, outcome: "Outcome", path: Path, output: Path, palette: Palette) -> None:
         if isinstance(outcome.error, (ImageError, LabelMapError)):
             self.failures.append(str(outcome.error))
+            record("target_refused", model=self._model, target=path, note=str(outcome.error))
             return
         picture, ids = outcome.unwrap(), outcome.class_ids
         assert ids is not None, "a picture is made of something"
@@ -91,6 +98,7 @@ class Batch:
         write_image(output, picture, made_by.text())
         self.written += 1
         self._durations_s.append(outcome.duration_s)
+        record("picture_synthesized", model=self._model, target=path, path=output, latency_s=outcome.duration_s)
         if self._keep_tiles:
             self._add_tiles(path, ids, palette, rgb_array(picture))
 

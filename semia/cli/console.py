@@ -1,14 +1,19 @@
-"""What the command says and how: progress, tables, one-line errors."""
+"""What the command says and how: progress, tables, one-line errors.
 
+To a person in words, on standard output and, what went wrong, on standard error. Or, once `logs.choose_format` was told
+so, as events of a structured log, all on standard error: standard output is left to what was asked for.
+"""
+
+import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +25,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from semia.cli import logs
+
 stdout = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
 
@@ -27,29 +34,57 @@ LINE_INTERVAL_S = 15.0
 """Where output goes to a file or a log, progress is one line every so many seconds."""
 
 
-def say(message: str) -> None:
-    """One line for the person, never wrapped or taken for markup."""
-    stdout.print(message, markup=False, soft_wrap=True)
+def say(message: str, event: str = "message", **fields: object) -> None:
+    """One line for the person, never wrapped or taken for markup; for a log, the event with its fields as well."""
+    if logs.structured():
+        logs.write_event(event, message, logging.INFO, fields)
+    else:
+        stdout.print(message, markup=False, soft_wrap=True)
 
 
-def complain(message: str) -> None:
-    """One line about what went wrong."""
-    stderr.print(f"semia: {' '.join(message.split())}", markup=False, soft_wrap=True)
+def complain(message: str, event: str = "error", level: int = logging.ERROR, **fields: object) -> None:
+    """One line about what went wrong; for a log, an event of a level of `logging`."""
+    message = " ".join(message.split())
+    if logs.structured():
+        logs.write_event(event, message, level, fields)
+    else:
+        stderr.print(f"semia: {message}", markup=False, soft_wrap=True)
+
+
+def record(event: str, **fields: object) -> None:
+    """An event for a log alone; a person is told otherwise, or needs not know."""
+    if logs.structured():
+        logs.write_event(event, "", logging.INFO, fields)
+
+
+def show(view: RenderableType) -> None:
+    """A table of what is going on, for a person alone; for a log, `record` what is in it."""
+    if not logs.structured():
+        stdout.print(view)
+
+
+def live() -> bool:
+    """Whether a person watches a terminal, on which lines can be drawn again."""
+    return stdout.is_terminal and not logs.structured()
 
 
 class _Display:
-    """A progress bar on a terminal; a line now and then elsewhere."""
+    """A progress bar on a terminal; a line or an event now and then elsewhere."""
 
-    def __init__(self, title: str, total: float, *columns: ProgressColumn) -> None:
+    def __init__(
+        self, title: str, total: float, event: str, fields: dict[str, object], *columns: ProgressColumn
+    ) -> None:
         self._title = title
         self._total = total
+        self._event = event
+        self._fields = fields
         self._columns = columns
         self._began_at = self._said_at = time.monotonic()
         self._bar: Progress | None = None
         self._task = TaskID(0)
 
     def __enter__(self) -> Self:
-        if stdout.is_terminal:
+        if live():
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -66,6 +101,19 @@ class _Display:
         if self._bar is not None:
             self._bar.stop()
 
+    def _say(
+        self, done: int, elapsed_s: float, left_s: float, progress: str, detail: str, fields: dict[str, object]
+    ) -> None:
+        say(
+            f"{self._title} {progress}, {clock(elapsed_s)} gone, {clock(left_s)} left  {detail}".rstrip(),
+            self._event,
+            **self._fields,
+            done=done,
+            duration_s=elapsed_s,
+            left_s=left_s,
+            **fields,
+        )
+
     def _line_is_due(self, done: float) -> bool:
         """Whether it is time for a line; the last is always due."""
         now = time.monotonic()
@@ -78,12 +126,13 @@ class _Display:
 class StepDisplay(_Display):
     """How many of a number of steps are done, and how long the others will take."""
 
-    def __init__(self, title: str, total: int) -> None:
-        super().__init__(title, total, MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    def __init__(self, title: str, total: int, event: str = "progress", **fields: object) -> None:
+        columns = MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+        super().__init__(title, total, event, {**fields, "total": total}, *columns)
         self._first: int | None = None
 
-    def update(self, done: int, detail: str = "") -> None:
-        """Say that ``done`` steps of the total are done."""
+    def update(self, done: int, detail: str = "", **fields: object) -> None:
+        """Say that ``done`` steps of the total are done; for a log with the event's fields."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done, detail=detail)
             return
@@ -94,24 +143,23 @@ class StepDisplay(_Display):
             return
         elapsed = time.monotonic() - self._began_at
         left = elapsed / (done - self._first) * (self._total - done)
-        say(f"{self._title} {done}/{self._total}, {clock(elapsed)} gone, {clock(left)} left  {detail}".rstrip())
+        self._say(done, elapsed, left, f"{done}/{self._total}", detail, fields)
 
 
 class ClockDisplay(_Display):
     """How many steps are done in a given time, and what is left of it."""
 
-    def __init__(self, title: str, total_s: float) -> None:
-        super().__init__(
-            title, total_s, TextColumn("{task.fields[step]}"), TextColumn("{task.fields[left]} left", style="cyan")
-        )
+    def __init__(self, title: str, total_s: float, event: str = "progress", **fields: object) -> None:
+        columns = TextColumn("{task.fields[step]}"), TextColumn("{task.fields[left]} left", style="cyan")
+        super().__init__(title, total_s, event, fields, *columns)
 
-    def update(self, done: int, seconds: float, detail: str = "") -> None:
+    def update(self, done: int, seconds: float, detail: str = "", **fields: object) -> None:
         """Say that ``done`` steps were made, and that ``seconds`` of the time are gone."""
-        left = clock(max(0.0, self._total - seconds))
+        left_s = max(0.0, self._total - seconds)
         if self._bar is not None:
-            self._bar.update(self._task, completed=seconds, step=done, left=left, detail=detail)
+            self._bar.update(self._task, completed=seconds, step=done, left=clock(left_s), detail=detail)
         elif self._line_is_due(seconds):
-            say(f"{self._title} {done}, {clock(seconds)} gone, {left} left  {detail}".rstrip())
+            self._say(done, seconds, left_s, str(done), detail, fields)
 
 
 class PhaseDisplay:
@@ -124,7 +172,7 @@ class PhaseDisplay:
         self._phases: dict[str, tuple[int, TaskID]] = {}
 
     def __enter__(self) -> Self:
-        if stdout.is_terminal:
+        if live():
             self._bars = Progress(
                 TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=stdout
             )
@@ -148,7 +196,15 @@ class PhaseDisplay:
             self._bars.update(bar, completed=step + 1)
         elif now - self._said_at >= LINE_INTERVAL_S:
             self._said_at = now
-            say(f"{self._title}: {phase} {step + 1}/{steps}, {clock(now - self._began_at)} gone")
+            gone_s = now - self._began_at
+            say(
+                f"{self._title}: {phase} {step + 1}/{steps}, {clock(gone_s)} gone",
+                "progress",
+                phase=phase,
+                done=step + 1,
+                total=steps,
+                duration_s=gone_s,
+            )
 
     def finish(self, phase: str) -> None:
         """A phase is over."""
@@ -169,6 +225,11 @@ def versions_in_words(versions: tuple[int, ...]) -> str:
     return f"version{'s' * (len(versions) != 1)} {', '.join(map(str, versions))}"
 
 
+def losses_in_words(losses: Mapping[str, float]) -> str:
+    """The losses of an iteration, for one line."""
+    return "  ".join(f"{loss} {value:.3f}" for loss, value in losses.items())
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[Callable[[], bool]]:
     """Yield what tells whether a first Ctrl-C or SIGTERM has asked to stop; a second one stops at once."""
@@ -178,7 +239,7 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
-        say("stopping after this iteration; press Ctrl-C again to stop at once")
+        say("stopping after this iteration; press Ctrl-C again to stop at once", "stop_requested")
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

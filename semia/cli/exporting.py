@@ -1,6 +1,7 @@
 """``semia export`` and ``semia train-and-export``."""
 
 import functools
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ from rich.table import Table
 
 from semia.cli import publishing
 from semia.cli.access import reaches_a_server
-from semia.cli.console import PhaseDisplay, say, stdout
+from semia.cli.console import PhaseDisplay, record, say, show
 from semia.cli.options import (
     BUNDLES_FOLDER,
     DEFAULT_REPOSITORY,
@@ -39,9 +40,10 @@ from semia.cli.training import (
     RotateOption,
     SeedOption,
     ShiftOption,
-    TrainRequest,
     VggOption,
+    carry_out,
     how_far,
+    run_path,
 )
 from semia.files import check_model_name
 
@@ -125,7 +127,13 @@ def export_run_folder(
     folder = bundle or BUNDLES_FOLDER / model_name
     if not run.finished:
         say(f"{run_path} is not trained to its end: {how_far(run)}")
-    say(f"exporting {model_name} and comparing ONNX Runtime with PyTorch")
+    began = time.monotonic()
+    say(
+        f"exporting {model_name} and comparing ONNX Runtime with PyTorch",
+        "export_started",
+        model=model_name,
+        run=run_path,
+    )
     card = export_run(
         run,
         folder,
@@ -137,7 +145,15 @@ def export_run_folder(
     )
     if card.graph is not None:
         _show_graph(card.graph)
-    say(f"exported: {folder}, {card.canvas}, {card.parameters:,} parameters, {card.precision}")
+    say(
+        f"exported: {folder}, {card.canvas}, {card.parameters:,} parameters, {card.precision}",
+        "export_finished",
+        model=model_name,
+        path=folder,
+        parameters=card.parameters,
+        precision=card.precision,
+        duration_s=time.monotonic() - began,
+    )
     if card.quality is None:
         say(f"its card has no quality figures: `semia evaluate {run_path}`, then export again")
     return folder
@@ -150,7 +166,8 @@ def _add_engine(run: Path, bundle: Path, batches: str, tolerance: int) -> None:
     from training.run_folder import RunFolder
 
     targets = parity_targets(RunFolder.open(run).load_scene())
-    say("building a TensorRT engine for this machine; this takes minutes")
+    began = time.monotonic()
+    say("building a TensorRT engine for this machine; this takes minutes", "engine_started")
     with PhaseDisplay("TensorRT") as display:
         engine = add_engine(
             bundle,
@@ -160,7 +177,11 @@ def _add_engine(run: Path, bundle: Path, batches: str, tolerance: int) -> None:
             tolerance=tolerance,
             on_parity=lambda parity: _show_parity(parity, "ONNX Runtime"),
         )
-    say(f"built: TensorRT {engine.tensorrt}, {engine.gpu}, {engine.precision}, batches up to {engine.max_batch}")
+    say(
+        f"built: TensorRT {engine.tensorrt}, {engine.gpu}, {engine.precision}, batches up to {engine.max_batch}",
+        "engine_built",
+        duration_s=time.monotonic() - began,
+    )
 
 
 def _show_parity(parity: "tuple[TargetParity, ...]", reference: str = "PyTorch") -> None:
@@ -171,19 +192,27 @@ def _show_parity(parity: "tuple[TargetParity, ...]", reference: str = "PyTorch")
     table.add_column("mean", justify="right")
     for entry in parity:
         table.add_row(entry.target, str(entry.max_abs), f"{entry.mean_abs:.4f}")
-    stdout.print(table)
+        record(
+            "parity_measured",
+            reference=reference,
+            target=entry.target,
+            max_abs=entry.max_abs,
+            mean_abs=entry.mean_abs,
+        )
+    show(table)
 
 
 def _show_graph(graph: "GraphReport") -> None:
     total = sum(stage.flops for stage in graph.stages)
-    say(f"the graph at batch 1: {sum(graph.operators.values())} nodes, {total / 1e9:.2f} GFLOP")
+    nodes = sum(graph.operators.values())
+    say(f"the graph at batch 1: {nodes} nodes, {total / 1e9:.2f} GFLOP", "graph_written", nodes=nodes, flops=total)
     table = Table(box=None)
     table.add_column("stage")
     table.add_column("nodes", justify="right")
     table.add_column("GFLOP", justify="right")
     for stage in graph.stages:
         table.add_row(stage.name, str(stage.nodes), f"{stage.flops / 1e9:.3f}")
-    stdout.print(table)
+    show(table)
 
 
 def _show_precision(precision: str, check: "PrecisionCheck") -> None:
@@ -195,7 +224,8 @@ def _show_precision(precision: str, check: "PrecisionCheck") -> None:
     table.add_column("PSNR, dB", justify="right")
     for target, psnr in check.psnr.items():
         table.add_row(target, f"{psnr:.1f}")
-    stdout.print(table)
+        record("precision_measured", precision=precision, target=target, psnr_db=psnr)
+    show(table)
     say(f"{precision} on {check.measured_on}: {in_words(check)}")
 
 
@@ -230,26 +260,29 @@ def train_and_export(
     """Train, export and publish: from a scene folder to a model that Triton can serve."""
     from export.precision import PrecisionRequest
     from serving import ServingSettings
+    from training.request import TrainRequest
     from training.settings import PRESETS
 
     request = PrecisionRequest(precision, min_psnr, for_another_machine)
     if preset in PRESETS:
         request.check(PRESETS[preset].generator)  # before minutes of training; the run is checked again
-    trained = TrainRequest(
-        scene=scene,
-        preset=preset,
-        run=run,
-        name=name,
-        resize=resize,
-        iterations=iterations,
-        minutes=minutes,
-        seed=seed,
-        device=device,
-        vgg_weights=vgg_weights,
-        rotate=rotate,
-        shift=shift,
-        resume=resume,
-        overwrite=overwrite,
-    ).carry_out()
+    trained = carry_out(
+        TrainRequest(
+            scene=scene,
+            run=run_path(scene, run, name),
+            name=name,
+            preset=preset,
+            resize=resize,
+            iterations=iterations,
+            minutes=minutes,
+            seed=seed,
+            device=device,
+            vgg_weights=vgg_weights,
+            rotate=rotate,
+            shift=shift,
+            resume=resume,
+            overwrite=overwrite,
+        )
+    )
     folder = export_run_folder(trained.path, bundle, name, tolerance, request)
     publishing.publish_bundle(folder, repository, None, ServingSettings(threads=threads), load, keep, access)

@@ -75,7 +75,7 @@ def list_(
         )
     palettes = _palettes(found, url or DEFAULT_URL, timeout, access)
     if as_json:
-        say(json.dumps(_for_programs(found, palettes), indent=2))
+        stdout.print(json.dumps(_for_programs(found, palettes), indent=2), markup=False, soft_wrap=True)
     else:
         _show(found, palettes)
         if found.server_problem is not None and url is None:
@@ -90,7 +90,8 @@ def load(name: NameArgument, url: UrlOption = DEFAULT_URL, *, access: "ServerAcc
     """Have a server load the newest version of a model from its repository."""
     from serving import load_model
 
-    say(f"{url} now serves {name} version {load_model(url, name, access=access)}")
+    version = load_model(url, name, access=access)
+    say(f"{url} now serves {name} version {version}", "model_loaded", model=name, version=version, url=url)
 
 
 @group.command("unload")
@@ -103,7 +104,7 @@ def unload(name: NameArgument, url: UrlOption = DEFAULT_URL, *, access: "ServerA
     if name not in states:
         raise InputError(f"{url} has no model {name!r}; it has {', '.join(sorted(states)) or 'none'}")
     unload_model(url, name, access=access)
-    say(f"{url} no longer serves {name}")
+    say(f"{url} no longer serves {name}", "model_unloaded", model=name, url=url)
 
 
 @group.command("rollback")
@@ -126,7 +127,14 @@ def rollback(
 
     done = roll_back(repository, name, to=to, url=url, access=access)
     version = done.published.version
-    say(f"published: {done.published.folder} (model {name}, version {version}, which is version {done.repeats} again)")
+    say(
+        f"published: {done.published.folder} (model {name}, version {version}, which is version {done.repeats} again)",
+        "rolled_back",
+        model=name,
+        version=version,
+        repeats=done.repeats,
+        url=url,
+    )
     if url is None:
         say(f"next: semia models load {name}")
     else:
@@ -154,7 +162,8 @@ def prune(
     for each in [name] if name is not None else [model.name for model in list_models(repository)]:
         try:
             pruned = prune_model(repository, each, keep=keep, url=url, access=access)
-            say(f"{each}: deleted {versions_in_words(pruned)}" if pruned else f"{each}: nothing to delete")
+            deleted = f"deleted {versions_in_words(pruned)}" if pruned else "nothing to delete"
+            say(f"{each}: {deleted}", "pruned", model=each, versions=pruned)
         except SemiaError as error:
             if name is not None:
                 raise
@@ -185,7 +194,7 @@ def remove(
         if not typer.confirm(f"delete {repository / name} with {versions} for good?"):
             raise SemiaError(f"{name} is kept")
     remove_model(repository, name, url=url, access=access)
-    say(f"removed: {name}, {versions}")
+    say(f"removed: {name}, {versions}", "removed", model=name)
 
 
 @group.command("verify")

@@ -1,6 +1,7 @@
 """``semia publish``: a bundle becomes the next version of a served model."""
 
 import dataclasses
+import time
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ from semia.errors import InputError
 
 if TYPE_CHECKING:
     from semia.access import ServerAccess
-    from serving import ServingSettings
+    from serving import PublishedModel, ServingSettings
 
 AcceleratorOption = Annotated[
     Accelerator | None,
@@ -122,17 +123,28 @@ def publish_bundle(
     from serving import publish as publish_to
     from serving import publish_and_load
 
+    began = time.monotonic()
     if load is None:
-        published = publish_to(bundle, repository, name=name, settings=settings)
-        say(f"published: {published.folder} (model {published.name}, version {published.version})")
+        _say_published(publish_to(bundle, repository, name=name, settings=settings), began)
         say("next: semia serve")
         return
     with interruptible():  # a version that was not yet seen to draw is taken back
         update = publish_and_load(bundle, repository, load, name=name, settings=settings, keep=keep, access=access)
-    published = update.published
-    say(f"published: {published.folder} (model {published.name}, version {published.version}); {load} serves it")
+    _say_published(update.published, began, f"; {load} serves it", url=load)
     if update.pruned:
-        say(f"deleted: {versions_in_words(update.pruned)}")
+        say(f"deleted: {versions_in_words(update.pruned)}", "pruned", versions=update.pruned)
+
+
+def _say_published(published: "PublishedModel", began: float, more: str = "", **fields: object) -> None:
+    say(
+        f"published: {published.folder} (model {published.name}, version {published.version}){more}",
+        "published",
+        model=published.name,
+        version=published.version,
+        path=published.folder,
+        duration_s=time.monotonic() - began,
+        **fields,
+    )
 
 
 def _tuned(bundle: Path) -> "ServingSettings":

@@ -1,7 +1,9 @@
 """``semia serve``: Triton in the foreground."""
 
 import ipaddress
+import logging
 import signal
+import time
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from semia.cli.console import complain, say, stdout
+from semia.cli.console import complain, record, say, show
 from semia.cli.options import DEFAULT_REPOSITORY, RepositoryOption
 from semia.errors import InputError, SemiaError
 
@@ -73,24 +75,35 @@ def serve(
     if not _is_loopback(host):
         _warn(options)
     signal.signal(signal.SIGTERM, _interrupt)  # a service manager's stop is as good as Ctrl-C
-    say(f"starting Triton on {repository}")
+    began = time.monotonic()
+    say(f"starting Triton on {repository}", "server_starting", repository=repository)
     with TritonServer(repository, options) as server:
         table = Table(box=None)
         table.add_column("model")
         table.add_column("version", justify="right")
         for name, version in sorted(server.models.items()):
             table.add_row(name, str(version))
-        stdout.print(table)
+            record("model_loaded", model=name, version=version)
+        show(table)
         for name, problem in sorted(server.failed_models.items()):
-            complain(f"cannot serve {name}: {problem}")
-        listening = ", ".join(f"{service} {host}:{port}" for service, (host, port) in options.addresses.items())
-        say(f"serving on {listening}{_locks(options)}; log {server.log_path}; Ctrl-C stops")
+            complain(f"cannot serve {name}: {problem}", "model_failed", model=name)
+        addresses = {service: f"{host}:{port}" for service, (host, port) in options.addresses.items()}
+        listening = ", ".join(f"{service} {address}" for service, address in addresses.items())
+        say(
+            f"serving on {listening}{_locks(options)}; log {server.log_path}; Ctrl-C stops",
+            "server_ready",
+            **{service.lower(): address for service, address in addresses.items()},
+            path=server.log_path,
+            duration_s=time.monotonic() - began,
+        )
         try:
             code = server.wait()
         except KeyboardInterrupt:
-            say("stopping")
-            return
-    raise SemiaError(f"Triton ended by itself with exit code {code}")
+            code = None
+            say("stopping", "server_stopping")
+    record("server_stopped", duration_s=time.monotonic() - began)
+    if code is not None:
+        raise SemiaError(f"Triton ended by itself with exit code {code}")
 
 
 def _server_tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> "ServerTls | None":
@@ -115,17 +128,20 @@ def _locks(options: "ServerOptions") -> str:
 
 def _warn(options: "ServerOptions") -> None:
     """Say what those who reach the server may do, as far as it is more than they should."""
+    warnings = []
     if options.tls is None:
-        complain(f"warning: nothing is encrypted, and everyone who reaches {options.host} may use this server")
+        warnings.append(f"nothing is encrypted, and everyone who reaches {options.host} may use this server")
     elif options.tls.client_ca is None:
-        complain(f"warning: everyone who reaches {options.host} may use this server (--tls-client-ca restricts that)")
+        warnings.append(f"everyone who reaches {options.host} may use this server (--tls-client-ca restricts that)")
     if options.admin_key_file is None:
-        complain(f"warning: everyone who may use this server on {options.host} may change it, too (--admin-key-file)")
+        warnings.append(f"everyone who may use this server on {options.host} may change it, too (--admin-key-file)")
     if options.binary != "system":
-        complain(
-            "warning: the embedded Triton is of an old version with known vulnerabilities: for networks, run the stock "
-            "Triton container on this repository"
+        warnings.append(
+            "the embedded Triton is of an old version with known vulnerabilities: for networks, run the stock Triton "
+            "container on this repository"
         )
+    for warning in warnings:
+        complain(f"warning: {warning}", "exposed", logging.WARNING)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

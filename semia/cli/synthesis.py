@@ -66,9 +66,9 @@ def synthesize(
             raise
     if sheet is not None and batch.tiles:
         write_rgb(sheet, contact_sheet(batch.tiles[0::2] + batch.tiles[1::2], columns=len(batch.tiles) // 2))
-        say(f"contact sheet: {sheet}")
+        say(f"contact sheet: {sheet}", "contact_sheet", path=sheet)
     if batch.written or batch.skipped:
-        say(batch.summary(out))
+        say(batch.summary(out), "pictures_synthesized", model=model, path=out, **batch.figures())
     report_failures(batch.failures, len(paths))
 
 

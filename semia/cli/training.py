@@ -1,18 +1,21 @@
 """``semia train`` and ``semia render``: generators from scenes, pictures from generators, no server."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from semia.cli.console import ClockDisplay, StepDisplay, clock, say, stop_on_signals
-from semia.cli.options import RUNS_FOLDER, NameOption, RunArgument, RunOption, SceneArgument
+from semia.cli import fleet
+from semia.cli.console import ClockDisplay, StepDisplay, clock, losses_in_words, record, say, stop_on_signals
+from semia.cli.options import RUNS_FOLDER, NameOption, RunArgument
 from semia.errors import InputError, SemiaError
+from semia.files import check_model_name, model_name_from_path
 
 if TYPE_CHECKING:
+    from training.request import TrainRequest
     from training.run_folder import RunFolder
     from training.settings import TrainingSettings
     from training.train import Progress
@@ -80,9 +83,19 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    scene: SceneArgument,
+    scenes: Annotated[
+        list[Path],
+        typer.Argument(metavar="SCENE...", help="Scene folders: each has img.*, label.*, and target layouts in cond/."),
+    ],
     preset: PresetOption = "default",
-    run: RunOption = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run",
+            help="Run folder to make or resume, by default runs/NAME; for several scenes the folder of their run "
+            "folders, by default runs.",
+        ),
+    ] = None,
     name: NameOption = None,
     resize: ResizeOption = None,
     iterations: IterationsOption = None,
@@ -94,107 +107,121 @@ def train(
     shift: ShiftOption = None,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            min=1,
+            help="Scenes trained side by side, each with its share of the cores and in a process of its own; by "
+            "default one after another, on a cluster as many as it has room for.",
+        ),
+    ] = None,
+    engine: Annotated[
+        fleet.EngineName, typer.Option("--engine", help="local: on this machine. ray: as tasks of a Ray cluster.")
+    ] = fleet.EngineName.LOCAL,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            help="With --engine ray. auto (the default): the cluster this machine is a node of; HOST:PORT: of its "
+            "head (Ray takes that cluster's token from RAY_AUTH_TOKEN); local: a Ray for this call, on this machine "
+            "alone.",
+        ),
+    ] = None,
+    cpus: Annotated[
+        int | None,
+        typer.Option("--cpus", min=1, help="With --engine ray: CPU cores that each scene takes; by default 2."),
+    ] = None,
 ) -> None:
-    """Train a generator for one photograph.
+    """Train a generator for one photograph, or for each of several.
 
     Writes a run folder: checkpoints, losses (metrics.jsonl, TensorBoard), sample sheets. Ctrl-C keeps what was
     learnt; the same command with --resume goes on.
+
+    Of several scenes, one that fails does not stop the others, --minutes are each one's own, and --resume skips
+    those that are done. With --engine ray, scenes and run folders must be on storage that all nodes see under
+    the same paths, and semia must be installed on every node.
     """
-    trained = TrainRequest(
-        scene=scene,
-        preset=preset,
-        run=run,
-        name=name,
-        resize=resize,
-        iterations=iterations,
-        minutes=minutes,
-        seed=seed,
-        device=device,
-        vgg_weights=vgg_weights,
-        rotate=rotate,
-        shift=shift,
-        resume=resume,
-        overwrite=overwrite,
-    ).carry_out()
-    say(f"next: semia export {trained.path}")
+    where = fleet.Where(engine, jobs, address, cpus)
+    if len(scenes) > 1 and name is not None:
+        raise InputError("--name is for one scene; several are named after their folders")
+    from training.request import TrainRequest
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrainRequest:
-    """What `semia train` and `semia train-and-export` were asked for; the fields are their options."""
-
-    scene: Path
-    preset: str
-    run: Path | None
-    name: str | None
-    resize: float | None
-    iterations: int | None
-    minutes: float | None
-    seed: int
-    device: str
-    vgg_weights: Path | None
-    rotate: float | None
-    shift: float | None
-    resume: bool
-    overwrite: bool
-
-    def settings(self) -> "TrainingSettings":
-        """The preset with the options' changes."""
-        from training.settings import PRESETS
-
-        if self.preset not in PRESETS:
-            raise InputError(f"no preset {self.preset!r}: choose {', '.join(PRESETS)}")
-        if self.iterations is not None and self.minutes is not None:
-            raise InputError("--iterations and --minutes both say when training ends: give one of them")
-        settings = PRESETS[self.preset]
-        if self.iterations is not None:
-            settings = settings.with_iterations(self.iterations)
-        if self.minutes is not None:
-            settings = replace(settings, minutes=self.minutes)
-        if self.vgg_weights is not None and settings.generator != "published":
-            raise InputError(f"--vgg-weights: the {settings.generator} generator compares no VGG19 features; drop it")
-        asked = {"max_rotation_degrees": self.rotate, "max_shift": self.shift}
-        changes = {field: value for field, value in asked.items() if value is not None}
-        return replace(settings, augmentation=replace(settings.augmentation, **changes))
-
-    def carry_out(self) -> "RunFolder":
-        """Train to the end; raises SystemExit(130) if a signal stopped it before."""
-        from training.run_folder import RunFolder
-        from training.scene import load_scene
-        from training.train import check_same_run, device_from_name, train
-        from training.vgg import patch_features_from
-
-        settings = self.settings()
-        device = device_from_name(self.device)
-        patch_features, features_id = patch_features_from(self.vgg_weights, device)
-        scene = load_scene(self.scene, name=self.name, resize=self.resize, max_side=settings.max_side)
-        path = self.run or RUNS_FOLDER / scene.name
-
-        if RunFolder.is_run(path) and not self.overwrite:
-            run = RunFolder.open(path)
-            run.check_trainable()
-            if not self.resume:
-                state = "a finished run" if run.finished else f"a run stopped after {run.iterations_done} iterations"
-                raise InputError(f"{path} holds {state}: add --resume to go on with it, or --overwrite to start anew")
-            check_same_run(run, scene, settings, self.seed, features_id)
-            if run.finished:
-                say(f"{path} is already trained for {run.iterations_done} iterations")
-                return run
-        else:
-            run = RunFolder.create(path, scene, settings, self.seed, features_id)
-        say(
-            f"training {scene.name}: {scene.canvas}, {len(scene.palette)} classes ({scene.palette}), "
-            f"{len(scene.targets)} targets; preset {self.preset}, {_length(settings)}, on {device.type}"
+    requests = [
+        TrainRequest(
+            scene=scene,
+            run=run_path(scene, run, name) if len(scenes) == 1 else run_path(scene, runs=run or RUNS_FOLDER),
+            name=name,
+            preset=preset,
+            resize=resize,
+            iterations=iterations,
+            minutes=minutes,
+            seed=seed,
+            device=device,
+            vgg_weights=vgg_weights,
+            rotate=rotate,
+            shift=shift,
+            resume=resume,
+            overwrite=overwrite,
         )
-        say(f"watch: {path}/samples, or tensorboard --logdir {path}")
+        for scene in scenes
+    ]
+    if len(requests) > 1 or engine is fleet.EngineName.RAY:
+        fleet.train_many(requests, where)
+    else:
+        trained = carry_out(requests[0])
+        say(f"next: semia export {trained.path}")
 
-        with stop_on_signals() as stop, _display(settings) as show:
-            finished = train(run, device, patch_features=patch_features, on_progress=show, should_stop=stop)
-        if not finished:
-            say(f"stopped after {how_far(run)}; --resume goes on")
-            raise SystemExit(130)
-        say(f"trained: {path}, {run.iterations_done} iterations")
+
+def run_path(scene: Path, run: Path | None = None, name: str | None = None, *, runs: Path = RUNS_FOLDER) -> Path:
+    """The run folder that is asked for, or else the one named after the scene."""
+    return run or runs / (model_name_from_path(scene) if name is None else check_model_name(name))
+
+
+def carry_out(request: "TrainRequest") -> "RunFolder":
+    """Train to the end, with everything shown; raises SystemExit(130) if a signal stopped it before."""
+    from training.train import train
+
+    opened = request.open_run()
+    run, scene, settings = opened.run, opened.scene, opened.run.config.settings
+    record("scene_loaded", scene=scene.name, path=request.scene, canvas=str(scene.canvas), targets=len(scene.targets))
+    if run.finished:
+        say(
+            f"{run.path} is already trained for {run.iterations_done} iterations",
+            "training_finished",
+            scene=scene.name,
+            run=run.path,
+            iteration=run.iterations_done,
+            duration_s=0.0,
+        )
         return run
+    say(
+        f"training {scene.name}: {scene.canvas}, {len(scene.palette)} classes ({scene.palette}), "
+        f"{len(scene.targets)} targets; preset {request.preset}, {_length(settings)}, on {opened.device.type}",
+        "training_started",
+        scene=scene.name,
+        run=run.path,
+        preset=request.preset,
+        iterations=None if settings.minutes else settings.iterations,
+        minutes=settings.minutes,
+        iteration=run.iterations_done,
+        device=opened.device.type,
+    )
+    say(f"watch: {run.path}/samples, or tensorboard --logdir {run.path}")
+    began = time.monotonic()
+    with stop_on_signals() as stop, _display(scene.name, settings) as show:
+        finished = train(run, opened.device, patch_features=opened.patch_features, on_progress=show, should_stop=stop)
+    outcome = {
+        "scene": scene.name,
+        "run": run.path,
+        "iteration": run.iterations_done,
+        "duration_s": time.monotonic() - began,
+    }
+    if not finished:
+        say(f"stopped after {how_far(run)}; --resume goes on", "training_stopped", **outcome)
+        raise SystemExit(130)
+    say(f"trained: {run.path}, {run.iterations_done} iterations", "training_finished", **outcome)
+    return run
 
 
 def _length(settings: "TrainingSettings") -> str:
@@ -210,18 +237,21 @@ def how_far(run: "RunFolder") -> str:
 
 
 @contextmanager
-def _display(settings: "TrainingSettings") -> "Iterator[Callable[[Progress], None]]":
+def _display(scene: str, settings: "TrainingSettings") -> "Iterator[Callable[[Progress], None]]":
     """Show how training gets on: yields what takes its news."""
-
-    def losses(news: "Progress") -> str:
-        return "  ".join(f"{loss} {value:.3f}" for loss, value in news.losses.items())
-
+    event = "training_progress"
     if settings.minutes is None:
-        with StepDisplay("iteration", settings.iterations) as steps:
-            yield lambda news: steps.update(news.iteration, losses(news))
+        with StepDisplay("iteration", settings.iterations, event, scene=scene) as steps:
+            yield lambda news: steps.update(news.iteration, losses_in_words(news.losses), **_fields(news))
     else:
-        with ClockDisplay("iteration", 60 * settings.minutes) as minutes:
-            yield lambda news: minutes.update(news.iteration, news.seconds, losses(news))
+        with ClockDisplay("iteration", 60 * settings.minutes, event, scene=scene) as minutes:
+            yield lambda news: minutes.update(
+                news.iteration, news.seconds, losses_in_words(news.losses), **_fields(news)
+            )
+
+
+def _fields(news: "Progress") -> dict[str, object]:
+    return {"iteration": news.iteration, "losses": news.losses}
 
 
 def render(

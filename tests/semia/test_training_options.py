@@ -6,17 +6,15 @@ from typing import Any
 
 import pytest
 
-from semia.cli.training import TrainRequest, how_far
+from semia.cli.training import how_far
 from semia.errors import InputError
 from training.generator import Generator
+from training.request import TrainRequest
 from training.run_folder import Checkpoint, RunFolder
 from training.scene import Scene
 from training.settings import PRESETS, QUICK, TrainingSettings
 
-NOTHING_ASKED = TrainRequest(
-    scene=Path("scene"), preset="quick", run=None, name=None, resize=None, iterations=None, minutes=None, seed=0,
-    device="cpu", vgg_weights=None, rotate=None, shift=None, resume=False, overwrite=False,
-)  # fmt: skip
+NOTHING_ASKED = TrainRequest(scene=Path("scene"), run=Path("run"), preset="quick", device="cpu")
 
 
 def settings(**asked: Any) -> TrainingSettings:
