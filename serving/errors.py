@@ -10,7 +10,8 @@ SemiaError
         ├── TritonNotFoundError       no Triton can run here
         ├── ServerStartError          Triton died, or serves nothing
         ├── ServerUnreachableError    nobody answers at the given address
-        └── ModelLoadError            a running server refused a model
+        ├── ModelLoadError            a running server refused a model
+        └── NoRoomError               no loaded model could make room for another in time
 """
 
 from semia.errors import InputError, SemiaError
@@ -54,3 +55,7 @@ class ServerUnreachableError(ServerError):
 
 class ModelLoadError(ServerError):
     """A running server could not load a model; it goes on serving the version it had."""
+
+
+class NoRoomError(ServerError):
+    """As many models as may be loaded are, and none could leave in time."""
