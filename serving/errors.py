@@ -11,6 +11,7 @@ SemiaError
         ├── ServerStartError          Triton died, or serves nothing
         ├── ServerUnreachableError    nobody answers at the given address
         ├── ModelLoadError            a running server refused a model
+        ├── ModelNotFoundError        the repository has no such model
         └── NoRoomError               no loaded model could make room for another in time
 """
 
@@ -55,6 +56,10 @@ class ServerUnreachableError(ServerError):
 
 class ModelLoadError(ServerError):
     """A running server could not load a model; it goes on serving the version it had."""
+
+
+class ModelNotFoundError(ServerError):
+    """There is no such model in the repository."""
 
 
 class NoRoomError(ServerError):

@@ -95,8 +95,17 @@ def list_models(repository: Path) -> list[RepositoryModel]:
     """
     if not repository.is_dir():
         raise RepositoryError(f"no such model repository: {repository}")
-    folders = (path for path in repository.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return [_read_model(folder) for folder in sorted(folders)]
+    return [_read_model(folder) for folder in sorted(_model_folders(repository))]
+
+
+def newest_versions(repository: Path) -> dict[str, int]:
+    """The newest version of every model that has any, sorted by name; no file is opened."""
+    folders = sorted(_model_folders(repository))
+    return {folder.name: versions[-1] for folder in folders if (versions := _versions(folder))}
+
+
+def _model_folders(repository: Path) -> Iterator[Path]:
+    return (path for path in repository.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _read_bundle_card(bundle: Path) -> ModelCard:

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, get_args
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from semia.errors import InputError
 from serving.control import ModelState, model_states
@@ -21,12 +21,16 @@ from serving.embedded import TritonCommand, locate_embedded_triton
 from serving.errors import (
     PortTakenError,
     RepositoryError,
+    ServerError,
     ServerStartError,
     ServerUnreachableError,
     TritonNotFoundError,
 )
 from serving.repository import list_models
 from serving.triton_log import last_error
+
+if TYPE_CHECKING:
+    from serving.front_thread import FrontThread
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 
@@ -44,6 +48,9 @@ GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - not for our files: Triton and its stubs talk through it
 
+SOCKET_PORT = 1
+"""Triton writes every gRPC address with a port behind it, a socket's path too, where the number means nothing."""
+
 Binary = Literal["auto", "embedded", "system"]
 """Which Triton to run: the wheel's, the ``tritonserver`` on PATH, or the first of these two that is there."""
 
@@ -59,6 +66,7 @@ class ServerOptions:
     binary: Binary = "auto"
     timeout_s: float = 120.0  # from starting the process to every model being warm
     log_verbose: bool = False  # Triton logs every request
+    max_loaded: int | None = None  # models in memory, loaded when called; None: all, loaded at the start
 
     def __post_init__(self) -> None:
         for service, port in self.ports.items():
@@ -70,6 +78,8 @@ class ServerOptions:
             raise InputError(f"binary must be one of {', '.join(get_args(Binary))}, not {self.binary!r}")
         if self.timeout_s <= 0:
             raise InputError(f"timeout_s must be positive, not {self.timeout_s}")
+        if self.max_loaded is not None and self.max_loaded < 1:
+            raise InputError(f"max_loaded must be at least 1, not {self.max_loaded}")
 
     @classmethod
     def on_free_ports(cls) -> Self:
@@ -85,6 +95,12 @@ class ServerOptions:
     def ports(self) -> dict[str, int]:
         """The ports by the name of their service."""
         return {"gRPC": self.grpc_port, "HTTP": self.http_port, "metrics": self.metrics_port}
+
+    @property
+    def addresses(self) -> dict[str, tuple[str, int]]:
+        """What is listened on, by the name of the service."""
+        silent = () if self.max_loaded is None else ("HTTP",)  # the front does not speak it
+        return {service: (self.host, port) for service, port in self.ports.items() if service not in silent}
 
 
 DEFAULT_OPTIONS = ServerOptions()
@@ -122,6 +138,10 @@ class TritonServer:
     serves, the server runs, and the broken ones are in `failed_models`. Triton's log is a file,
     `log_path`, kept when the server failed and removed with the server otherwise.
 
+    With ``max_loaded``, nothing is loaded at the start: `models` are those that the repository has, a front
+    (`serving.front`) listens in Triton's place, and Triton itself on a socket in its runtime folder alone. HTTP,
+    which the front does not speak, is then off.
+
     The server stops when this process dies, however it dies. Linux ties that to the thread that called
     ``start``: call it from one that lives as long as the server should, such as the main thread.
     """
@@ -133,11 +153,18 @@ class TritonServer:
         self.failed_models: dict[str, str] = {}  # why it is not served, by the model's name
         self._process: subprocess.Popen[bytes] | None = None
         self._runtime: Path | None = None
+        self._front: FrontThread | None = None
 
     @property
     def grpc_url(self) -> str:
         """HOST:PORT for clients."""
         return f"{self.options.host}:{self.options.grpc_port}"
+
+    @property
+    def _socket(self) -> Path | None:
+        """Where Triton listens if a front stands before it: a socket that only this user can reach."""
+        assert self._runtime is not None, "the socket exists from start to stop"
+        return None if self.options.max_loaded is None else self._runtime / f"grpc:{SOCKET_PORT}"
 
     @property
     def log_path(self) -> Path:
@@ -183,6 +210,8 @@ class TritonServer:
             for model in listed:
                 if model.name not in self.models:
                     self.failed_models.setdefault(model.name, model.problem or "Triton does not list it")
+            if self.options.max_loaded is not None:
+                self._start_front(self.options.max_loaded)
         except ServerStartError:
             self._end_process()
             raise  # its message names the log
@@ -193,21 +222,31 @@ class TritonServer:
     def stop(self) -> None:
         """Let requests in flight finish, then end Triton and its helpers; does nothing if it has ended."""
         failed = self._process is not None and self._process.poll() is not None
+        if self._front is not None:
+            self._front.stop()
+            self._front = None
         self._end_process()
         if self._runtime is not None and not failed:
             shutil.rmtree(self._runtime, ignore_errors=True)
         self._runtime = None
 
     def wait(self) -> int:
-        """Block until Triton ends, and return its exit code (negative: the signal that ended it)."""
+        """Block until Triton ends, and return its exit code (negative: the signal that ended it).
+
+        Raises:
+            ServerError: if it ended because its front had failed.
+        """
         assert self._process is not None, "start the server first"
-        return self._process.wait()
+        code = self._process.wait()
+        if self._front is not None and self._front.failure is not None:
+            raise ServerError(f"the gRPC front failed: {self._front.failure}")
+        return code
 
     def _spawn(self, triton: TritonCommand) -> None:
         command = [
             # -I -S: the launcher needs the standard library alone, and starts faster without the rest.
             *(sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid())),
-            *(str(triton.program), *triton.arguments, *_server_arguments(self.options)),
+            *(str(triton.program), *triton.arguments, *_server_arguments(self.options, self._socket)),
         ]
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
@@ -230,15 +269,41 @@ class TritonServer:
                 raise self._start_error(f"Triton is not ready after {self.options.timeout_s:g} s")
             time.sleep(POLL_S)
             # A refused connection would make gRPC pause ever longer: knock first.
-            if _is_listening(self.options.host, self.options.grpc_port):
+            if _is_listening(self._socket or (self.options.host, self.options.grpc_port)):
                 with contextlib.suppress(ServerUnreachableError):
-                    states = model_states(self.grpc_url)
+                    states = model_states(self._triton_url)
         self._check_alive()  # or it was another program that answered
+        if self.options.max_loaded is not None:
+            states = self._states_on_disk(states)
         self.models = {name: state.version for name, state in states.items() if state.version is not None}
         self.failed_models = {name: state.problem for name, state in states.items() if state.problem is not None}
         if not self.models:
             reasons = "; ".join(f"{name}: {problem}" for name, problem in self.failed_models.items())
             raise ServerStartError(f"Triton can serve no model of {self.repository}: {reasons} (log: {self.log_path})")
+
+    def _states_on_disk(self, listed: dict[str, ModelState]) -> dict[str, ModelState]:
+        """What there is to load when it is called, of the models that Triton lists."""
+        models = (model for model in list_models(self.repository) if model.name in listed)
+        return {
+            model.name: ModelState(model.versions[-1] if model.problem is None else None, model.problem)
+            for model in models
+        }
+
+    def _start_front(self, max_loaded: int) -> None:
+        from serving.front_thread import FrontThread  # asyncio, which the others have no use for
+
+        process = self._process
+        assert process is not None, "the front stands before a running Triton"
+        front = FrontThread(
+            self.repository, self._triton_url, self.grpc_url, max_loaded, on_failure=lambda: process.terminate()
+        )
+        front.start()
+        self._front = front
+
+    @property
+    def _triton_url(self) -> str:
+        """Triton's own gRPC address."""
+        return self.grpc_url if self._socket is None else f"unix:{self._socket}"
 
     def _check_alive(self) -> None:
         assert self._process is not None, "only a started server is waited for"
@@ -274,31 +339,35 @@ def check_ports(options: ServerOptions) -> None:
         PortTakenError: if something does.
         InputError: if this machine has no such address.
     """
-    for service, port in options.ports.items():
+    for service, (host, port) in options.addresses.items():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a server just stopped leaves it
             try:
-                probe.bind((options.host, port))
+                probe.bind((host, port))
             except PermissionError:
                 raise InputError(f"{service} port {port} is reserved for root: choose one above 1023") from None
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     raise PortTakenError(
-                        f"{service} port {port} is taken on {options.host}: stop what listens there, "
+                        f"{service} port {port} is taken on {host}: stop what listens there, "
                         f"or choose another with --{service.lower()}-port"
                     ) from None
-                raise InputError(f"cannot listen on {options.host}:{port}: {error.strerror}") from error
+                raise InputError(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
-def _is_listening(host: str, port: int) -> bool:
+def _is_listening(address: tuple[str, int] | Path) -> bool:
     try:
-        socket.create_connection((host, port), timeout=1).close()
+        if isinstance(address, Path):
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(str(address))
+        else:
+            socket.create_connection(address, timeout=1).close()
     except OSError:
         return False
     return True
 
 
-def _server_arguments(options: ServerOptions) -> list[str]:
+def _server_arguments(options: ServerOptions, grpc_socket: Path | None) -> list[str]:
     arguments = {
         # Everything is loaded at the start; newly published versions when `serving.load_model` says so.
         "model-control-mode": "explicit",
@@ -315,4 +384,12 @@ def _server_arguments(options: ServerOptions) -> list[str]:
         "allow-gpu-metrics": str(any(device.exists() for device in GPU_DEVICES)).lower(),
         "log-verbose": str(int(options.log_verbose)),
     }
+    if grpc_socket is not None:
+        del arguments["load-model"], arguments["http-address"], arguments["http-port"]
+        arguments |= {
+            "grpc-address": f"unix:{grpc_socket.with_name('grpc')}",
+            "grpc-port": str(SOCKET_PORT),
+            "allow-http": "false",  # it would lead past the front
+            "strict-readiness": "false",  # the server is ready although models were unloaded
+        }
     return [f"--{name}={value}" for name, value in arguments.items()]

@@ -1,0 +1,172 @@
+"""A gRPC front before a Triton that keeps few of its models in memory: it has a model loaded when it is called.
+
+Requests and answers pass as they are, bytes, statuses and metadata; of a request only the model's name is read.
+What differs from Triton's own interface:
+
+- a call that needs a model waits until the model is in memory (`serving.residency`);
+- every model of the repository counts as ready, for calling it is all it takes. The index tells those that are
+  not in memory by `LOADED_WHEN_CALLED`; asking about readiness loads nothing, so that probes cost no memory;
+- what an operator loads or unloads counts, too.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+from tritonclient.grpc import service_pb2 as kserve
+
+from serving.errors import ModelLoadError, ModelNotFoundError, NoRoomError, ServerUnreachableError, ServingError
+from serving.front_stream import StreamForwarder
+from serving.repository import newest_versions
+from serving.residency import ResidentModels
+from serving.triton_channel import SERVICE, STREAM, TritonChannel, passed_on
+
+LOADED_WHEN_CALLED = "not in memory: loaded when called"
+"""The reason that the index gives, beside READY, for a model that is not in memory."""
+
+STATUS: dict[type[ServingError], grpc.StatusCode] = {
+    ModelNotFoundError: grpc.StatusCode.NOT_FOUND,
+    NoRoomError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ModelLoadError: grpc.StatusCode.FAILED_PRECONDITION,  # calling again does not help: the model has to be mended
+    ServerUnreachableError: grpc.StatusCode.UNAVAILABLE,
+}
+"""What callers are told if a model cannot be had."""
+
+Context = Any  # grpc.aio's ServicerContext, whose stubs know no bytes
+Handler = Callable[[bytes, Context], Awaitable[bytes]]
+
+
+class Front(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its stubs alone
+    """Answers for every method of Triton's gRPC interface."""
+
+    def __init__(self, repository: Path, triton: TritonChannel, residents: ResidentModels) -> None:
+        self._repository = repository
+        self._triton = triton
+        self._residents = residents
+        with_model = self._with_model
+        self._handlers: dict[str, Handler] = {
+            f"{SERVICE}ModelInfer": partial(with_model, "ModelInfer", kserve.ModelInferRequest, "model_name"),
+            f"{SERVICE}ModelConfig": partial(with_model, "ModelConfig", kserve.ModelConfigRequest, "name"),
+            f"{SERVICE}ModelMetadata": partial(with_model, "ModelMetadata", kserve.ModelMetadataRequest, "name"),
+            f"{SERVICE}ModelReady": self._model_ready,
+            f"{SERVICE}RepositoryIndex": self._index,
+            f"{SERVICE}RepositoryModelLoad": self._load,
+            f"{SERVICE}RepositoryModelUnload": self._unload,
+        }
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
+        """The handler of a method; None, which grpc answers with UNIMPLEMENTED, where there is no such method."""
+        path = handler_call_details.method
+        if path == SERVICE + STREAM:
+            return grpc.stream_stream_rpc_method_handler(StreamForwarder(self._triton, self.resident).forward)
+        if not self._triton.knows(path):
+            return None
+        return grpc.unary_unary_rpc_method_handler(self._handlers.get(path) or partial(self._forward, path))
+
+    @contextlib.asynccontextmanager
+    async def resident(self, name: str) -> AsyncIterator[None]:
+        """Have a model in memory as long as the ``async with`` block runs.
+
+        Raises:
+            ServingError: one of `STATUS`, if it cannot be had.
+        """
+        if not self._residents.is_loaded(name) and name not in await self._on_disk():
+            raise ModelNotFoundError(f"Request for unknown model: '{name}' is not found")  # as Triton says it
+        async with self._residents.use(name):
+            yield
+
+    async def _forward(self, path: str, request: bytes, context: Context) -> bytes:
+        call = self._triton.call(path, request, context.time_remaining(), passed_on(context.invocation_metadata()))
+        try:
+            answer = await call
+        except grpc.aio.AioRpcError as error:
+            await context.abort(error.code(), error.details() or "", passed_on(error.trailing_metadata()))
+        if initial := passed_on(await call.initial_metadata()):
+            await context.send_initial_metadata(initial)
+        context.set_trailing_metadata(passed_on(await call.trailing_metadata()))
+        return answer
+
+    async def _with_model(self, method: str, message: Any, field: str, request: bytes, context: Context) -> bytes:
+        name = _read(message, field, request)
+        if name is None:
+            return await self._forward(SERVICE + method, request, context)  # Triton says what is wrong with it
+        async with _refusals(context), self.resident(name):
+            return await self._forward(SERVICE + method, request, context)
+        raise AssertionError("either block ends the call")
+
+    async def _model_ready(self, request: bytes, context: Context) -> bytes:
+        name, version = (_read(kserve.ModelReadyRequest, field, request) for field in ("name", "version"))
+        if name is not None and not self._residents.is_loaded(name) and self._residents.recent_failure(name) is None:
+            newest = (await self._on_disk()).get(name)
+            if newest is not None and version in ("", str(newest)):
+                ready: bytes = kserve.ModelReadyResponse(ready=True).SerializeToString()
+                return ready
+        return await self._forward(SERVICE + "ModelReady", request, context)
+
+    async def _index(self, request: bytes, context: Context) -> bytes:
+        index = kserve.RepositoryIndexResponse.FromString(
+            await self._forward(SERVICE + "RepositoryIndex", request, context)
+        )
+        only_ready = kserve.RepositoryIndexRequest.FromString(request).ready
+        on_disk = await self._on_disk()
+        # Triton's word counts for what is in memory, and for folders that it could not serve.
+        models = [model for model in index.models if self._residents.is_loaded(model.name) or model.name not in on_disk]
+        for name, version in on_disk.items():
+            if self._residents.is_loaded(name):
+                continue
+            failure = self._residents.recent_failure(name)
+            state, reason = ("READY", LOADED_WHEN_CALLED) if failure is None else ("UNAVAILABLE", str(failure))
+            if failure is None or not only_ready:
+                entry = kserve.RepositoryIndexResponse.ModelIndex(
+                    name=name, version=str(version), state=state, reason=reason
+                )
+                models.append(entry)
+        answer: bytes = kserve.RepositoryIndexResponse(models=models).SerializeToString()
+        return answer
+
+    async def _load(self, request: bytes, context: Context) -> bytes:
+        """Make room for a model as for a call of it, then have Triton load what is newest."""
+        name = _read(kserve.RepositoryModelLoadRequest, "model_name", request)
+        if name is not None:
+            await self._check_operator(context)
+            self._residents.forget_failure(name)
+        return await self._with_model(
+            "RepositoryModelLoad", kserve.RepositoryModelLoadRequest, "model_name", request, context
+        )
+
+    async def _unload(self, request: bytes, context: Context) -> bytes:
+        name = _read(kserve.RepositoryModelUnloadRequest, "model_name", request)
+        if name is not None:
+            await self._check_operator(context)
+            await self._residents.unload(name)
+        return await self._forward(SERVICE + "RepositoryModelUnload", request, context)
+
+    async def _check_operator(self, context: Context) -> None:
+        """Let Triton refuse a caller who may not change its models, by a call that changes none."""
+        await self._forward(SERVICE + "RepositoryIndex", b"", context)
+
+    async def _on_disk(self) -> dict[str, int]:
+        return await asyncio.to_thread(newest_versions, self._repository)
+
+
+@contextlib.asynccontextmanager
+async def _refusals(context: Context) -> AsyncIterator[None]:
+    """End the call with its status if a model cannot be had."""
+    try:
+        yield
+    except ServingError as error:
+        await context.abort(STATUS[type(error)], str(error))
+
+
+def _read(message: Any, field: str, request: bytes) -> str | None:
+    """A field of a serialised request; None if it is not one."""
+    try:
+        value: str = getattr(message.FromString(request), field)
+    except DecodeError:
+        return None
+    return value
