@@ -126,6 +126,7 @@ class Front(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its
                     name=name, version=str(version), state=state, reason=reason
                 )
                 models.append(entry)
+        models.sort(key=lambda entry: (entry.name, int(entry.version or 0)))
         answer: bytes = kserve.RepositoryIndexResponse(models=models).SerializeToString()
         return answer
 

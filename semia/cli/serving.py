@@ -31,6 +31,15 @@ def serve(
         typer.Option("--triton", help="From the package index, tritonserver on PATH, or the first that is there."),
     ] = "auto",
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds until all models must be loaded.")] = 120.0,
+    max_loaded: Annotated[
+        int | None,
+        typer.Option(
+            "--max-loaded",
+            min=1,
+            help="Load models when they are called and keep at most so many in memory: the least recently used makes "
+            "room. gRPC only. Without it, all are loaded at the start.",
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Have Triton log every request.")] = False,
 ) -> None:
     """Run Triton on the model repository until Ctrl-C.
@@ -47,6 +56,7 @@ def serve(
         binary=triton,
         timeout_s=timeout,
         log_verbose=verbose,
+        max_loaded=max_loaded,
     )
     if not _is_loopback(host):
         complain(
@@ -56,24 +66,29 @@ def serve(
     signal.signal(signal.SIGTERM, _interrupt)  # a service manager's stop is as good as Ctrl-C
     say(f"starting Triton on {repository}")
     with TritonServer(repository, options) as server:
-        table = Table(box=None)
-        table.add_column("model")
-        table.add_column("version", justify="right")
-        for name, version in sorted(server.models.items()):
-            table.add_row(name, str(version))
-        stdout.print(table)
+        if max_loaded is None:
+            stdout.print(_table(server.models))
+        else:
+            say(f"{len(server.models)} models, at most {max_loaded} in memory: each is loaded when it is called")
         for name, problem in sorted(server.failed_models.items()):
             complain(f"cannot serve {name}: {problem}")
-        say(
-            f"serving on gRPC {server.grpc_url}, HTTP {host}:{http_port}, metrics {host}:{metrics_port}; "
-            f"log {server.log_path}; Ctrl-C stops"
-        )
+        listening = ", ".join(f"{service} {host}:{port}" for service, (host, port) in options.addresses.items())
+        say(f"serving on {listening}; log {server.log_path}; Ctrl-C stops")
         try:
             code = server.wait()
         except KeyboardInterrupt:
             say("stopping")
             return
     raise SemiaError(f"Triton ended by itself with exit code {code}")
+
+
+def _table(versions: dict[str, int]) -> Table:
+    table = Table(box=None)
+    table.add_column("model")
+    table.add_column("version", justify="right")
+    for name, version in sorted(versions.items()):
+        table.add_row(name, str(version))
+    return table
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
