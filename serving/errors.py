@@ -12,6 +12,7 @@ SemiaError
         ├── ServerUnreachableError    nobody answers at the given address
         ├── ModelLoadError            a running server refused a model
         ├── ModelNotFoundError        the repository has no such model
+        ├── ModelUnloadedError        an operator unloaded the model
         └── NoRoomError               no loaded model could make room for another in time
 """
 
@@ -60,6 +61,10 @@ class ModelLoadError(ServerError):
 
 class ModelNotFoundError(ServerError):
     """There is no such model in the repository."""
+
+
+class ModelUnloadedError(ServerError):
+    """An operator unloaded the model, and has not loaded it again."""
 
 
 class NoRoomError(ServerError):

@@ -6,7 +6,7 @@ What differs from Triton's own interface:
 - a call that needs a model waits until the model is in memory (`serving.residency`);
 - every model of the repository counts as ready, for calling it is all it takes. The index tells those that are
   not in memory by `LOADED_WHEN_CALLED`; asking about readiness loads nothing, so that probes cost no memory;
-- what an operator loads or unloads counts, too.
+- what an operator loads counts, too; what an operator unloads is not served until it is loaded by one.
 """
 
 import asyncio
@@ -20,7 +20,14 @@ import grpc
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as kserve
 
-from serving.errors import ModelLoadError, ModelNotFoundError, NoRoomError, ServerUnreachableError, ServingError
+from serving.errors import (
+    ModelLoadError,
+    ModelNotFoundError,
+    ModelUnloadedError,
+    NoRoomError,
+    ServerUnreachableError,
+    ServingError,
+)
 from serving.front_stream import StreamForwarder
 from serving.repository import newest_versions
 from serving.residency import ResidentModels
@@ -33,6 +40,7 @@ STATUS: dict[type[ServingError], grpc.StatusCode] = {
     ModelNotFoundError: grpc.StatusCode.NOT_FOUND,
     NoRoomError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ModelLoadError: grpc.StatusCode.FAILED_PRECONDITION,  # calling again does not help: the model has to be mended
+    ModelUnloadedError: grpc.StatusCode.UNAVAILABLE,
     ServerUnreachableError: grpc.StatusCode.UNAVAILABLE,
 }
 """What callers are told if a model cannot be had."""
@@ -101,7 +109,7 @@ class Front(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its
 
     async def _model_ready(self, request: bytes, context: Context) -> bytes:
         name, version = (_read(kserve.ModelReadyRequest, field, request) for field in ("name", "version"))
-        if name is not None and not self._residents.is_loaded(name) and self._residents.recent_failure(name) is None:
+        if name is not None and self._waits_to_be_called(name) and self._residents.recent_failure(name) is None:
             newest = (await self._on_disk()).get(name)
             if newest is not None and version in ("", str(newest)):
                 ready: bytes = kserve.ModelReadyResponse(ready=True).SerializeToString()
@@ -109,36 +117,38 @@ class Front(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its
         return await self._forward(SERVICE + "ModelReady", request, context)
 
     async def _index(self, request: bytes, context: Context) -> bytes:
-        index = kserve.RepositoryIndexResponse.FromString(
-            await self._forward(SERVICE + "RepositoryIndex", request, context)
-        )
+        answer = await self._forward(SERVICE + "RepositoryIndex", request, context)
         only_ready = kserve.RepositoryIndexRequest.FromString(request).ready
-        on_disk = await self._on_disk()
-        # Triton's word counts for what is in memory, and for folders that it could not serve.
-        models = [model for model in index.models if self._residents.is_loaded(model.name) or model.name not in on_disk]
-        for name, version in on_disk.items():
-            if self._residents.is_loaded(name):
-                continue
+        waiting = {name: version for name, version in (await self._on_disk()).items() if self._waits_to_be_called(name)}
+        # Triton's word counts for what is in memory and for other versions.
+        models = [
+            model
+            for model in kserve.RepositoryIndexResponse.FromString(answer).models
+            if model.name not in waiting or model.version not in ("", str(waiting[model.name]))
+        ]
+        for name, version in waiting.items():
             failure = self._residents.recent_failure(name)
+            if failure is not None and only_ready:
+                continue
             state, reason = ("READY", LOADED_WHEN_CALLED) if failure is None else ("UNAVAILABLE", str(failure))
-            if failure is None or not only_ready:
-                entry = kserve.RepositoryIndexResponse.ModelIndex(
-                    name=name, version=str(version), state=state, reason=reason
-                )
-                models.append(entry)
+            entry = {"name": name, "version": str(version), "state": state, "reason": reason}
+            models.append(kserve.RepositoryIndexResponse.ModelIndex(**entry))
         models.sort(key=lambda entry: (entry.name, int(entry.version or 0)))
-        answer: bytes = kserve.RepositoryIndexResponse(models=models).SerializeToString()
-        return answer
+        index: bytes = kserve.RepositoryIndexResponse(models=models).SerializeToString()
+        return index
 
     async def _load(self, request: bytes, context: Context) -> bytes:
         """Make room for a model as for a call of it, then have Triton load what is newest."""
         name = _read(kserve.RepositoryModelLoadRequest, "model_name", request)
-        if name is not None:
-            await self._check_operator(context)
-            self._residents.forget_failure(name)
-        return await self._with_model(
-            "RepositoryModelLoad", kserve.RepositoryModelLoadRequest, "model_name", request, context
-        )
+        load = partial(self._with_model, "RepositoryModelLoad", kserve.RepositoryModelLoadRequest, "model_name")
+        if name is None:
+            return await load(request, context)
+        await self._check_operator(context)
+        self._residents.admit(name)
+        try:
+            return await load(request, context)
+        finally:
+            self._residents.admit(name)  # a failure was told: what is there is tried anew
 
     async def _unload(self, request: bytes, context: Context) -> bytes:
         name = _read(kserve.RepositoryModelUnloadRequest, "model_name", request)
@@ -150,6 +160,9 @@ class Front(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its
     async def _check_operator(self, context: Context) -> None:
         """Let Triton refuse a caller who may not change its models, by a call that changes none."""
         await self._forward(SERVICE + "RepositoryIndex", b"", context)
+
+    def _waits_to_be_called(self, name: str) -> bool:
+        return not self._residents.is_loaded(name) and not self._residents.is_banned(name)
 
     async def _on_disk(self) -> dict[str, int]:
         return await asyncio.to_thread(newest_versions, self._repository)

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from serving.errors import ModelLoadError, NoRoomError
+from serving.errors import ModelLoadError, ModelUnloadedError, NoRoomError
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +101,7 @@ class ResidentModels:
         self._retry_after_s = retry_after_s
         self._models: dict[str, _Model] = {}  # least recently used first
         self._failures: dict[str, tuple[float, ModelLoadError]] = {}  # when it may be tried again, and why not before
+        self._banned: set[str] = set()
         self._queue: collections.deque[_Model] = collections.deque()  # wait for room, first come first
         self._loads = asyncio.Semaphore(PARALLEL_LOADS)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -111,6 +112,7 @@ class ResidentModels:
 
         Raises:
             ModelLoadError: if it cannot be loaded, or could not a moment ago.
+            ModelUnloadedError: if it has been unloaded and not been admitted since.
             NoRoomError: if all others had calls in flight for too long.
         """
         model = await self._find(name)
@@ -123,10 +125,8 @@ class ResidentModels:
             self._release(model)
 
     async def unload(self, name: str) -> None:
-        """Have a model leave as soon as the calls that use it are over; return when it is gone.
-
-        Calls that come meanwhile wait, and have it loaded again.
-        """
+        """Have a model leave as soon as the calls that use it are over, and stay away; return when it is gone."""
+        self._banned.add(name)
         while (model := self._models.get(name)) is not None:
             if model.state is _State.READY:
                 self._send_away(model)
@@ -148,8 +148,13 @@ class ResidentModels:
         self._failures.pop(name, None)
         return None
 
-    def forget_failure(self, name: str) -> None:
-        """Let a model be tried at once."""
+    def is_banned(self, name: str) -> bool:
+        """Whether a model was unloaded and has not been admitted since."""
+        return name in self._banned
+
+    def admit(self, name: str) -> None:
+        """Let a model be loaded by the next call, whether it was unloaded or could not be loaded before."""
+        self._banned.discard(name)
         self._failures.pop(name, None)
 
     async def close(self) -> None:
@@ -165,6 +170,8 @@ class ResidentModels:
             if model.state not in _ON_THE_WAY_OUT:
                 return model
             await self._wait(model.gone, f"model {name!r} is on its way out")
+        if name in self._banned:
+            raise ModelUnloadedError(f"model {name!r} was unloaded, and is not served until it is loaded")
         if (failure := self.recent_failure(name)) is not None:
             raise failure
         model = self._models[name] = _Model(name)

@@ -26,7 +26,7 @@ from serving.errors import (
     ServerUnreachableError,
     TritonNotFoundError,
 )
-from serving.repository import list_models
+from serving.repository import RepositoryModel, list_models
 from serving.triton_log import last_error
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class TritonServer:
         self._runtime = Path(tempfile.mkdtemp(prefix="semia-triton-"))
         try:
             self._spawn(find_triton(self.options.binary, self._runtime, self.repository))
-            self._await_models(deadline)
+            self._await_models(deadline, listed)
             # Triton does not even list a folder whose configuration it cannot read.
             for model in listed:
                 if model.name not in self.models:
@@ -260,7 +260,7 @@ class TritonServer:
                 start_new_session=True,
             )
 
-    def _await_models(self, deadline: float) -> None:
+    def _await_models(self, deadline: float, listed: list[RepositoryModel]) -> None:
         """Wait until Triton answers, which it does once it is done with loading, and note what it serves."""
         states: dict[str, ModelState] | None = None
         while states is None:
@@ -274,20 +274,16 @@ class TritonServer:
                     states = model_states(self._triton_url)
         self._check_alive()  # or it was another program that answered
         if self.options.max_loaded is not None:
-            states = self._states_on_disk(states)
+            states = {
+                model.name: ModelState(model.versions[-1] if model.problem is None else None, model.problem)
+                for model in listed
+                if model.name in states
+            }
         self.models = {name: state.version for name, state in states.items() if state.version is not None}
         self.failed_models = {name: state.problem for name, state in states.items() if state.problem is not None}
         if not self.models:
             reasons = "; ".join(f"{name}: {problem}" for name, problem in self.failed_models.items())
             raise ServerStartError(f"Triton can serve no model of {self.repository}: {reasons} (log: {self.log_path})")
-
-    def _states_on_disk(self, listed: dict[str, ModelState]) -> dict[str, ModelState]:
-        """What there is to load when it is called, of the models that Triton lists."""
-        models = (model for model in list_models(self.repository) if model.name in listed)
-        return {
-            model.name: ModelState(model.versions[-1] if model.problem is None else None, model.problem)
-            for model in models
-        }
 
     def _start_front(self, max_loaded: int) -> None:
         from serving.front_thread import FrontThread  # asyncio, which the others have no use for

@@ -150,6 +150,17 @@ def test_what_cannot_be_answered_has_a_clear_status(server: TritonServer, triton
         serving.load_model(server.grpc_url, "broken")
 
 
+def test_a_deadline_passes_while_the_model_is_loaded(server: TritonServer, triton: InferenceServerClient) -> None:
+    cold = next(name for name in sorted(server.models) if name != "broken" and name not in in_memory(triton))
+    with pytest.raises(InferenceServerException) as caught:
+        triton.infer(cold, request(), client_timeout=0.05)
+    assert caught.value.status() == "StatusCode.DEADLINE_EXCEEDED"
+    give_up = time.monotonic() + 20
+    while cold not in in_memory(triton):
+        assert time.monotonic() < give_up, "the load was not finished for the next caller"
+        time.sleep(0.02)
+
+
 def test_an_operators_loads_and_unloads_count(
     server: TritonServer, triton: InferenceServerClient, make_bundle: MakeBundle, tmp_path: Path
 ) -> None:
@@ -165,6 +176,12 @@ def test_an_operators_loads_and_unloads_count(
     triton.unload_model("model4", client_timeout=20)
     assert "model4" not in in_memory(triton)
     assert len(in_memory(triton)) < MAX_LOADED
+    assert not triton.is_model_ready("model4", client_timeout=20)
+    assert serving.model_states(server.grpc_url)["model4"].version is None
+    with pytest.raises(InferenceServerException, match="'model4' was unloaded") as caught:
+        triton.infer("model4", request(), client_timeout=20)
+    assert caught.value.status() == "StatusCode.UNAVAILABLE"
+    assert serving.load_model(server.grpc_url, "model4") == 2
     assert (triton.infer("model4", request(), client_timeout=20).as_numpy("image") == 2).all()
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import numpy as np
 import pytest
 
-from serving.errors import ModelLoadError, NoRoomError
+from serving.errors import ModelLoadError, ModelUnloadedError, NoRoomError
 from serving.residency import LEAVING_BESIDE, PARALLEL_LOADS, ResidentModels
 
 
@@ -200,12 +200,12 @@ async def test_a_failure_can_be_forgotten(shelf: Shelf) -> None:
     with pytest.raises(ModelLoadError):
         await call(models, "a")
     shelf.broken.clear()
-    models.forget_failure("a")
+    models.admit("a")
     await call(models, "a")
 
 
 @scenario
-async def test_unloading_waits_for_the_calls_in_flight_and_later_calls_load_again(shelf: Shelf) -> None:
+async def test_unloading_waits_for_the_calls_in_flight_and_later_calls_are_refused(shelf: Shelf) -> None:
     models = ResidentModels(2, shelf)
     await models.unload("never loaded")
     async with models.use("a"):
@@ -216,8 +216,13 @@ async def test_unloading_waits_for_the_calls_in_flight_and_later_calls_load_agai
         assert not unloading.done()
         assert not later.done()
         assert shelf.log == ["+a"]
-    await asyncio.gather(unloading, later)
-    assert shelf.log == ["+a", "-a", "+a"]
+    await unloading
+    assert models.is_banned("a")
+    with pytest.raises(ModelUnloadedError, match="'a' was unloaded"):
+        await later
+    assert shelf.log == ["+a", "-a"]
+    models.admit("a")
+    await call(models, "a")
 
 
 @scenario
@@ -261,13 +266,14 @@ def test_the_bounds_hold_whatever_comes(limit: int) -> None:
                     async with asyncio.timeout(chance.choice([0.0005, 5, 5, 5])):
                         if chance.random() < 0.1:
                             await models.unload(name)
+                            models.admit(name)
                             continue
                         async with models.use(name):
                             assert name in shelf.loaded
                             await asyncio.sleep(chance.random() / 1000)
                             assert name in shelf.loaded, "it left while it was used"
-                except TimeoutError:
-                    pass
+                except (TimeoutError, ModelUnloadedError):
+                    models.admit(name)
                 except ModelLoadError:
                     assert name == "m3"
                     failures += 1
@@ -281,6 +287,8 @@ def test_the_bounds_hold_whatever_comes(limit: int) -> None:
         assert shelf.most_loading <= PARALLEL_LOADS
         assert len(shelf.inside) <= limit
         assert shelf.inside == shelf.loaded
+        for number in range(20):
+            models.admit(f"m{number}")
         await call(models, *(f"m{number}" for number in range(20) if number != 3))
 
     storm()

@@ -219,6 +219,7 @@ def test_an_empty_repository_says_what_to_do(tmp_path: Path) -> None:
         ({"http_port": 8002}, "three different ports"),
         ({"binary": "docker"}, "binary must be one of auto, embedded, system, not 'docker'"),
         ({"timeout_s": 0.0}, "timeout_s must be positive"),
+        ({"max_loaded": 0}, "max_loaded must be at least 1, not 0"),
     ],
 )
 def test_impossible_options_are_refused(changes: dict[str, Any], message: str) -> None:
