@@ -24,6 +24,7 @@ from semia.model_card import CARD_FILE, MODEL_FILE
 from semia.palette import Palette
 from serving import ServerOptions, TritonServer
 from serving.front import LOADED_WHEN_CALLED
+from serving.front_thread import FrontThread
 
 MakeBundle = Callable[..., Path]
 MakeOptions = Callable[[], ServerOptions]
@@ -223,3 +224,25 @@ def test_a_dead_triton_is_unavailable_and_ends_the_server(
         with pytest.raises(InferenceServerException) as caught:
             triton.infer("tiny", request(), client_timeout=20)
         assert caught.value.status() == "StatusCode.UNAVAILABLE"
+
+
+def test_a_front_that_fails_ends_triton(
+    embedded_triton: None,
+    tiny_bundle: Path,
+    server_options: MakeOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    serving.publish(tiny_bundle, tmp_path / "repository")
+
+    async def fail(front: FrontThread) -> None:
+        front._listening.set_result(None)
+        raise OSError("out of file descriptors")
+
+    monkeypatch.setattr(FrontThread, "_serve", fail)
+    options = dataclasses.replace(server_options(), max_loaded=1)
+    with (
+        TritonServer(tmp_path / "repository", options) as server,
+        pytest.raises(serving.ServerError, match="the gRPC front failed: out of file descriptors"),
+    ):
+        server.wait()
