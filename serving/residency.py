@@ -29,7 +29,7 @@ PARALLEL_LOADS = 2
 """Models that are loaded at the same time: more would only share the same cores."""
 
 PATIENCE_S = 30.0
-"""How long a newcomer waits while every loaded model has calls in flight."""
+"""How long a newcomer waits for room, be it that every loaded model has calls in flight, or that others came first."""
 
 RETRY_AFTER_S = 10.0
 """How long a model that could not be loaded is not tried again."""
@@ -103,7 +103,6 @@ class ResidentModels:
         self._failures: dict[str, tuple[float, ModelLoadError]] = {}  # when it may be tried again, and why not before
         self._banned: set[str] = set()
         self._queue: collections.deque[_Model] = collections.deque()  # wait for room, first come first
-        self._loads = asyncio.Semaphore(PARALLEL_LOADS)
         self._tasks: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
@@ -113,7 +112,7 @@ class ResidentModels:
         Raises:
             ModelLoadError: if it cannot be loaded, or could not a moment ago.
             ModelUnloadedError: if it has been unloaded and not been admitted since.
-            NoRoomError: if all others had calls in flight for too long.
+            NoRoomError: if there was no room for it for too long.
         """
         model = await self._find(name)
         model.users += 1
@@ -182,10 +181,9 @@ class ResidentModels:
 
     async def _bring_in(self, model: _Model) -> None:
         try:
-            await self._wait(model.turn, f"all {self._limit} models that may be loaded have calls in flight")
-            async with self._loads:
-                began = time.monotonic()
-                await self._control.load(model.name)
+            await self._wait(model.turn, f"no room among the {self._limit} models that may be in memory")
+            began = time.monotonic()
+            await self._control.load(model.name)
         except BaseException as error:
             if isinstance(error, ModelLoadError):
                 self._failures[model.name] = time.monotonic() + self._retry_after_s, error
@@ -210,14 +208,16 @@ class ResidentModels:
 
     def _dispatch(self) -> None:
         """Let newcomers in as far as there is room, and have idle models leave for the others."""
+        # Only as many as can be loaded now: whoever leaves earlier than it must may be called again meanwhile.
+        loadable = min(len(self._queue), PARALLEL_LOADS - len(self._in_state(_State.LOADING)))
         staying = self._in_state(_State.LOADING, _State.READY)
         idle = [model for model in staying if model.state is _State.READY and not model.users]
-        for model in idle[: max(0, len(self._queue) + len(staying) - self._limit)]:
+        for model in idle[: max(0, loadable - (self._limit - len(staying)))]:
             self._send_away(model)
         loaded = len(self._in_state(_State.LOADING, _State.READY, _State.DRAINING))
         inside = loaded + len(self._in_state(_State.LEAVING))
         room = min(self._limit - loaded, self._limit + LEAVING_BESIDE - inside)
-        for _ in range(min(room, len(self._queue))):
+        for _ in range(min(loadable, room)):
             model = self._queue.popleft()
             model.state = _State.LOADING
             model.turn.set()

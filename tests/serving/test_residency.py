@@ -130,10 +130,24 @@ async def test_a_newcomer_waits_until_a_busy_model_is_idle_and_newcomers_keep_th
 
 
 @scenario
+async def test_models_stay_until_a_newcomer_can_be_loaded_in_their_place(shelf: Shelf) -> None:
+    models = ResidentModels(6, shelf)
+    await call(models, *"abcdef")
+    shelf.held.clear()
+    newcomers = [asyncio.create_task(call(models, name)) for name in "uvwxyz"]
+    await settle()
+    assert shelf.log[6:].count("+u") == 1
+    assert {entry for entry in shelf.log if entry.startswith("-")} == {"-a", "-b"}, "as many as are loaded at once"
+    await asyncio.wait_for(call(models, "f"), 1)
+    shelf.held.set()
+    await asyncio.gather(*newcomers)
+
+
+@scenario
 async def test_a_newcomer_is_turned_away_where_no_model_falls_idle(shelf: Shelf) -> None:
     models = ResidentModels(2, shelf, patience_s=0.05)
     async with in_use(models, "a", "b"):
-        with pytest.raises(NoRoomError, match=r"all 2 models that may be loaded have calls in flight, for 0\.05 s"):
+        with pytest.raises(NoRoomError, match=r"no room among the 2 models that may be in memory, for 0\.05 s"):
             await call(models, "c")
         await call(models, "a", "b")
     await call(models, "c")
