@@ -154,7 +154,8 @@ class Front(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its
         name = _read(kserve.RepositoryModelUnloadRequest, "model_name", request)
         if name is not None:
             await self._check_operator(context)
-            await self._residents.unload(name)
+            if self._residents.is_loaded(name) or name in await self._on_disk():
+                await self._residents.unload(name)
         return await self._forward(SERVICE + "RepositoryModelUnload", request, context)
 
     async def _check_operator(self, context: Context) -> None:
