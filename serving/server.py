@@ -51,6 +51,9 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - not for our files: Triton and i
 SOCKET_PORT = 1
 """Triton writes every gRPC address with a port behind it, a socket's path too, where the number means nothing."""
 
+MAX_SOCKET_PATH = 107
+"""Bytes, of which Linux keeps 108 with the one that ends the path."""
+
 Binary = Literal["auto", "embedded", "system"]
 """Which Triton to run: the wheel's, the ``tritonserver`` on PATH, or the first of these two that is there."""
 
@@ -164,7 +167,10 @@ class TritonServer:
     def _socket(self) -> Path | None:
         """Where Triton listens if a front stands before it: a socket that only this user can reach."""
         assert self._runtime is not None, "the socket exists from start to stop"
-        return None if self.options.max_loaded is None else self._runtime / f"grpc:{SOCKET_PORT}"
+        path = self._runtime / f"grpc:{SOCKET_PORT}"
+        if self.options.max_loaded is not None and len(os.fsencode(path)) > MAX_SOCKET_PATH:
+            raise InputError(f"{path} is too long for a socket: set TMPDIR to a shorter path")
+        return None if self.options.max_loaded is None else path
 
     @property
     def log_path(self) -> Path:

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import queue
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from tritonclient.utils import InferenceServerException
 
 import serving
 from client import SynthesisClient
+from semia.errors import InputError
 from semia.files import sha256_of_file
 from semia.model_card import CARD_FILE, MODEL_FILE
 from semia.palette import Palette
@@ -246,3 +248,15 @@ def test_a_front_that_fails_ends_triton(
         pytest.raises(serving.ServerError, match="the gRPC front failed: out of file descriptors"),
     ):
         server.wait()
+
+
+def test_a_temporary_folder_that_is_too_deep_for_a_socket_is_named(
+    embedded_triton: None, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving.publish(tiny_bundle, tmp_path / "repository")
+    deep = tmp_path / ("deep" * 25)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with pytest.raises(InputError, match="too long for a socket: set TMPDIR to a shorter path"):
+        TritonServer(tmp_path / "repository", dataclasses.replace(ServerOptions.on_free_ports(), max_loaded=1)).start()
+    assert [*deep.iterdir()] == []
