@@ -22,7 +22,8 @@ from serving.lifecycle import Rollback, Update, prune, publish_and_load, remove,
 from serving.model_config import ServingSettings, config_text, model_config
 from serving.overview import ModelOverview, Overview, overview
 from serving.repository import PublishedModel, RepositoryModel, list_models, publish
-from serving.server import ServerOptions, TritonServer, find_triton
+from serving.server import TritonServer, find_triton
+from serving.server_options import ServerOptions
 from serving.tls import ServerTls
 from serving.verification import Verification, verify, verify_exported
 

@@ -13,7 +13,10 @@ SemiaError
         ├── AccessRefusedError        a running server wants the admin key
         ├── ModelLoadError            a running server refused a model
         ├── ModelAnswerError          a model was loaded and does not draw
-        └── ModelUnloadError          a running server keeps a model
+        ├── ModelUnloadError          a running server keeps a model
+        ├── ModelNotFoundError        the repository has no such model
+        ├── ModelUnloadedError        an operator unloaded the model
+        └── NoRoomError               no loaded model could make room for another in time
 """
 
 from semia.errors import InputError, SemiaError
@@ -69,3 +72,15 @@ class ModelUnloadError(ServerError):
 
 class ModelAnswerError(ServerError):
     """A version that a server has loaded does not answer as its card says."""
+
+
+class ModelNotFoundError(ServerError):
+    """There is no such model in the repository."""
+
+
+class ModelUnloadedError(ServerError):
+    """An operator unloaded the model, and has not loaded it again."""
+
+
+class NoRoomError(ServerError):
+    """As many models as may be loaded are, and none could leave in time."""

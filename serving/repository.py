@@ -12,6 +12,7 @@ Hidden names are not models: they are the lock and the journal of `serving.chang
 import dataclasses
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,8 +99,17 @@ def list_models(repository: Path) -> list[RepositoryModel]:
     """
     if not repository.is_dir():
         raise RepositoryError(f"no such model repository: {repository}")
-    folders = (path for path in repository.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return [_read_model(folder) for folder in sorted(folders)]
+    return [_read_model(folder) for folder in sorted(_model_folders(repository))]
+
+
+def newest_versions(repository: Path) -> dict[str, int]:
+    """The newest version of every model that has any, sorted by name; no file is opened."""
+    folders = sorted(_model_folders(repository))
+    return {folder.name: versions[-1] for folder in folders if (versions := versions_of(folder))}
+
+
+def _model_folders(repository: Path) -> Iterator[Path]:
+    return (path for path in repository.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def read_bundle_card(bundle: Path, name: str | None = None) -> ModelCard:

@@ -1,7 +1,6 @@
 """The Triton process: found, started, watched until it is ready, and stopped with all its helpers."""
 
 import contextlib
-import errno
 import os
 import shutil
 import signal
@@ -10,10 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, get_args
+from typing import TYPE_CHECKING, Self
 
 from semia.access import ADMIN_KEY_NAME, ServerAccess, read_admin_key
 from semia.errors import InputError
@@ -21,15 +19,19 @@ from serving.changing import mend
 from serving.control import ModelState, model_states
 from serving.embedded import TritonCommand, locate_embedded_triton
 from serving.errors import (
-    PortTakenError,
     RepositoryError,
+    ServerError,
     ServerStartError,
     ServerUnreachableError,
     TritonNotFoundError,
 )
-from serving.repository import list_models
-from serving.tls import PreparedTls, ServerTls, prepare_tls
+from serving.repository import RepositoryModel, list_models
+from serving.server_options import DEFAULT_OPTIONS, Binary, ServerOptions, check_ports
+from serving.tls import PreparedTls, prepare_tls
 from serving.triton_log import last_error
+
+if TYPE_CHECKING:
+    from serving.front_thread import FrontThread
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 
@@ -47,70 +49,14 @@ GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - not for our files: Triton and its stubs talk through it
 
-LOOPBACK = "127.0.0.1"
-
 ADMIN_PROTOCOLS = "model-repository,shared-memory,trace,logging"
 """What changes the server, and so needs the admin key where there is one. Callers need to read the others."""
 
-Binary = Literal["auto", "embedded", "system"]
-"""Which Triton to run: the wheel's, the ``tritonserver`` on PATH, or the first of these two that is there."""
+SOCKET_PORT = 1
+"""Triton writes every gRPC address with a port behind it, a socket's path too, where the number means nothing."""
 
-
-@dataclass(frozen=True)
-class ServerOptions:
-    """How the server is run. Without ``tls`` nothing is encrypted and everyone is admitted: stay on loopback then.
-
-    Triton has TLS for gRPC alone. With ``tls``, HTTP is off, for it would lead round the encryption and the
-    clients' certificates even on loopback; and the metrics, which can only be read, stay on loopback.
-    """
-
-    host: str = LOOPBACK  # IPv4 address, or name of one, to listen on
-    grpc_port: int = 8001
-    http_port: int = 8000
-    metrics_port: int = 8002
-    binary: Binary = "auto"
-    timeout_s: float = 120.0  # from starting the process to every model being warm
-    log_verbose: bool = False  # Triton logs every request
-    tls: ServerTls | None = None  # None: plain text
-    admin_key_file: Path | None = None  # calls of ADMIN_PROTOCOLS need the key in it; None: everyone may make them
-
-    def __post_init__(self) -> None:
-        for service, port in self.ports.items():
-            if not 1 <= port <= 65535:
-                raise InputError(f"{service} port must be 1 to 65535, not {port}")
-        if len(set(self.ports.values())) < len(self.ports):
-            raise InputError(f"gRPC, HTTP and metrics need three different ports, not {[*self.ports.values()]}")
-        if self.binary not in get_args(Binary):
-            raise InputError(f"binary must be one of {', '.join(get_args(Binary))}, not {self.binary!r}")
-        if self.timeout_s <= 0:
-            raise InputError(f"timeout_s must be positive, not {self.timeout_s}")
-        if self.tls is not None:
-            self.tls.check()
-
-    @classmethod
-    def on_free_ports(cls) -> Self:
-        """Options with three loopback ports that nobody listens on now."""
-        with contextlib.ExitStack() as stack:
-            probes = [stack.enter_context(socket.socket()) for _ in range(3)]
-            for probe in probes:
-                probe.bind(("127.0.0.1", 0))
-            grpc_port, http_port, metrics_port = (probe.getsockname()[1] for probe in probes)
-        return cls(grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port)
-
-    @property
-    def ports(self) -> dict[str, int]:
-        """The ports by the name of their service."""
-        return {"gRPC": self.grpc_port, "HTTP": self.http_port, "metrics": self.metrics_port}
-
-    @property
-    def addresses(self) -> dict[str, tuple[str, int]]:
-        """What is listened on, by the name of the service."""
-        metrics = (self.host if self.tls is None else LOOPBACK, self.metrics_port)
-        http = {"HTTP": (self.host, self.http_port)} if self.tls is None else {}
-        return {"gRPC": (self.host, self.grpc_port), **http, "metrics": metrics}
-
-
-DEFAULT_OPTIONS = ServerOptions()
+MAX_SOCKET_PATH = 107
+"""Bytes, of which Linux keeps 108 with the one that ends the path."""
 
 
 def find_triton(binary: Binary, runtime: Path, repository: Path) -> TritonCommand:
@@ -145,6 +91,9 @@ class TritonServer:
     serves, the server runs, and the broken ones are in `failed_models`. Triton's log is a file,
     `log_path`, kept when the server failed and removed with the server otherwise.
 
+    With ``max_loaded``, nothing is loaded at the start: `models` are those that the repository has, a front
+    (`serving.front`) listens in Triton's place, and Triton itself on a socket in its runtime folder alone.
+
     The server stops when this process dies, however it dies. Linux ties that to the thread that called
     ``start``: call it from one that lives as long as the server should, such as the main thread.
     """
@@ -157,6 +106,8 @@ class TritonServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._runtime: Path | None = None
         self._access = ServerAccess()
+        self._tls: PreparedTls | None = None
+        self._front: FrontThread | None = None
 
     @property
     def grpc_url(self) -> str:
@@ -167,6 +118,15 @@ class TritonServer:
     def access(self) -> ServerAccess:
         """What opens the running server to this process, whatever certificates and keys it asks others for."""
         return self._access
+
+    @property
+    def _socket(self) -> Path | None:
+        """Where Triton listens if a front stands before it: a socket that only this user can reach."""
+        assert self._runtime is not None, "the socket exists from start to stop"
+        path = self._runtime / f"grpc:{SOCKET_PORT}"
+        if self.options.max_loaded is not None and len(os.fsencode(path)) > MAX_SOCKET_PATH:
+            raise InputError(f"{path} is too long for a socket: set TMPDIR to a shorter path")
+        return None if self.options.max_loaded is None else path
 
     @property
     def log_path(self) -> Path:
@@ -209,12 +169,15 @@ class TritonServer:
         deadline = time.monotonic() + self.options.timeout_s
         self._runtime = Path(tempfile.mkdtemp(prefix="semia-triton-"))
         try:
-            self._spawn(find_triton(self.options.binary, self._runtime, self.repository), self._prepare_access())
-            self._await_models(deadline)
+            self._prepare_access(self._runtime)
+            self._spawn(find_triton(self.options.binary, self._runtime, self.repository))
+            self._await_models(deadline, listed)
             # Triton does not even list a folder whose configuration it cannot read.
             for model in listed:
                 if model.name not in self.models:
                     self.failed_models.setdefault(model.name, model.problem or "Triton does not list it")
+            if self.options.max_loaded is not None:
+                self._start_front(self.options.max_loaded)
         except ServerStartError:
             self._end_process()
             raise  # its message names the log
@@ -225,30 +188,38 @@ class TritonServer:
     def stop(self) -> None:
         """Let requests in flight finish, then end Triton and its helpers; does nothing if it has ended."""
         failed = self._process is not None and self._process.poll() is not None
+        if self._front is not None:
+            self._front.stop()
+            self._front = None
         self._end_process()
         if self._runtime is not None and not failed:
             shutil.rmtree(self._runtime, ignore_errors=True)
         self._runtime = None
 
     def wait(self) -> int:
-        """Block until Triton ends, and return its exit code (negative: the signal that ended it)."""
+        """Block until Triton ends, and return its exit code (negative: the signal that ended it).
+
+        Raises:
+            ServerError: if it ended because its front had failed.
+        """
         assert self._process is not None, "start the server first"
-        return self._process.wait()
+        code = self._process.wait()
+        if self._front is not None and self._front.failure is not None:
+            raise ServerError(f"the gRPC front failed: {self._front.failure}")
+        return code
 
-    def _prepare_access(self) -> dict[str, str]:
-        """Prepare `access`, and return the arguments that make Triton ask for it."""
-        assert self._runtime is not None, "keys are kept in the runtime folder"
+    def _prepare_access(self, runtime: Path) -> None:
         options = self.options
-        tls = None if options.tls is None else prepare_tls(options.tls, self._runtime)
+        self._tls = None if options.tls is None else prepare_tls(options.tls, runtime)
         admin_key = None if options.admin_key_file is None else read_admin_key(options.admin_key_file)
-        self._access = ServerAccess(None if tls is None else tls.control, admin_key)
-        return _access_arguments(tls, admin_key)
+        self._access = ServerAccess(None if self._tls is None else self._tls.control, admin_key)
 
-    def _spawn(self, triton: TritonCommand, access_arguments: dict[str, str]) -> None:
+    def _spawn(self, triton: TritonCommand) -> None:
         command = [
             # -I -S: the launcher needs the standard library alone, and starts faster without the rest.
             *(sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid())),
-            *(str(triton.program), *triton.arguments, *_flags(_server_arguments(self.options) | access_arguments)),
+            *(str(triton.program), *triton.arguments),
+            *(f"--{name}={value}" for name, value in self._arguments().items()),
         ]
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
@@ -262,7 +233,7 @@ class TritonServer:
                 start_new_session=True,
             )
 
-    def _await_models(self, deadline: float) -> None:
+    def _await_models(self, deadline: float, listed: list[RepositoryModel]) -> None:
         """Wait until Triton answers, which it does once it is done with loading, and note what it serves."""
         states: dict[str, ModelState] | None = None
         while states is None:
@@ -271,15 +242,68 @@ class TritonServer:
                 raise self._start_error(f"Triton is not ready after {self.options.timeout_s:g} s")
             time.sleep(POLL_S)
             # A refused connection would make gRPC pause ever longer: knock first.
-            if _is_listening(self.options.host, self.options.grpc_port):
+            if _is_listening(self._socket or (self.options.host, self.options.grpc_port)):
                 with contextlib.suppress(ServerUnreachableError):
-                    states = model_states(self.grpc_url, access=self._access)
+                    states = model_states(self._triton_url, access=self._triton_access)
         self._check_alive()  # or it was another program that answered
+        if self.options.max_loaded is not None:
+            states = {
+                model.name: ModelState(model.versions[-1] if model.problem is None else None, model.problem)
+                for model in listed
+                if model.name in states
+            }
         self.models = {name: state.version for name, state in states.items() if state.version is not None}
         self.failed_models = {name: state.problem for name, state in states.items() if state.problem is not None}
         if not self.models:
             reasons = "; ".join(f"{name}: {problem}" for name, problem in self.failed_models.items())
             raise ServerStartError(f"Triton can serve no model of {self.repository}: {reasons} (log: {self.log_path})")
+
+    def _start_front(self, max_loaded: int) -> None:
+        from serving.front_thread import FrontThread  # asyncio, which the others have no use for
+
+        process = self._process
+        assert process is not None, "the front stands before a running Triton"
+        front = FrontThread(
+            self.repository,
+            self._triton_url,
+            self.grpc_url,
+            max_loaded,
+            credentials=None if self._tls is None else self._tls.credentials(),
+            control_metadata=tuple(self._access.headers.items()),
+            on_failure=lambda: process.terminate(),
+        )
+        front.start()
+        self._front = front
+
+    @property
+    def _triton_url(self) -> str:
+        """Triton's own gRPC address."""
+        return self.grpc_url if self._socket is None else f"unix:{self._socket}"
+
+    @property
+    def _triton_access(self) -> ServerAccess:
+        """What opens Triton itself: behind a front there is no TLS."""
+        return self._access if self._socket is None else ServerAccess(admin_key=self._access.admin_key)
+
+    def _arguments(self) -> dict[str, str]:
+        """Triton's, by name."""
+        arguments = _server_arguments(self.options)
+        if self._socket is not None:
+            arguments |= {
+                "grpc-address": f"unix:{self._socket.with_name('grpc')}",
+                "grpc-port": str(SOCKET_PORT),
+                "strict-readiness": "false",  # the server is ready although models were unloaded
+            }
+        else:
+            # Everything is loaded at the start; newly published versions when `serving.load_model` says so.
+            arguments["load-model"] = "*"
+            if self._tls is not None:
+                arguments |= self._tls.arguments
+        if self._access.admin_key is not None:
+            restriction = f"{ADMIN_PROTOCOLS}:{ADMIN_KEY_NAME}={self._access.admin_key}"
+            http = {"http-restricted-api": restriction} if "HTTP" in self.options.addresses else {}
+            arguments |= {"grpc-restricted-protocol": restriction, **http}
+        return arguments
 
     def _check_alive(self) -> None:
         assert self._process is not None, "only a started server is waited for"
@@ -308,32 +332,13 @@ class TritonServer:
             region.unlink(missing_ok=True)  # left where Triton and its stubs were killed at once
 
 
-def check_ports(options: ServerOptions) -> None:
-    """Make sure that nothing listens on the ports yet; Triton's own complaint would name only the first.
-
-    Raises:
-        PortTakenError: if something does.
-        InputError: if this machine has no such address.
-    """
-    for service, (host, port) in options.addresses.items():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a server just stopped leaves it
-            try:
-                probe.bind((host, port))
-            except PermissionError:
-                raise InputError(f"{service} port {port} is reserved for root: choose one above 1023") from None
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    raise PortTakenError(
-                        f"{service} port {port} is taken on {host}: stop what listens there, "
-                        f"or choose another with --{service.lower()}-port"
-                    ) from None
-                raise InputError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-
-
-def _is_listening(host: str, port: int) -> bool:
+def _is_listening(address: tuple[str, int] | Path) -> bool:
     try:
-        socket.create_connection((host, port), timeout=1).close()
+        if isinstance(address, Path):
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(str(address))
+        else:
+            socket.create_connection(address, timeout=1).close()
     except OSError:
         return False
     return True
@@ -341,31 +346,14 @@ def _is_listening(host: str, port: int) -> bool:
 
 def _server_arguments(options: ServerOptions) -> dict[str, str]:
     arguments = {
-        # Everything is loaded at the start; newly published versions when `serving.load_model` says so.
         "model-control-mode": "explicit",
-        "load-model": "*",
         # One broken model must not take the others down.
         "exit-on-error": "false",
         "exit-timeout-secs": str(EXIT_TIMEOUT_S),
         "allow-gpu-metrics": str(any(device.exists() for device in GPU_DEVICES)).lower(),
         "log-verbose": str(int(options.log_verbose)),
+        "allow-http": str("HTTP" in options.addresses).lower(),
     }
     for service, (host, port) in options.addresses.items():
         arguments |= {f"{service.lower()}-address": host, f"{service.lower()}-port": str(port)}
-    if options.tls is not None:
-        arguments["allow-http"] = "false"
     return arguments
-
-
-def _access_arguments(tls: PreparedTls | None, admin_key: str | None) -> dict[str, str]:
-    arguments = {} if tls is None else tls.arguments
-    if admin_key is not None:
-        restriction = f"{ADMIN_PROTOCOLS}:{ADMIN_KEY_NAME}={admin_key}"
-        arguments = arguments | {"grpc-restricted-protocol": restriction}
-        if tls is None:
-            arguments["http-restricted-api"] = restriction
-    return arguments
-
-
-def _flags(arguments: dict[str, str]) -> list[str]:
-    return [f"--{name}={value}" for name, value in arguments.items()]

@@ -10,9 +10,13 @@ import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from semia.access import TlsOptions, load_certificate
 from semia.errors import InputError
+
+if TYPE_CHECKING:
+    import grpc
 
 CONTROL_CERTIFICATE_DAYS = 3650
 """Longer than any server runs; the certificate's key is gone when it stops."""
@@ -24,9 +28,7 @@ class ServerTls:
 
     certificate: Path  # the server's, with any intermediate ones after it; clients check its names
     key: Path  # its private key, without a passphrase
-    client_ca: Path | None = (
-        None  # callers need a certificate signed by one of these (mutual TLS); None: they need none
-    )
+    client_ca: Path | None = None  # who signs the certificates that callers need (mutual TLS); None: they need none
 
     def check(self) -> None:
         """Make sure that Triton will take the files, for its own complaint does not say what is wrong.
@@ -41,27 +43,43 @@ class ServerTls:
 
 @dataclass(frozen=True)
 class PreparedTls:
-    """What Triton is started with, and what opens it to the process that starts it."""
+    """TLS with the files it is carried out with, and what opens the server to the process that starts it."""
 
-    arguments: dict[str, str]
+    certificate: Path
+    key: Path
+    admitted: Path | None  # who signs clients' certificates, this process's own among them; None: clients need none
     control: TlsOptions
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """For Triton."""
+        arguments = {
+            "grpc-use-ssl": "true",
+            "grpc-server-cert": str(self.certificate),
+            "grpc-server-key": str(self.key),
+        }
+        mutual = {"grpc-use-ssl-mutual": "true", "grpc-root-cert": str(self.admitted)}
+        return arguments if self.admitted is None else arguments | mutual
+
+    def credentials(self) -> "grpc.ServerCredentials":
+        """For a gRPC server of our own."""
+        import grpc
+
+        roots = None if self.admitted is None else self.admitted.read_bytes()
+        pair = (self.key.read_bytes(), self.certificate.read_bytes())
+        return grpc.ssl_server_credentials([pair], roots, require_client_auth=roots is not None)
 
 
 def prepare_tls(tls: ServerTls, folder: Path) -> PreparedTls:
     """Write what is needed into ``folder``, which must be private to this user and stay while the server runs."""
-    arguments = {
-        "grpc-use-ssl": "true",
-        "grpc-server-cert": str(tls.certificate.absolute()),
-        "grpc-server-key": str(tls.key.absolute()),
-    }
-    name = certified_name(tls.certificate)
+    certificate, key = tls.certificate.absolute(), tls.key.absolute()
+    name = certified_name(certificate)
     if tls.client_ca is None:
-        return PreparedTls(arguments, TlsOptions(tls.certificate, server_name=name))
-    certificate, key, admitted = (folder / file for file in ("control.pem", "control.key", "clients.pem"))
-    _make_certificate(certificate, key)
-    admitted.write_bytes(tls.client_ca.read_bytes() + b"\n" + certificate.read_bytes())
-    arguments |= {"grpc-use-ssl-mutual": "true", "grpc-root-cert": str(admitted)}
-    return PreparedTls(arguments, TlsOptions(tls.certificate, certificate, key, server_name=name))
+        return PreparedTls(certificate, key, None, TlsOptions(certificate, server_name=name))
+    own, own_key, admitted = (folder / file for file in ("control.pem", "control.key", "clients.pem"))
+    _make_certificate(own, own_key)
+    admitted.write_bytes(tls.client_ca.read_bytes() + b"\n" + own.read_bytes())
+    return PreparedTls(certificate, key, admitted, TlsOptions(certificate, own, own_key, server_name=name))
 
 
 def certified_name(path: Path) -> str:

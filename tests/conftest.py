@@ -87,15 +87,10 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
 
 
-def find_free_ports() -> list[int]:
-    """Three loopback ports that nobody listens on."""
-    return [*serving.ServerOptions.on_free_ports().ports.values()]
-
-
 @pytest.fixture
 def free_ports() -> list[int]:
-    """`find_free_ports`: gRPC, HTTP, metrics."""
-    return find_free_ports()
+    """Loopback ports that nobody listens on: gRPC, metrics."""
+    return [*serving.ServerOptions.on_free_ports().ports.values()]
 
 
 @pytest.fixture(scope="session")
@@ -106,13 +101,10 @@ def tiny_palette() -> Palette:
 
 @pytest.fixture(scope="session")
 def server_options() -> Callable[[], serving.ServerOptions]:
-    """Makes options of a server on three free loopback ports."""
+    """Makes options of the embedded server on free loopback ports."""
 
     def make() -> serving.ServerOptions:
-        grpc_port, http_port, metrics_port = find_free_ports()
-        return serving.ServerOptions(
-            grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port, binary="embedded"
-        )
+        return dataclasses.replace(serving.ServerOptions.on_free_ports(), binary="embedded")
 
     return make
 

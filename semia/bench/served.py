@@ -7,7 +7,8 @@ from pathlib import Path
 
 from serving.model_config import ServingSettings
 from serving.repository import publish
-from serving.server import ServerOptions, TritonServer
+from serving.server import TritonServer
+from serving.server_options import ServerOptions
 
 
 @contextlib.contextmanager

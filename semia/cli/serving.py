@@ -30,7 +30,14 @@ def serve(
         str, typer.Option("--host", help="Address to listen on. Beyond loopback everyone who reaches it may use it.")
     ] = "127.0.0.1",
     grpc_port: Annotated[int, typer.Option("--grpc-port", help="Port of the gRPC interface.")] = 8001,
-    http_port: Annotated[int, typer.Option("--http-port", help="Port of the HTTP interface.")] = 8000,
+    http_port: Annotated[
+        int | None,
+        typer.Option(
+            "--http-port",
+            help="Serve HTTP, too, on this port; one hostile request over it can end the embedded Triton. Not with TLS "
+            "or --max-loaded.",
+        ),
+    ] = None,
     metrics_port: Annotated[int, typer.Option("--metrics-port", help="Port of the Prometheus metrics.")] = 8002,
     triton: Annotated[
         Literal["auto", "embedded", "system"],
@@ -38,7 +45,7 @@ def serve(
     ] = "auto",
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds until all models must be loaded.")] = 120.0,
     tls_cert: Annotated[
-        Path | None, typer.Option("--tls-cert", help="PEM file: the server's certificate. Turns TLS on, and HTTP off.")
+        Path | None, typer.Option("--tls-cert", help="PEM file: the server's certificate. Turns TLS on.")
     ] = None,
     tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM file: the private key of --tls-cert.")] = None,
     tls_client_ca: Annotated[
@@ -51,6 +58,15 @@ def serve(
             "--admin-key-file",
             help="File with a key that loading models and other changes to the server then need. Triton takes it as an "
             "argument: other users of this machine can see it.",
+        ),
+    ] = None,
+    max_loaded: Annotated[
+        int | None,
+        typer.Option(
+            "--max-loaded",
+            min=1,
+            help="Load models when they are called and keep at most so many in memory: the least recently used makes "
+            "room. Without it, all are loaded at the start.",
         ),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Have Triton log every request.")] = False,
@@ -71,6 +87,7 @@ def serve(
         log_verbose=verbose,
         tls=_server_tls(tls_cert, tls_key, tls_client_ca),
         admin_key_file=admin_key_file,
+        max_loaded=max_loaded,
     )
     if not _is_loopback(host):
         _warn(options)
@@ -78,13 +95,17 @@ def serve(
     began = time.monotonic()
     say(f"starting Triton on {repository}", "server_starting", repository=repository)
     with TritonServer(repository, options) as server:
-        table = Table(box=None)
-        table.add_column("model")
-        table.add_column("version", justify="right")
         for name, version in sorted(server.models.items()):
-            table.add_row(name, str(version))
-            record("model_loaded", model=name, version=version)
-        show(table)
+            record("model_loaded" if max_loaded is None else "model_found", model=name, version=version)
+        if max_loaded is None:
+            show(_table(server.models))
+        else:
+            say(
+                f"{len(server.models)} models, at most {max_loaded} in memory: each is loaded when it is called",
+                "models_found",
+                models=len(server.models),
+                max_loaded=max_loaded,
+            )
         for name, problem in sorted(server.failed_models.items()):
             complain(f"cannot serve {name}: {problem}", "model_failed", model=name)
         addresses = {service: f"{host}:{port}" for service, (host, port) in options.addresses.items()}
@@ -142,6 +163,15 @@ def _warn(options: "ServerOptions") -> None:
         )
     for warning in warnings:
         complain(f"warning: {warning}", "exposed", logging.WARNING)
+
+
+def _table(versions: dict[str, int]) -> Table:
+    table = Table(box=None)
+    table.add_column("model")
+    table.add_column("version", justify="right")
+    for name, version in sorted(versions.items()):
+        table.add_row(name, str(version))
+    return table
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -172,9 +172,9 @@ def test_serve_prints_where_it_listens_and_stops_cleanly(
     tiny_bundle: Path, embedded_triton: None, free_ports: Sequence[int], tmp_path: Path
 ) -> None:
     semia("publish", tiny_bundle, "--repository", tmp_path / "repository")
-    grpc_port, http_port, metrics_port = map(str, free_ports)
+    grpc_port, metrics_port = map(str, free_ports)
     command = [sys.executable, "-m", "semia", "serve", "--repository", str(tmp_path / "repository")]
-    command += ["--grpc-port", grpc_port, "--http-port", http_port, "--metrics-port", metrics_port]
+    command += ["--grpc-port", grpc_port, "--metrics-port", metrics_port]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:

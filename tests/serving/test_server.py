@@ -191,9 +191,9 @@ def test_a_taken_port_is_named(
     tiny_bundle: Path, server_options: MakeOptions, tmp_path: Path, field: str, service: str
 ) -> None:
     serving.publish(tiny_bundle, tmp_path / "repository")
-    options = server_options()
-    with socket.create_server(("127.0.0.1", getattr(options, field))) as other:
+    with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
+        options = dataclasses.replace(server_options(), **{field: port})
         flag = field.replace("_", "-")
         with pytest.raises(
             serving.PortTakenError, match=rf"^{service} port {port} is taken on 127\.0\.0\.1: .*--{flag}$"
@@ -218,9 +218,11 @@ def test_an_empty_repository_says_what_to_do(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"grpc_port": 0}, "gRPC port must be 1 to 65535, not 0"),
-        ({"http_port": 8002}, "three different ports"),
+        ({"http_port": 8002}, "gRPC, HTTP, metrics need different ports"),
+        ({"http_port": 8000, "max_loaded": 1}, "gRPC alone"),
         ({"binary": "docker"}, "binary must be one of auto, embedded, system, not 'docker'"),
         ({"timeout_s": 0.0}, "timeout_s must be positive"),
+        ({"max_loaded": 0}, "max_loaded must be at least 1, not 0"),
     ],
 )
 def test_impossible_options_are_refused(changes: dict[str, Any], message: str) -> None:

@@ -89,9 +89,8 @@ def test_who_is_no_client_is_told_why(locked_triton: TritonServer, certificates:
             serving.model_states(locked_triton.grpc_url, access=ServerAccess(tls))
 
 
-def test_http_is_off_and_the_metrics_are_read_on_loopback(locked_triton: TritonServer) -> None:
+def test_the_metrics_are_read_on_loopback(locked_triton: TritonServer) -> None:
     options = locked_triton.options
-    assert not listens(options.http_port)
     with urllib.request.urlopen(f"http://127.0.0.1:{options.metrics_port}/metrics") as answer:
         assert b"nv_inference_request_success" in answer.read()
     assert dataclasses.replace(options, host="0.0.0.0").addresses["metrics"][0] == "127.0.0.1"  # noqa: S104
@@ -121,11 +120,12 @@ def test_one_way_tls_with_a_certificate_for_another_name(
 def test_the_key_closes_http_too_where_there_is_http(
     embedded_triton: None, locked_triton: TritonServer, server_options: MakeOptions, certificates: Path
 ) -> None:
-    options = dataclasses.replace(server_options(), admin_key_file=certificates / "admin.key")
+    http_port = server_options().grpc_port
+    options = dataclasses.replace(server_options(), http_port=http_port, admin_key_file=certificates / "admin.key")
     with TritonServer(locked_triton.repository, options) as server:
-        while not listens(options.http_port):  # it comes a moment after gRPC
+        while not listens(http_port):  # it comes a moment after gRPC
             time.sleep(0.02)
-        index = f"http://127.0.0.1:{options.http_port}/v2/repository/index"
+        index = f"http://127.0.0.1:{http_port}/v2/repository/index"
         with pytest.raises(urllib.error.HTTPError, match="Forbidden"):
             urllib.request.urlopen(urllib.request.Request(index, method="POST"))
         headers = {"semia-admin-key": (certificates / "admin.key").read_text().strip()}
