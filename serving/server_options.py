@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import ipaddress
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,11 @@ class ServerOptions:
             raise InputError("Triton has no TLS for HTTP, which would lead round it: drop the HTTP port, or TLS")
         if self.http_port is not None and self.max_loaded is not None:
             raise InputError("models are loaded when called over gRPC alone: drop the HTTP port, or max_loaded")
+        if self.admin_key_file is None and not self.only_loopback:
+            raise InputError(
+                f"whoever reaches {self.host} could load a model with code of their own: keep that to yourself with an "
+                "admin key (--admin-key-file)"
+            )
         if self.tls is not None:
             self.tls.check()
 
@@ -64,6 +70,14 @@ class ServerOptions:
                 probe.bind((LOOPBACK, 0))
             grpc_port, metrics_port = (probe.getsockname()[1] for probe in probes)
         return cls(grpc_port=grpc_port, metrics_port=metrics_port)
+
+    @property
+    def only_loopback(self) -> bool:
+        """Whether nobody on another machine reaches the server."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     @property
     def ports(self) -> dict[str, int]:

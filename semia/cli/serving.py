@@ -1,6 +1,5 @@
 """``semia serve``: Triton in the foreground."""
 
-import ipaddress
 import logging
 import signal
 import time
@@ -89,7 +88,7 @@ def serve(
         admin_key_file=admin_key_file,
         max_loaded=max_loaded,
     )
-    if not _is_loopback(host):
+    if not options.only_loopback:
         _warn(options)
     signal.signal(signal.SIGTERM, _interrupt)  # a service manager's stop is as good as Ctrl-C
     began = time.monotonic()
@@ -154,8 +153,6 @@ def _warn(options: "ServerOptions") -> None:
         warnings.append(f"nothing is encrypted, and everyone who reaches {options.host} may use this server")
     elif options.tls.client_ca is None:
         warnings.append(f"everyone who reaches {options.host} may use this server (--tls-client-ca restricts that)")
-    if options.admin_key_file is None:
-        warnings.append(f"everyone who may use this server on {options.host} may change it, too (--admin-key-file)")
     if options.binary != "system":
         warnings.append(
             "the embedded Triton is of an old version with known vulnerabilities: for networks, run the stock Triton "
@@ -176,10 +173,3 @@ def _table(versions: dict[str, int]) -> Table:
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

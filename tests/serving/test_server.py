@@ -1,5 +1,6 @@
 """A real Triton: started, asked, reloaded, stopped, and killed."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -204,8 +205,9 @@ def test_a_taken_port_is_named(
 
 def test_an_address_of_another_machine_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
     serving.publish(tiny_bundle, tmp_path / "repository")
+    options = ServerOptions(host="192.0.2.1", admin_key_file=tmp_path / "admin.key")
     with pytest.raises(InputError, match=r"cannot listen on 192\.0\.2\.1:8001"):
-        TritonServer(tmp_path / "repository", ServerOptions(host="192.0.2.1")).start()
+        TritonServer(tmp_path / "repository", options).start()
 
 
 def test_an_empty_repository_says_what_to_do(tmp_path: Path) -> None:
@@ -220,6 +222,7 @@ def test_an_empty_repository_says_what_to_do(tmp_path: Path) -> None:
         ({"grpc_port": 0}, "gRPC port must be 1 to 65535, not 0"),
         ({"http_port": 8002}, "gRPC, HTTP, metrics need different ports"),
         ({"http_port": 8000, "max_loaded": 1}, "gRPC alone"),
+        ({"host": "0.0.0.0"}, "whoever reaches 0.0.0.0 could load a model with code of their own"),  # noqa: S104
         ({"binary": "docker"}, "binary must be one of auto, embedded, system, not 'docker'"),
         ({"timeout_s": 0.0}, "timeout_s must be positive"),
         ({"max_loaded": 0}, "max_loaded must be at least 1, not 0"),
