@@ -14,7 +14,9 @@ from serving.errors import (
     ServingError,
     TritonNotFoundError,
 )
+from serving.mirror import cache_folder, mirror
 from serving.model_config import ServingSettings, config_text, model_config
+from serving.object_store import ObjectRepository, StoredVersion, is_object_store
 from serving.repository import PublishedModel, RepositoryModel, list_models, publish
 from serving.server import ServerOptions, TritonServer, find_triton
 
@@ -23,6 +25,7 @@ __all__ = [
     "BundleError",
     "ModelLoadError",
     "ModelState",
+    "ObjectRepository",
     "PortTakenError",
     "PublishError",
     "PublishedModel",
@@ -34,12 +37,16 @@ __all__ = [
     "ServerUnreachableError",
     "ServingError",
     "ServingSettings",
+    "StoredVersion",
     "TritonNotFoundError",
     "TritonServer",
+    "cache_folder",
     "config_text",
     "find_triton",
+    "is_object_store",
     "list_models",
     "load_model",
+    "mirror",
     "model_config",
     "model_states",
     "publish",

@@ -25,6 +25,14 @@ NameOption = Annotated[
 RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder to make or resume; by default runs/NAME.")]
 BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Bundle folder to make; by default bundles/NAME.")]
 RepositoryOption = Annotated[Path, typer.Option("--repository", help="Triton's model repository.")]
+AnyRepositoryOption = Annotated[
+    str,
+    typer.Option(
+        "--repository",
+        metavar="FOLDER|s3://BUCKET/PREFIX",
+        help="Triton's model repository: a folder, or a place in an object store.",
+    ),
+]
 ToleranceOption = Annotated[
     int,
     typer.Option(

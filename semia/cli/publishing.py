@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from semia.accelerators import DEFAULT_ENGINE_CACHE, Accelerator
-from semia.cli.console import StepDisplay, interruptible, say
-from semia.cli.options import DEFAULT_REPOSITORY, NameOption, RepositoryOption, ThreadsOption
+from semia.cli.console import StepDisplay, complain, interruptible, say
+from semia.cli.options import DEFAULT_REPOSITORY, AnyRepositoryOption, NameOption, ThreadsOption
 from semia.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 def publish(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder made by `semia export`.")],
-    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    repository: AnyRepositoryOption = str(DEFAULT_REPOSITORY),
     name: NameOption = None,
     threads: ThreadsOption = None,
     tune: Annotated[
@@ -77,13 +77,30 @@ def publish(
     say(f"{load} now serves {model} version {loaded}" if loaded == version else f"{load} serves version {loaded}")
 
 
-def publish_bundle(bundle: Path, repository: Path, name: str | None, settings: "ServingSettings") -> tuple[str, int]:
+def publish_bundle(
+    bundle: Path, repository: Path | str, name: str | None, settings: "ServingSettings"
+) -> tuple[str, int]:
     """Publish and say so; returns the model's name and version."""
+    from serving import is_object_store
     from serving import publish as publish_to
 
-    published = publish_to(bundle, repository, name=name, settings=settings)
+    if is_object_store(str(repository)):
+        return _publish_to_store(bundle, str(repository), name, settings)
+    published = publish_to(bundle, Path(repository), name=name, settings=settings)
     say(f"published: {published.folder} (model {published.name}, version {published.version})")
     return published.name, published.version
+
+
+def _publish_to_store(bundle: Path, url: str, name: str | None, settings: "ServingSettings") -> tuple[str, int]:
+    from serving import ObjectRepository
+
+    stored = ObjectRepository(url).publish(bundle, name=name, settings=settings)
+    say(f"published: {stored.url} (model {stored.name}, version {stored.version})")
+    if stored.serving != stored.version:
+        complain(f"version {stored.serving} was published meanwhile, and is the one that is served")
+    if not stored.exclusive:
+        complain(f"warning: {url} keeps no conditions: see to it that only one publishes at a time")
+    return stored.name, stored.version
 
 
 def _tuned(bundle: Path) -> "ServingSettings":

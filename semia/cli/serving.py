@@ -2,6 +2,7 @@
 
 import ipaddress
 import signal
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Literal
 
@@ -9,7 +10,7 @@ import typer
 from rich.table import Table
 
 from semia.cli.console import complain, say, stdout
-from semia.cli.options import DEFAULT_REPOSITORY, RepositoryOption
+from semia.cli.options import DEFAULT_REPOSITORY, AnyRepositoryOption
 from semia.errors import SemiaError
 
 
@@ -19,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    repository: AnyRepositoryOption = str(DEFAULT_REPOSITORY),
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on. Beyond loopback everyone who reaches it may use it.")
     ] = "127.0.0.1",
@@ -35,7 +36,8 @@ def serve(
 ) -> None:
     """Run Triton on the model repository until Ctrl-C.
 
-    It listens on loopback alone unless told otherwise, with no encryption and no passwords.
+    It listens on loopback alone unless told otherwise, with no encryption and no passwords. Of a repository in an
+    object store it serves a local copy, made at the start.
     """
     from serving import ServerOptions, TritonServer
 
@@ -55,7 +57,7 @@ def serve(
         )
     signal.signal(signal.SIGTERM, _interrupt)  # a service manager's stop is as good as Ctrl-C
     say(f"starting Triton on {repository}")
-    with TritonServer(repository, options) as server:
+    with TritonServer(_local(repository), options) as server:
         table = Table(box=None)
         table.add_column("model")
         table.add_column("version", justify="right")
@@ -74,6 +76,19 @@ def serve(
             say("stopping")
             return
     raise SemiaError(f"Triton ended by itself with exit code {code}")
+
+
+def _local(repository: str) -> Path:
+    """The repository as a folder: itself, or the local copy of one in an object store, brought up to date."""
+    from serving import ObjectRepository, cache_folder, is_object_store, mirror
+
+    if not is_object_store(repository):
+        return Path(repository)
+    source = ObjectRepository(repository)
+    copy, problems = mirror(source, cache_folder(source.url))
+    for problem in problems.values():
+        complain(f"not copied from {source.url}: {problem}")
+    return copy
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
