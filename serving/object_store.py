@@ -83,7 +83,7 @@ class ObjectRepository:
     """
 
     def __init__(self, url: str) -> None:
-        bucket, _, prefix = url.removeprefix(SCHEME).strip("/").partition("/")
+        bucket, _, prefix = url.removeprefix(SCHEME).rstrip("/").partition("/")
         parts = prefix.split("/") if prefix else []
         if not url.startswith(SCHEME) or not BUCKET_NAME.fullmatch(bucket) or {"", ".", ".."} & {*parts}:
             raise InputError(f"{url!r} is not a repository in an object store: write s3://BUCKET or s3://BUCKET/PREFIX")
@@ -94,8 +94,14 @@ class ObjectRepository:
             import s3fs  # noqa: F401 - fsspec finds it by name; here it is missed by name
         except ImportError as error:
             raise RepositoryError(f"{url} needs {error.name}: pip install 'semia[storage]'") from error
-        # Other publishers write too: what was listed a moment ago is never taken for true.
-        self._store: Any = fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True)
+        self._store: Any = fsspec.filesystem(
+            "s3",
+            # Other publishers write too: what was listed a moment ago is never taken for true.
+            use_listings_cache=False,
+            skip_instance_cache=True,
+            # s3fs tries again, and botocore below it would do so for every one of its attempts.
+            config_kwargs={"retries": {"total_max_attempts": 1}},
+        )
 
     def publish(
         self, bundle: Path, *, name: str | None = None, settings: ServingSettings = DEFAULT_SETTINGS
