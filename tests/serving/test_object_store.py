@@ -1,4 +1,4 @@
-"""A repository in an object store: a real S3 server on loopback, several publishers, a killed one, and a real Triton."""
+"""A repository in an object store: a real S3 server on loopback, many publishers, a killed one, and a real Triton."""
 
 import signal
 import subprocess
