@@ -77,15 +77,13 @@ def publish(
     say(f"{load} now serves {model} version {loaded}" if loaded == version else f"{load} serves version {loaded}")
 
 
-def publish_bundle(
-    bundle: Path, repository: Path | str, name: str | None, settings: "ServingSettings"
-) -> tuple[str, int]:
+def publish_bundle(bundle: Path, repository: str, name: str | None, settings: "ServingSettings") -> tuple[str, int]:
     """Publish and say so; returns the model's name and version."""
     from serving import is_object_store
     from serving import publish as publish_to
 
-    if is_object_store(str(repository)):
-        return _publish_to_store(bundle, str(repository), name, settings)
+    if is_object_store(repository):
+        return _publish_to_store(bundle, repository, name, settings)
     published = publish_to(bundle, Path(repository), name=name, settings=settings)
     say(f"published: {published.folder} (model {published.name}, version {published.version})")
     return published.name, published.version
