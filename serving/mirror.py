@@ -65,7 +65,7 @@ def _mirror(source: ObjectRepository, repository: Path) -> dict[str, str]:
         shutil.rmtree(stale, ignore_errors=True)  # whoever holds the lock is alone
     configs = source.read_configs()
     for folder in repository.iterdir():
-        if folder.name not in configs:
+        if folder.is_dir() and folder.name not in configs:
             shutil.rmtree(folder)
     problems = {}
     for name, config in configs.items():

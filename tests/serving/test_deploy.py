@@ -309,6 +309,9 @@ def test_the_base_names_files_that_are_there_and_that_kubernetes_takes() -> None
         kubernetes_validate.validate(read(f"kubernetes/base/{name}.yaml"), "1.37", strict=True)
     (metric,) = read("kubernetes/base/autoscaler.yaml")["spec"]["metrics"]
     (rule,) = read("kubernetes/prometheus-adapter.yaml")["rules"]["custom"]
+    ports = read("kubernetes/base/deployment.yaml")["spec"]["template"]["spec"]["containers"][0]["ports"]
+    (endpoint,) = read("kubernetes/podmonitor.yaml")["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] in {port["name"] for port in ports}
     assert metric["pods"]["metric"]["name"] == rule["name"]["as"]
 
 

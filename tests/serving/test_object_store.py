@@ -66,16 +66,37 @@ class _running:  # noqa: N801 - used as a function
         self._server.server_close()
 
 
+@pytest.fixture(scope="module")
+def buckets(s3: str) -> Any:
+    """The S3 server's buckets as a file system."""
+    return _file_system(s3)
+
+
 @pytest.fixture
-def store(s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """The S3 server with an empty bucket, as a file system; the environment leads to it, and to no other."""
-    return _open_store(s3, monkeypatch, tmp_path)
+def store(s3: str, buckets: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The S3 server with an empty bucket; the environment leads to it, and to no other."""
+    _lead_to(s3, monkeypatch, tmp_path)
+    if buckets.exists(BUCKET):
+        buckets.rm(BUCKET, recursive=True)
+    buckets.mkdir(BUCKET)
+    return buckets
 
 
-def _open_store(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+def _file_system(url: str) -> Any:
+    return fsspec.filesystem(
+        "s3",
+        endpoint_url=url,
+        key="key",
+        secret="secret",
+        use_listings_cache=False,
+        skip_instance_cache=True,  # noqa: S106
+    )
+
+
+def _lead_to(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for variable, value in {
         "AWS_ENDPOINT_URL": url,
-        "AWS_REGION": "eu-central-1",
+        "AWS_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -85,11 +106,6 @@ def _open_store(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> An
     }.items():
         monkeypatch.setenv(variable, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
-    store = fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True)
-    if store.exists(BUCKET):
-        store.rm(BUCKET, recursive=True)
-    store.mkdir(BUCKET)
-    return store
 
 
 @pytest.fixture
@@ -186,18 +202,19 @@ def test_a_killed_publisher_leaves_what_was_served_and_the_next_one_clears_up(
 def test_publishers_at_once_get_a_version_each_and_the_newest_is_served(
     store: Any, repository: ObjectRepository, tiny_bundle: Path
 ) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        published = [*pool.map(lambda _: ObjectRepository(repository.url).publish(tiny_bundle), range(5))]
-    assert sorted(stored.version for stored in published) == [*range(1, 6)]
-    assert pinned(store) == 5
+    with ThreadPoolExecutor(3) as pool:
+        published = [*pool.map(lambda _: ObjectRepository(repository.url).publish(tiny_bundle), range(3))]
+    assert sorted(stored.version for stored in published) == [*range(1, 4)]
+    assert pinned(store) == 3
     (listed,) = repository.list_models()
-    assert (listed.versions, listed.problem) == (tuple(range(1, 6)), None)
+    assert (listed.versions, listed.problem) == (tuple(range(1, 4)), None)
 
 
 def test_a_store_that_ignores_conditions_is_told_apart(
     careless_s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_bundle: Path
 ) -> None:
-    _open_store(careless_s3, monkeypatch, tmp_path)
+    _lead_to(careless_s3, monkeypatch, tmp_path)
+    _file_system(careless_s3).mkdirs(BUCKET, exist_ok=True)  # moto's servers have their buckets in common
     assert not ObjectRepository(f"s3://{BUCKET}").publish(tiny_bundle).exclusive
 
 
@@ -238,9 +255,10 @@ def test_the_copy_takes_only_what_its_card_vouches_for(
     assert [*problems] == ["other"]
     assert "other/2/model.onnx is not what was published" in problems["other"]
     assert (copy / "other" / "1" / "model.onnx").exists(), "the last good version stays"
+    (copy / ".publish.lock").touch()  # somebody published into the copy
     store.rm(f"{BUCKET}/live/tiny", recursive=True)
     copy, _ = mirror(repository, cache)
-    assert {path.name for path in copy.iterdir()} == {"other"}
+    assert {path.name for path in copy.iterdir() if path.is_dir()} == {"other"}
     assert {path.name for path in cache.iterdir()} == {".lock", "model_repository"}
 
 
