@@ -171,7 +171,7 @@ class ObjectRepository:
             RepositoryError: if the store does not answer or refuses, or lacks something.
         """
         with _explained(self.url):
-            model = self._models().get(name, StoredModel())
+            model = self._model(name)
             if not model.config:
                 raise RepositoryError(f"{SCHEME}{self._key(name)} has no {CONFIG_FILE}")
             config = self._store.cat_file(self._key(name, CONFIG_FILE))
@@ -190,18 +190,22 @@ class ObjectRepository:
             RepositoryError: if the store does not answer, or refuses.
         """
         with _explained(self.url):
-            return {
-                name: self._store.cat_file(self._key(name, CONFIG_FILE)) if model.config else None
-                for name, model in self._models().items()
-            }
+            models = self._models()
+            keys = {name: self._key(name, CONFIG_FILE) for name, model in models.items() if model.config}
+            configs = self._store.cat([*keys.values()]) if keys else {}  # many at once
+            return {name: configs[keys[name]] if name in keys else None for name in models}
 
     def _key(self, *parts: str) -> str:
         return "/".join([self._root, *parts])
 
-    def _models(self) -> dict[str, StoredModel]:
+    def _model(self, name: str) -> StoredModel:
+        """The objects of one model, of which there may be none."""
+        return self._models(name).get(name, StoredModel())
+
+    def _models(self, *below: str) -> dict[str, StoredModel]:
         """All objects that are a model's, by the model's name; names that are not ours never become paths."""
         models: dict[str, StoredModel] = {}
-        for key, entry in sorted(self._store.find(self._root, detail=True).items()):
+        for key, entry in sorted(self._store.find(self._key(*below), detail=True).items()):
             name, *rest = key.removeprefix(self._root + "/").split("/")
             if not MODEL_NAME.fullmatch(name):
                 continue
@@ -216,7 +220,7 @@ class ObjectRepository:
 
     def _claim_version(self, name: str, card: bytes) -> tuple[int, bool]:
         """Write the card of the next version that nobody has; also whether the store would have kept others off."""
-        version = max(self._models().get(name, StoredModel()).versions, default=0) + 1
+        version = max(self._model(name).versions, default=0) + 1
         while not self._create(self._key(name, str(version), CARD_FILE), card):
             version += 1
         # A store that does not know conditions takes the same object twice.
@@ -266,7 +270,7 @@ class ObjectRepository:
 
     def _remove_abandoned(self, name: str, serving: int) -> None:
         """Remove versions that have no model, are older than the served one, and are nobody's any more."""
-        model = self._models()[name]
+        model = self._model(name)
         for version, sizes in model.versions.items():
             whole = {MODEL_FILE, PLAN_FILE} & sizes.keys() and CARD_FILE in sizes
             idle = datetime.now(UTC) - model.written_at[version]
