@@ -1,8 +1,9 @@
-"""A local copy of a model repository in an object store, for a Triton that cannot read one.
+"""A local copy of a model repository in an object store, checked against the model cards.
 
-The Triton inside the wheel is built without S3, so that `semia serve` downloads what the repository's
-configurations name, checks it against the model cards, and serves the copy. What is there already is not
-downloaded again, and a start without the store fails rather than serve something that may have been replaced.
+Triton can read a store itself, and takes what is there. `semia serve` downloads what the repository's configurations
+name, compares every file with its card, and serves the copy: what was damaged or exchanged on the way stays out. What
+is there already is not downloaded again, and a start without the store fails rather than serve something that may have
+been replaced.
 """
 
 import fcntl

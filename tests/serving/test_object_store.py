@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -21,8 +22,10 @@ import serving
 import serving.object_store
 from semia.errors import InputError
 from semia.palette import Palette
-from serving import ObjectRepository, PublishError, RepositoryError, mirror
+from serving import ObjectRepository, PublishError, RepositoryError, ServerOptions, mirror
+from serving.embedded import locate_embedded_triton
 from serving.object_store import pinned_version
+from serving.server import _server_arguments
 
 BUCKET = "pictures"
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -260,6 +263,42 @@ def test_the_copy_takes_only_what_its_card_vouches_for(
     copy, _ = mirror(repository, cache)
     assert {path.name for path in copy.iterdir() if path.is_dir()} == {"other"}
     assert {path.name for path in cache.iterdir()} == {".lock", "model_repository"}
+
+
+def test_a_triton_that_reads_the_store_itself_sees_whole_versions_alone(
+    s3: str,
+    repository: ObjectRepository,
+    tiny_bundle: Path,
+    repainted: Path,
+    free_ports: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    embedded_triton: None,
+) -> None:
+    repository.publish(tiny_bundle)
+    with monkeypatch.context() as killed:
+        killed.setattr(ObjectRepository, "_replace_config", lambda *_: 1)
+        repository.publish(repainted)  # as far as a killed publisher gets
+    location = repository.url.replace("s3://", f"s3://{s3}/")  # Triton's spelling of a store of one's own
+    triton = locate_embedded_triton().assemble(tmp_path / "runtime", tmp_path)
+    arguments = [argument for argument in triton.arguments if not argument.startswith("--model-repository")]
+    options = ServerOptions(grpc_port=free_ports[0], http_port=free_ports[1], metrics_port=free_ports[2])
+    command = [triton.program, f"--model-repository={location}", *arguments, *_server_arguments(options)]
+    url = f"127.0.0.1:{free_ports[0]}"
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=triton.environment, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while f":{free_ports[0]}" not in (tmp_path / "log").read_text():
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert serving.model_states(url)["tiny"].version == 1
+        repository.publish(repainted)
+        assert serving.load_model(url, "tiny") == 3
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def test_the_command_publishes_to_a_store_and_serves_from_it(
