@@ -283,7 +283,7 @@ def test_a_triton_that_reads_the_store_itself_sees_whole_versions_alone(
     triton = locate_embedded_triton().assemble(tmp_path / "runtime", tmp_path)
     arguments = [argument for argument in triton.arguments if not argument.startswith("--model-repository")]
     options = ServerOptions(grpc_port=free_ports[0], http_port=free_ports[1], metrics_port=free_ports[2])
-    command = [triton.program, f"--model-repository={location}", *arguments, *_server_arguments(options)]
+    command = [str(triton.program), f"--model-repository={location}", *arguments, *_server_arguments(options)]
     url = f"127.0.0.1:{free_ports[0]}"
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, env=triton.environment, stdout=log, stderr=log)
