@@ -19,7 +19,9 @@ from serving.errors import (
     TritonNotFoundError,
 )
 from serving.lifecycle import Rollback, Update, prune, publish_and_load, remove, rollback
+from serving.mirror import cache_folder, mirror
 from serving.model_config import ServingSettings, config_text, model_config
+from serving.object_store import ObjectRepository, StoredVersion, is_object_store
 from serving.overview import ModelOverview, Overview, overview
 from serving.repository import PublishedModel, RepositoryModel, list_models, publish
 from serving.server import TritonServer, find_triton
@@ -36,6 +38,7 @@ __all__ = [
     "ModelOverview",
     "ModelState",
     "ModelUnloadError",
+    "ObjectRepository",
     "Overview",
     "PortTakenError",
     "PublishError",
@@ -51,16 +54,20 @@ __all__ = [
     "ServerUnreachableError",
     "ServingError",
     "ServingSettings",
+    "StoredVersion",
     "TlsOptions",
     "TritonNotFoundError",
     "TritonServer",
     "Update",
     "Verification",
+    "cache_folder",
     "check_answer",
     "config_text",
     "find_triton",
+    "is_object_store",
     "list_models",
     "load_model",
+    "mirror",
     "model_config",
     "model_states",
     "overview",

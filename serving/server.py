@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -219,7 +220,7 @@ class TritonServer:
             # -I -S: the launcher needs the standard library alone, and starts faster without the rest.
             *(sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid())),
             *(str(triton.program), *triton.arguments),
-            *(f"--{name}={value}" for name, value in self._arguments().items()),
+            *flags(self._arguments()),
         ]
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
@@ -287,18 +288,15 @@ class TritonServer:
 
     def _arguments(self) -> dict[str, str]:
         """Triton's, by name."""
-        arguments = _server_arguments(self.options)
+        arguments = server_arguments(self.options)
         if self._socket is not None:
             arguments |= {
                 "grpc-address": f"unix:{self._socket.with_name('grpc')}",
                 "grpc-port": str(SOCKET_PORT),
                 "strict-readiness": "false",  # the server is ready although models were unloaded
             }
-        else:
-            # Everything is loaded at the start; newly published versions when `serving.load_model` says so.
-            arguments["load-model"] = "*"
-            if self._tls is not None:
-                arguments |= self._tls.arguments
+        elif self._tls is not None:
+            arguments |= self._tls.arguments
         if self._access.admin_key is not None:
             restriction = f"{ADMIN_PROTOCOLS}:{ADMIN_KEY_NAME}={self._access.admin_key}"
             http = {"http-restricted-api": restriction} if "HTTP" in self.options.addresses else {}
@@ -344,7 +342,8 @@ def _is_listening(address: tuple[str, int] | Path) -> bool:
     return True
 
 
-def _server_arguments(options: ServerOptions) -> dict[str, str]:
+def server_arguments(options: ServerOptions) -> dict[str, str]:
+    """What Triton is told by name, whoever is admitted."""
     arguments = {
         "model-control-mode": "explicit",
         # One broken model must not take the others down.
@@ -354,6 +353,14 @@ def _server_arguments(options: ServerOptions) -> dict[str, str]:
         "log-verbose": str(int(options.log_verbose)),
         "allow-http": str("HTTP" in options.addresses).lower(),
     }
+    if options.max_loaded is None:
+        # Everything is loaded at the start; newly published versions when `serving.load_model` says so.
+        arguments["load-model"] = "*"
     for service, (host, port) in options.addresses.items():
         arguments |= {f"{service.lower()}-address": host, f"{service.lower()}-port": str(port)}
     return arguments
+
+
+def flags(arguments: Mapping[str, str]) -> list[str]:
+    """Arguments by name as Triton's command line takes them."""
+    return [f"--{name}={value}" for name, value in arguments.items()]

@@ -12,6 +12,13 @@ BUNDLES_FOLDER = Path("bundles")
 DEFAULT_REPOSITORY = Path("model_repository")
 DEFAULT_URL = "127.0.0.1:8001"
 
+
+def _folder(path: Path) -> Path:
+    if str(path).startswith("s3:"):
+        raise typer.BadParameter("only `semia publish` and `semia serve` take an object store; this needs a folder")
+    return path
+
+
 SceneArgument = Annotated[
     Path, typer.Argument(metavar="SCENE", help="Scene folder: img.*, label.*, and target layouts in cond/.")
 ]
@@ -24,7 +31,18 @@ NameOption = Annotated[
 ]
 RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder to make or resume; by default runs/NAME.")]
 BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Bundle folder to make; by default bundles/NAME.")]
-RepositoryOption = Annotated[Path, typer.Option("--repository", help="Triton's model repository.")]
+RepositoryOption = Annotated[
+    Path,
+    typer.Option("--repository", help="Triton's model repository, a folder.", callback=_folder),
+]
+AnyRepositoryOption = Annotated[
+    str,
+    typer.Option(
+        "--repository",
+        metavar="FOLDER|s3://BUCKET/PREFIX",
+        help="Triton's model repository: a folder, or a place in an object store.",
+    ),
+]
 ToleranceOption = Annotated[
     int,
     typer.Option(

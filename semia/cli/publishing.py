@@ -1,6 +1,7 @@
 """``semia publish``: a bundle becomes the next version of a served model."""
 
 import dataclasses
+import logging
 import time
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
@@ -9,8 +10,15 @@ import typer
 
 from semia.accelerators import DEFAULT_ENGINE_CACHE, Accelerator
 from semia.cli.access import reaches_a_server
-from semia.cli.console import StepDisplay, interruptible, say, versions_in_words
-from semia.cli.options import DEFAULT_REPOSITORY, KeepOption, LoadOption, NameOption, RepositoryOption, ThreadsOption
+from semia.cli.console import StepDisplay, complain, interruptible, say, versions_in_words
+from semia.cli.options import (
+    DEFAULT_REPOSITORY,
+    AnyRepositoryOption,
+    KeepOption,
+    LoadOption,
+    NameOption,
+    ThreadsOption,
+)
 from semia.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,7 +77,7 @@ def register(app: typer.Typer) -> None:
 @reaches_a_server
 def publish(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder made by `semia export`.")],
-    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    repository: AnyRepositoryOption = str(DEFAULT_REPOSITORY),
     name: NameOption = None,
     threads: ThreadsOption = None,
     tune: Annotated[
@@ -112,7 +120,7 @@ def publish(
 
 def publish_bundle(
     bundle: Path,
-    repository: Path,
+    repository: str,
     name: str | None,
     settings: "ServingSettings",
     load: str | None,
@@ -120,16 +128,19 @@ def publish_bundle(
     access: "ServerAccess",
 ) -> None:
     """Publish, put into service if a server is given, and say so."""
+    from serving import is_object_store, publish_and_load
     from serving import publish as publish_to
-    from serving import publish_and_load
 
-    began = time.monotonic()
+    if is_object_store(repository):
+        _publish_to_store(bundle, repository, name, settings, load, access)
+        return
+    folder, began = Path(repository), time.monotonic()
     if load is None:
-        _say_published(publish_to(bundle, repository, name=name, settings=settings), began)
+        _say_published(publish_to(bundle, folder, name=name, settings=settings), began)
         say("next: semia serve")
         return
     with interruptible():  # a version that was not yet seen to draw is taken back
-        update = publish_and_load(bundle, repository, load, name=name, settings=settings, keep=keep, access=access)
+        update = publish_and_load(bundle, folder, load, name=name, settings=settings, keep=keep, access=access)
     _say_published(update.published, began, f"; {load} serves it", url=load)
     if update.pruned:
         say(f"deleted: {versions_in_words(update.pruned)}", "pruned", versions=update.pruned)
@@ -145,6 +156,34 @@ def _say_published(published: "PublishedModel", began: float, more: str = "", **
         duration_s=time.monotonic() - began,
         **fields,
     )
+
+
+def _publish_to_store(
+    bundle: Path, url: str, name: str | None, settings: "ServingSettings", load: str | None, access: "ServerAccess"
+) -> None:
+    from serving import ObjectRepository, load_model
+
+    began = time.monotonic()
+    stored = ObjectRepository(url).publish(bundle, name=name, settings=settings)
+    say(
+        f"published: {stored.url} (model {stored.name}, version {stored.version})",
+        "published",
+        model=stored.name,
+        version=stored.version,
+        path=stored.url,
+        duration_s=time.monotonic() - began,
+    )
+    if stored.serving != stored.version:
+        complain(f"version {stored.serving} was published meanwhile, and is the one that is served", "overtaken")
+    if not stored.exclusive:
+        complain(
+            f"warning: {url} keeps no conditions: see to it that only one publishes at a time",
+            "unconditional_store",
+            logging.WARNING,
+        )
+    if load is not None:
+        version = load_model(load, stored.name, access=access)
+        say(f"{load} now serves {stored.name} version {version}", "model_loaded", model=stored.name, version=version)
 
 
 def _tuned(bundle: Path) -> "ServingSettings":

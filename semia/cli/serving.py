@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from semia.cli.console import complain, record, say, show
-from semia.cli.options import DEFAULT_REPOSITORY, RepositoryOption
+from semia.cli.options import DEFAULT_REPOSITORY, AnyRepositoryOption
 from semia.errors import InputError, SemiaError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    repository: AnyRepositoryOption = str(DEFAULT_REPOSITORY),
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on. Beyond loopback everyone who reaches it may use it.")
     ] = "127.0.0.1",
@@ -72,7 +72,8 @@ def serve(
 ) -> None:
     """Run Triton on the model repository until Ctrl-C.
 
-    It listens on loopback alone unless told otherwise, with no encryption and no passwords unless asked for.
+    It listens on loopback alone unless told otherwise, with no encryption and no passwords unless asked for. Of a
+    repository in an object store it serves a local copy, made at the start.
     """
     from serving import ServerOptions, TritonServer
 
@@ -93,7 +94,7 @@ def serve(
     signal.signal(signal.SIGTERM, _interrupt)  # a service manager's stop is as good as Ctrl-C
     began = time.monotonic()
     say(f"starting Triton on {repository}", "server_starting", repository=repository)
-    with TritonServer(repository, options) as server:
+    with TritonServer(_local(repository), options) as server:
         for name, version in sorted(server.models.items()):
             record("model_loaded" if max_loaded is None else "model_found", model=name, version=version)
         if max_loaded is None:
@@ -169,6 +170,19 @@ def _table(versions: dict[str, int]) -> Table:
     for name, version in sorted(versions.items()):
         table.add_row(name, str(version))
     return table
+
+
+def _local(repository: str) -> Path:
+    """The repository as a folder: itself, or the local copy of one in an object store, brought up to date."""
+    from serving import ObjectRepository, cache_folder, is_object_store, mirror
+
+    if not is_object_store(repository):
+        return Path(repository)
+    source = ObjectRepository(repository)
+    copy, problems = mirror(source, cache_folder(source.url))
+    for problem in problems.values():
+        complain(f"not copied from {source.url}: {problem}", "model_failed", logging.WARNING)
+    return copy
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
