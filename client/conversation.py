@@ -241,7 +241,7 @@ class Talk:
         if code == "DEADLINE_EXCEEDED":
             return DeadlineExceededError(f"the server at {self._url} did not answer within {deadline.timeout_s:g} s")
         if RESTRICTED in message:
-            key = "another admin key" if self._access.admin_key else "the admin key"
+            key = "another admin key" if self._access.admin_key else "the admin key (--admin-key-file)"
             return AccessRefusedError(f"the server at {self._url} keeps this to its operators: it wants {key}")
         # A live server, too, says UNAVAILABLE: of a full queue, or a model that is not loaded.
         if code == "UNAVAILABLE" and not (yield from self._is_live()):

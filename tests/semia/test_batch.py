@@ -39,10 +39,10 @@ def maps(tmp_path: Path, tiny_palette: Palette) -> Path:
 
 def make(url: str, maps: Path, out: Path, *, model: str = "tiny", resume: bool = True) -> Batch:
     paths = sorted(maps.iterdir())
-    batch = Batch(model, paths, [out / path.name for path in paths], resume=resume, keep_tiles=True)
+    batch = Batch(model, paths, [out / path.name for path in paths], concurrency=3, resume=resume, keep_tiles=True)
     seen: list[int] = []
     with SynthesisClient(url) as client:
-        batch.run(client, 3, lambda done, _: seen.append(done))
+        batch.run(client, lambda done, _: seen.append(done))
     assert seen == sorted(seen)
     return batch
 
