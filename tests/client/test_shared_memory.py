@@ -92,6 +92,8 @@ def test_auto_takes_it_for_large_pictures_of_this_machine(
     with SynthesisClient(triton.grpc_url, shared_memory=False) as caller:
         np.testing.assert_array_equal(np.asarray(caller.synthesize("large", ids)), picture)
         assert regions(triton.grpc_url) == 0
+    with InferenceServerClient(triton.grpc_url) as bare:
+        bare.unload_model("large")
 
 
 def test_a_server_that_forgot_the_region_is_asked_without(triton: serving.TritonServer, tiny_palette: Palette) -> None:
