@@ -17,8 +17,8 @@ from semia.labels import Canvas, ClassIds
 from semia.model_card import INPUT_NAME, OUTPUT_NAME
 
 UNREGISTER_TIMEOUT_S = 2.0
-UNREGISTER_POLL_S = 0.1
-"""For taking leave of a server that may still be busy with calls that were cancelled."""
+UNREGISTER_POLL_S = 0.02
+"""For taking leave of a server that is busy with cancelled calls, or not quite done with those it answered."""
 
 IN_USE = "currently in use"
 """Triton's reason not to forget a region yet."""
