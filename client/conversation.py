@@ -20,8 +20,9 @@ from client.errors import (
 )
 from client.exchange import Exchange, status_code
 from client.inference import Inference
+from client.retries import RetryOptions
 from client.shared_memory import Regions
-from client.steps import Ask, Conversation, Work
+from client.steps import Conversation, Work
 from client.target import Target, class_ids_from_target
 from semia.access import ServerAccess
 from semia.labels import ClassIds
@@ -45,8 +46,8 @@ class Answer:
 class Talk:
     """The conversations with one server, and what is remembered from one to the next. Threads may share it."""
 
-    def __init__(self, url: str, access: ServerAccess, regions: Regions) -> None:
-        self._exchange = Exchange(url, access)
+    def __init__(self, url: str, access: ServerAccess, retries: RetryOptions, regions: Regions) -> None:
+        self._exchange = Exchange(url, access, retries)
         self._inference = Inference(self._exchange, regions)
         self._descriptions: dict[str, ModelDescription] = {}
 
@@ -66,7 +67,9 @@ class Talk:
         # show a version that this description does not know, and it would be asked for again.
         self._descriptions.pop(model, None)
         try:
-            metadata = yield Ask(lambda triton, left_s: triton.get_model_metadata(model, client_timeout=left_s))
+            metadata = yield from self._exchange.attempt(
+                lambda triton, left_s: triton.get_model_metadata(model, client_timeout=left_s), deadline
+            )
         except InferenceServerException as error:
             if status_code(error) == "NOT_FOUND":
                 raise (yield from self._unknown_model(model, deadline)) from error
@@ -128,7 +131,8 @@ class Talk:
 
     def _unknown_model(self, model: str, deadline: Deadline) -> Conversation[UnknownModelError]:
         try:
-            others = ", ".join((yield from self.models(deadline))) or "none"
+            # One that became ready between the two questions must not be called missing.
+            others = ", ".join(name for name in (yield from self.models(deadline)) if name != model) or "none"
         except AccessRefusedError:
             others = "known to the server's operators"
         return UnknownModelError(f"the server has no model {model!r} ready; models: {others}")

@@ -14,7 +14,8 @@ from client.errors import (
     ServerUnavailableError,
     TlsError,
 )
-from client.steps import Ask, Conversation, Work
+from client.retries import RetryOptions, Throttle
+from client.steps import Ask, Conversation, Pause, Work
 from semia.access import RESTRICTED, ServerAccess, tls_problem
 
 TLS_PROBLEM_TIMEOUT_S = 2.0
@@ -27,16 +28,34 @@ Call = Callable[[Any, float], Any]
 class Exchange:
     """Questions to one server."""
 
-    def __init__(self, url: str, access: ServerAccess) -> None:
+    def __init__(self, url: str, access: ServerAccess, retries: RetryOptions) -> None:
         self._url = url
+        self._retries = retries
+        self._throttle = Throttle()
         self.access = access
 
     def ask(self, call: Call, deadline: Deadline) -> Conversation[Any]:
         """Ask the server; its errors become ours."""
         try:
-            return (yield Ask(call))
+            return (yield from self.attempt(call, deadline))
         except InferenceServerException as error:
             raise (yield from self.client_error(error, deadline)) from error
+
+    def attempt(self, call: Call, deadline: Deadline) -> Conversation[Any]:
+        """Ask the server, again if need be; tritonclient's error is the last attempt's."""
+        waits_s = self._retries.waits_s()
+        while True:
+            try:
+                answer = yield Ask(call)
+            except InferenceServerException as error:
+                wait_s = next(waits_s, None)
+                passing = status_code(error) == "UNAVAILABLE" and RESTRICTED not in status_message(error)
+                if not passing or not self._throttle.failed() or wait_s is None or wait_s >= deadline.remaining_s():
+                    raise
+            else:
+                self._throttle.succeeded()
+                return answer
+            yield Pause(wait_s)
 
     def client_error(self, error: InferenceServerException, deadline: Deadline) -> Conversation[ClientError]:
         """What a failed question means."""

@@ -11,7 +11,7 @@ from client.deadline import Deadline
 from client.errors import NotASemiaModelError
 from client.exchange import Call, Exchange, status_code, status_message
 from client.shared_memory import Region, Regions
-from client.steps import Ask, Conversation, Work
+from client.steps import Ask, Conversation, Pause
 from semia.access import RESTRICTED
 from semia.labels import Canvas, ClassIds
 from semia.model_card import INPUT_NAME, OUTPUT_NAME
@@ -40,7 +40,7 @@ class Inference:
             region = yield from self._region(canvas)
             if region is not None:
                 try:
-                    return (yield from self._infer_through(region, model, version, ids))
+                    return (yield from self._infer_through(region, model, version, ids, deadline))
                 except InferenceServerException as error:
                     if not _is_about_memory(error):
                         raise (yield from self._exchange.client_error(error, deadline)) from error
@@ -64,14 +64,14 @@ class Inference:
                     in_use.append(region)
             regions = in_use
             if regions:
-                yield Work(lambda: time.sleep(UNREGISTER_POLL_S))
+                yield Pause(UNREGISTER_POLL_S)
 
     def _infer_through(
-        self, region: Region, model: str, version: str, ids: ClassIds
+        self, region: Region, model: str, version: str, ids: ClassIds, deadline: Deadline
     ) -> Conversation[tuple[NDArray[np.uint8], str]]:
         with self._regions.lent(region):
             region.write(ids)
-            result = yield Ask(_infer(model, version, *region.tensors()))
+            result = yield from self._exchange.attempt(_infer(model, version, *region.tensors()), deadline)
             output = result.get_output(OUTPUT_NAME)
             _check_answer(model, ids, None if output is None else (output.datatype, tuple(output.shape)))
             return region.picture(), result.get_response().model_version
