@@ -21,6 +21,9 @@ from semia.access import RESTRICTED, ServerAccess, tls_problem
 TLS_PROBLEM_TIMEOUT_S = 2.0
 """For finding out why TLS keeps us from a server."""
 
+NO_CONNECTION = "failed to connect"
+"""How gRPC begins to say that it could not even ask."""
+
 Call = Callable[[Any, float], Any]
 """From a client of tritonclient and the seconds left to an answer, or to an awaitable of it."""
 
@@ -52,6 +55,8 @@ class Exchange:
                 passing = status_code(error) == "UNAVAILABLE" and RESTRICTED not in status_message(error)
                 if not passing or not self._throttle.failed() or wait_s is None or wait_s >= deadline.remaining_s():
                     raise
+                if NO_CONNECTION in status_message(error) and (yield from self._tls_problem()):
+                    raise  # a certificate will not be another one in a second
             else:
                 self._throttle.succeeded()
                 return answer
@@ -67,13 +72,16 @@ class Exchange:
             return AccessRefusedError(f"the server at {self._url} keeps this to its operators: it wants {key}")
         # A live server, too, says UNAVAILABLE: of a full queue, or a model that is not loaded.
         if code == "UNAVAILABLE" and not (yield from self._is_live()):
-            problem = yield Work(lambda: tls_problem(self._url, self.access.tls, TLS_PROBLEM_TIMEOUT_S))
-            if problem:
+            if problem := (yield from self._tls_problem()):
                 return TlsError(f"cannot talk to the server at {self._url}: {problem}")
             return ServerUnavailableError(
                 f"no server answers at {self._url} ({message}): start one with `semia serve`, or give its address"
             )
         return ServerRefusedError(f"the server at {self._url} refused: {message} (StatusCode.{code})")
+
+    def _tls_problem(self) -> Conversation[str | None]:
+        problem: str | None = yield Work(lambda: tls_problem(self._url, self.access.tls, TLS_PROBLEM_TIMEOUT_S))
+        return problem
 
     def _is_live(self) -> Conversation[bool]:
         try:
