@@ -52,7 +52,7 @@ class Exchange:
                 answer = yield Ask(call)
             except InferenceServerException as error:
                 wait_s = next(waits_s, None)
-                passing = status_code(error) == "UNAVAILABLE" and RESTRICTED not in status_message(error)
+                passing = yield from self._may_pass(error)
                 if not passing or not self._throttle.failed() or wait_s is None or wait_s >= deadline.remaining_s():
                     raise
                 if NO_CONNECTION in status_message(error) and (yield from self._tls_problem()):
@@ -78,6 +78,13 @@ class Exchange:
                 f"no server answers at {self._url} ({message}): start one with `semia serve`, or give its address"
             )
         return ServerRefusedError(f"the server at {self._url} refused: {message} (StatusCode.{code})")
+
+    def _may_pass(self, error: InferenceServerException) -> Conversation[bool]:
+        """Whether the server may answer otherwise in a while."""
+        if status_code(error) == "NOT_FOUND":
+            # A server that stops has forgotten its models by the time it says that it is no longer live.
+            return not (yield from self._is_live())
+        return status_code(error) == "UNAVAILABLE" and RESTRICTED not in status_message(error)
 
     def _tls_problem(self) -> Conversation[str | None]:
         problem: str | None = yield Work(lambda: tls_problem(self._url, self.access.tls, TLS_PROBLEM_TIMEOUT_S))

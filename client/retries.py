@@ -1,10 +1,13 @@
 """Trying again, for UNAVAILABLE alone.
 
 By gRPC's definition this is the status of what a later attempt may mend: a server that starts or stops, a full
-queue, a model that is being replaced. Nothing else is repeated. A server that is overloaded must not be
-buried in repetitions: every attempt waits longer than the one before, by an amount that differs from call to
-call, and where about half of a client's calls fail, none is repeated any more until others succeed. Triton's refusal
-because of a full queue is UNAVAILABLE, too, so it is repeated within these bounds.
+queue, a model that is being replaced. Nothing else is repeated, but for the NOT_FOUND of a server that says that it
+is not live: Triton, while it stops, has unloaded its models already.
+
+A server that is overloaded must not be buried in repetitions: every attempt waits longer than the one before, by
+an amount that differs from call to call, and where about half of a client's calls fail, none is repeated any
+more until others succeed. Triton's refusal because of a full queue is UNAVAILABLE, too, so it is repeated within
+these bounds.
 
 gRPC's own retries would not do: they end where an answer has begun, and so does Triton's answer to an inference while
 it starts or stops.
