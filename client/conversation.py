@@ -1,49 +1,34 @@
 """What the clients say to a server, and what they make of its answers and errors: all but the waiting."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
 from client.deadline import Deadline
 from client.description import ModelDescription
 from client.errors import (
     AccessRefusedError,
-    ClientError,
-    DeadlineExceededError,
-    NotASemiaModelError,
     ServerRefusedError,
-    ServerUnavailableError,
     TargetSizeError,
     TargetTypeError,
-    TlsError,
     UnknownColourError,
     UnknownModelError,
 )
-from client.shared_memory import Region, Regions
-from client.steps import Ask, Conversation, Work
+from client.exchange import Exchange, status_code
+from client.inference import Inference
+from client.retries import RetryOptions
+from client.shared_memory import Regions
+from client.steps import Conversation, Work
 from client.target import Target, class_ids_from_target
-from semia.access import RESTRICTED, ServerAccess, tls_problem
-from semia.labels import Canvas, ClassIds
-from semia.model_card import INPUT_NAME, OUTPUT_NAME
+from semia.access import ServerAccess
+from semia.labels import ClassIds
 
 _MAY_BE_OUTDATED = (TargetSizeError, TargetTypeError, UnknownColourError, UnknownModelError, ServerRefusedError)
 """Errors that a description from before the model was published anew can cause."""
-
-TLS_PROBLEM_TIMEOUT_S = 2.0
-"""For finding out why TLS keeps us from a server."""
-
-UNREGISTER_TIMEOUT_S = 2.0
-UNREGISTER_POLL_S = 0.1
-"""For taking leave of a server that may still be busy with calls that were cancelled."""
-
-IN_USE = "currently in use"
-"""Triton's reason not to forget a region yet."""
 
 Result = TypeVar("Result")
 
@@ -61,17 +46,16 @@ class Answer:
 class Talk:
     """The conversations with one server, and what is remembered from one to the next. Threads may share it."""
 
-    def __init__(self, url: str, access: ServerAccess, regions: Regions) -> None:
-        self._url = url
-        self._access = access
-        self._regions = regions
+    def __init__(self, url: str, access: ServerAccess, retries: RetryOptions, regions: Regions) -> None:
+        self._exchange = Exchange(url, access, retries)
+        self._inference = Inference(self._exchange, regions)
         self._descriptions: dict[str, ModelDescription] = {}
 
     def models(self, deadline: Deadline) -> Conversation[list[str]]:
         """The names of the models that are ready, sorted."""
-        index = yield from self._exchange(
+        index = yield from self._exchange.ask(
             lambda triton, left_s: triton.get_model_repository_index(
-                headers=self._access.headers, client_timeout=left_s
+                headers=self._exchange.access.headers, client_timeout=left_s
             ),
             deadline,
         )
@@ -83,12 +67,14 @@ class Talk:
         # show a version that this description does not know, and it would be asked for again.
         self._descriptions.pop(model, None)
         try:
-            metadata = yield Ask(lambda triton, left_s: triton.get_model_metadata(model, client_timeout=left_s))
+            metadata = yield from self._exchange.attempt(
+                lambda triton, left_s: triton.get_model_metadata(model, client_timeout=left_s), deadline
+            )
         except InferenceServerException as error:
-            if _code(error) == "NOT_FOUND":
+            if status_code(error) == "NOT_FOUND":
                 raise (yield from self._unknown_model(model, deadline)) from error
-            raise (yield from self._client_error(error, deadline)) from error
-        response = yield from self._exchange(
+            raise (yield from self._exchange.client_error(error, deadline)) from error
+        response = yield from self._exchange.ask(
             lambda triton, left_s: triton.get_model_config(model, client_timeout=left_s), deadline
         )
         parameters = {key: parameter.string_value for key, parameter in response.config.parameters.items()}
@@ -117,7 +103,7 @@ class Talk:
                     f"model {model!r} has no version {version!r}; ready: {', '.join(description.versions)}"
                 )
             ids: ClassIds = yield Work(lambda: class_ids_from_target(target, description))
-            picture, answered_by = yield from self._infer(model, version, ids, deadline)
+            picture, answered_by = yield from self._inference.infer(model, version, ids, deadline)
             if answered_by != (version or description.latest_version):
                 raise ServerRefusedError(f"model {model!r} was published anew during the call: call again")
             return Answer(picture, ids, answered_by, description)
@@ -125,16 +111,8 @@ class Talk:
         return (yield from self._with_description(model, deadline, synthesize_as_described))
 
     def close(self) -> Conversation[None]:
-        """Have the server give shared memory back; it does so once it has finished what was asked of it."""
-        regions, until = self._regions.give_up_all(), time.monotonic() + UNREGISTER_TIMEOUT_S
-        while regions:
-            in_use = []
-            for region in regions:
-                if time.monotonic() < until and not (yield from self._unregister(region)):
-                    in_use.append(region)
-            regions = in_use
-            if regions:
-                yield Work(lambda: time.sleep(UNREGISTER_POLL_S))
+        """Take leave of the server."""
+        return self._inference.close()
 
     def _with_description(
         self, model: str, deadline: Deadline, use: Callable[[ModelDescription], Conversation[Result]]
@@ -153,156 +131,8 @@ class Talk:
 
     def _unknown_model(self, model: str, deadline: Deadline) -> Conversation[UnknownModelError]:
         try:
-            others = ", ".join((yield from self.models(deadline))) or "none"
+            # One that became ready between the two questions must not be called missing.
+            others = ", ".join(name for name in (yield from self.models(deadline)) if name != model) or "none"
         except AccessRefusedError:
             others = "known to the server's operators"
         return UnknownModelError(f"the server has no model {model!r} ready; models: {others}")
-
-    def _infer(
-        self, model: str, version: str, ids: ClassIds, deadline: Deadline
-    ) -> Conversation[tuple[NDArray[np.uint8], str]]:
-        """The picture ``uint8[H, W, 3]`` of class ids ``uint8[H, W]``, and the version that made it."""
-        canvas = Canvas(*ids.shape)
-        if self._regions.worthwhile(canvas):
-            region = yield from self._region(canvas)
-            if region is not None:
-                try:
-                    return (yield from self._infer_through(region, model, version, ids))
-                except InferenceServerException as error:
-                    if not _is_about_memory(error):
-                        raise (yield from self._client_error(error, deadline)) from error
-        batch = ids[np.newaxis]
-        target = InferInput(INPUT_NAME, batch.shape, "UINT8")
-        target.set_data_from_numpy(batch)
-        image = InferRequestedOutput(OUTPUT_NAME)
-        result = yield from self._exchange(_infer(model, version, target, image), deadline)
-        response = result.get_response()
-        pictures = result.as_numpy(OUTPUT_NAME)
-        _check_answer(model, ids, None if pictures is None else (pictures.dtype.name.upper(), pictures.shape))
-        return pictures[0], response.model_version
-
-    def _infer_through(
-        self, region: Region, model: str, version: str, ids: ClassIds
-    ) -> Conversation[tuple[NDArray[np.uint8], str]]:
-        with self._regions.lent(region):
-            region.write(ids)
-            result = yield Ask(_infer(model, version, *region.tensors()))
-            output = result.get_output(OUTPUT_NAME)
-            _check_answer(model, ids, None if output is None else (output.datatype, tuple(output.shape)))
-            return region.picture(), result.get_response().model_version
-
-    def _region(self, canvas: Canvas) -> Conversation[Region | None]:
-        """A registered region; None where there is none to be had, and the call goes without."""
-        region = self._regions.take(canvas)
-        if region is not None:
-            return region
-        if (abandoned := self._regions.take_abandoned()) and not (yield from self._unregister(abandoned)):
-            self._regions.abandon(abandoned)
-        try:
-            region = Region(canvas)
-        except OSError:
-            self._regions.disable()
-            return None
-        try:
-            yield Ask(_register(region, self._access.headers))
-        except InferenceServerException as error:
-            region.close()
-            # Another machine behind a tunnel, a container, another user, a server that restricts it. One that
-            # is not there, or late, will be met again by the call itself.
-            if _code(error) not in ("UNAVAILABLE", "DEADLINE_EXCEEDED") or RESTRICTED in _message(error):
-                self._regions.disable()
-            return None
-        except BaseException:
-            region.close()
-            raise
-        finally:
-            region.remove_name()
-        return region
-
-    def _unregister(self, region: Region) -> Conversation[bool]:
-        """Have the server forget a region; False if it still uses it."""
-        try:
-            yield Ask(_unregister(region.name, self._access.headers))
-        except InferenceServerException as error:
-            if IN_USE in _message(error):
-                return False  # of a server that is gone, or was started anew, nothing is left to be forgotten
-        region.close()
-        return True
-
-    def _exchange(self, call: Callable[[Any, float], Any], deadline: Deadline) -> Conversation[Any]:
-        """Ask the server; its errors become ours."""
-        try:
-            return (yield Ask(call))
-        except InferenceServerException as error:
-            raise (yield from self._client_error(error, deadline)) from error
-
-    def _client_error(self, error: InferenceServerException, deadline: Deadline) -> Conversation[ClientError]:
-        code, message = _code(error), _message(error)
-        if code == "DEADLINE_EXCEEDED":
-            return DeadlineExceededError(f"the server at {self._url} did not answer within {deadline.timeout_s:g} s")
-        if RESTRICTED in message:
-            key = "another admin key" if self._access.admin_key else "the admin key"
-            return AccessRefusedError(f"the server at {self._url} keeps this to its operators: it wants {key}")
-        # A live server, too, says UNAVAILABLE: of a full queue, or a model that is not loaded.
-        if code == "UNAVAILABLE" and not (yield from self._is_live()):
-            problem = yield Work(lambda: tls_problem(self._url, self._access.tls, TLS_PROBLEM_TIMEOUT_S))
-            if problem:
-                return TlsError(f"cannot talk to the server at {self._url}: {problem}")
-            return ServerUnavailableError(
-                f"no server answers at {self._url} ({message}): start one with `semia serve`, or give its address"
-            )
-        return ServerRefusedError(f"the server at {self._url} refused: {message} (StatusCode.{code})")
-
-    def _is_live(self) -> Conversation[bool]:
-        try:
-            live: bool = yield Ask(lambda triton, left_s: triton.is_server_live(client_timeout=left_s))
-        except InferenceServerException:
-            return False
-        return live
-
-
-def _infer(model: str, version: str, target: InferInput, image: InferRequestedOutput) -> Callable[[Any, float], Any]:
-    return lambda triton, left_s: triton.infer(
-        model, [target], model_version=version, outputs=[image], client_timeout=left_s
-    )
-
-
-def _register(region: Region, headers: dict[str, str]) -> Callable[[Any, float], Any]:
-    return lambda triton, left_s: triton.register_system_shared_memory(
-        region.name, f"/{region.name}", region.size, headers=headers, client_timeout=left_s
-    )
-
-
-def _unregister(name: str, headers: dict[str, str]) -> Callable[[Any, float], Any]:
-    return lambda triton, left_s: triton.unregister_system_shared_memory(
-        name, headers=headers, client_timeout=min(left_s, UNREGISTER_TIMEOUT_S)
-    )
-
-
-def _check_answer(model: str, ids: ClassIds, received: tuple[str, tuple[int, ...]] | None) -> None:
-    """Make sure that an output's type and shape, None where there was none, are those of one picture.
-
-    Raises:
-        NotASemiaModelError: if they are not.
-    """
-    expected = (1, *ids.shape, 3)
-    if received != ("UINT8", expected):
-        described = "nothing" if received is None else f"{received[0].lower()}{list(received[1])}"
-        raise NotASemiaModelError(
-            f"model {model!r} answered {described} where uint8{list(expected)} was expected: "
-            "publish it anew with `semia publish`"
-        )
-
-
-def _code(error: InferenceServerException) -> str:
-    """The name of a gRPC status; empty where tritonclient itself complains."""
-    return str(error.status() or "").removeprefix("StatusCode.")
-
-
-def _message(error: InferenceServerException) -> str:
-    return error.message() or ""
-
-
-def _is_about_memory(error: InferenceServerException) -> bool:
-    """Whether the server does not know a region, as one that was started anew does not."""
-    return "shared memory region" in _message(error)

@@ -15,7 +15,7 @@ SemiaError
     ├── TargetSizeError (LabelMapSizeError)      the target does not fit the model's canvas: exits 2
     └── UnknownColourError (LabelMapColourError) the target has a colour that the model does not know: exits 2
 
-`client.conversation` turns gRPC's errors into these, `client.target` those of `semia.labels`.
+`client.exchange` turns gRPC's errors into these, `client.target` those of `semia.labels`.
 """
 
 from semia.errors import ImageError, InputError, LabelMapColourError, LabelMapSizeError, SemiaError

@@ -1,59 +1,66 @@
-"""Trying again: gRPC does it, by a service config of ours.
+"""Trying again, for UNAVAILABLE alone.
 
-Only UNAVAILABLE is tried again. By gRPC's definition it is the status of what a later attempt may mend (a
-server that restarts, a full queue, a model that is being replaced), and the only one that says that
-nothing was done. A server that is overloaded must not be buried in repetitions: every attempt waits longer than
-the one before, by an amount that differs from client to client, and when about half of a process's calls
-to a server fail, none is repeated any more until others succeed. Triton's refusal because of a full queue is
-UNAVAILABLE, too, so it is repeated within these bounds.
+By gRPC's definition this is the status of what a later attempt may mend: a server that starts or stops, a full
+queue, a model that is being replaced. Nothing else is repeated, but for the NOT_FOUND of a server that says that it
+is not live: Triton, while it stops, has unloaded its models already.
+
+A server that is overloaded must not be buried in repetitions: every attempt waits longer than the one before, by
+an amount that differs from call to call, and where about half of a client's calls fail, none is repeated any
+more until others succeed. Triton's refusal because of a full queue is UNAVAILABLE, too, so it is repeated within
+these bounds.
+
+gRPC's own retries would not do: they end where an answer has begun, and so does Triton's answer to an inference while
+it starts or stops.
 """
 
-import json
+import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from client.errors import ClientSettingsError
 
-SERVICE = "inference.GRPCInferenceService"
+MAX_TOKENS = 100.0
+SUCCESS_TOKENS = 0.5
+"""A failed attempt takes a token, a success gives half of one back; with half of them left, nothing is repeated."""
 
-REPEATABLE = ("ModelInfer", "ModelMetadata", "ModelConfig")
-"""Calls that change nothing, and that Triton answers everyone: where a call is kept to operators, it refuses others
-with UNAVAILABLE, too. Asking whether the server lives is not repeated: the answer is wanted now."""
-
-MAX_ATTEMPTS = 5
-"""gRPC never makes more."""
-
-SHORTEST_WAIT_S = 0.01
-"""Of waits below a millisecond gRPC (1.85) does not wake up; jitter included, this is well above."""
-
-THROTTLE = {"maxTokens": 100, "tokenRatio": 0.5}
-"""A failed attempt takes a token, a success gives half of one; at 50 or fewer nothing is repeated."""
+JITTER = 0.2
+"""Waits differ by as much of their length, so that clients do not come back all at once."""
 
 
 @dataclass(frozen=True)
 class RetryOptions:
     """How a call is repeated whose status is UNAVAILABLE. The call's deadline bounds all attempts together."""
 
-    attempts: int = MAX_ATTEMPTS  # the first one counts; 1: never repeat
-    first_wait_s: float = 0.1  # before the second attempt; every wait differs from what is said here by up to 20 %
-    longest_wait_s: float = 1.5
+    attempts: int = 6  # the first one counts; 1: never repeat
+    first_wait_s: float = 0.1  # before the second attempt
+    longest_wait_s: float = 1.5  # by default all waits come to 4.3 s, which is longer than Triton takes to restart
     factor: float = 3.0  # by which waits grow
 
     def __post_init__(self) -> None:
-        if not 1 <= self.attempts <= MAX_ATTEMPTS:
-            raise ClientSettingsError(f"attempts must be 1 to {MAX_ATTEMPTS}, which is gRPC's limit: {self.attempts}")
-        if not (SHORTEST_WAIT_S <= self.first_wait_s <= self.longest_wait_s < 3600 and 1 <= self.factor < 100):
-            raise ClientSettingsError(f"waits must be {SHORTEST_WAIT_S} s or more and must not shrink: {self}")
+        if not 1 <= self.attempts <= 100:
+            raise ClientSettingsError(f"attempts must be 1 to 100, not {self.attempts}")
+        if not (0 < self.first_wait_s <= self.longest_wait_s < 3600 and 1 <= self.factor < 100):
+            raise ClientSettingsError(f"waits must be above 0 and must not shrink: {self}")
 
-    def service_config(self) -> str:
-        """The options as gRPC takes them."""
-        if self.attempts == 1:
-            return json.dumps({})
-        policy = {
-            "maxAttempts": self.attempts,
-            "initialBackoff": f"{self.first_wait_s:.3f}s",
-            "maxBackoff": f"{self.longest_wait_s:.3f}s",
-            "backoffMultiplier": self.factor,
-            "retryableStatusCodes": ["UNAVAILABLE"],
-        }
-        calls = [{"service": SERVICE, "method": method} for method in REPEATABLE]
-        return json.dumps({"methodConfig": [{"name": calls, "retryPolicy": policy}], "retryThrottling": THROTTLE})
+    def waits_s(self) -> Iterator[float]:
+        """How long to wait before every further attempt."""
+        wait_s = self.first_wait_s
+        for _ in range(self.attempts - 1):
+            yield wait_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - nobody gains by guessing it
+            wait_s = min(self.factor * wait_s, self.longest_wait_s)
+
+
+class Throttle:
+    """Knows how a client's calls have fared lately. Threads may share it; a lost count does no harm."""
+
+    def __init__(self) -> None:
+        self._tokens = MAX_TOKENS
+
+    def succeeded(self) -> None:
+        """Count a success."""
+        self._tokens = min(MAX_TOKENS, self._tokens + SUCCESS_TOKENS)
+
+    def failed(self) -> bool:
+        """Count a failed attempt; whether it may be repeated."""
+        self._tokens = max(0.0, self._tokens - 1)
+        return self._tokens > MAX_TOKENS / 2

@@ -47,8 +47,7 @@ class ClientSettings:
         self._url = url
         self._timeout_s = timeout_s
         self._access = ServerAccess(tls, admin_key)
-        self._retries = retries
-        self.talk = Talk(url, self._access, Regions(min_pixels(shared_memory, url)))
+        self.talk = Talk(url, self._access, retries, Regions(min_pixels(shared_memory, url)))
 
     def deadline(self) -> Deadline:
         """Of a call that begins now."""
@@ -69,8 +68,6 @@ class ClientSettings:
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.initial_reconnect_backoff_ms", FIRST_RECONNECT_BACKOFF_MS),
                 ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_BACKOFF_MS),
-                ("grpc.service_config", self._retries.service_config()),
-                # What is larger than this would not be sent again; gRPC's own limit is one small label map.
-                ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
+                ("grpc.enable_retries", 0),  # `client.retries` does that
             ],
         )

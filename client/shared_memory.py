@@ -29,8 +29,9 @@ an address of this machine; True wherever the server takes part; False never. Wh
 without."""
 
 AUTO_MIN_PIXELS = 250_000
-"""From here on "auto" takes it. It saves the time of copying a picture through the network stack: less than a
-millisecond of smaller ones, a fifth to a quarter of the way of a large one."""
+"""From here on "auto" takes it. Of the round trip to a model that does next to nothing it saves 0.6 of 3.9 ms at
+570x380, 1.7 of 7.5 ms at 640x427, 6 of 32 ms at 1536x1024: little beside a generator's own time, and less for
+smaller ones."""
 
 FOLDER = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is; the names in it cannot be guessed
 

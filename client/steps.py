@@ -6,6 +6,7 @@ awaits; they differ only in `carry_out` and `carry_out_async`.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -29,7 +30,14 @@ class Work:
     do: Callable[[], Any]
 
 
-Step = Ask | Work
+@dataclass(frozen=True)
+class Pause:
+    """A wait, in seconds."""
+
+    duration_s: float
+
+
+Step = Ask | Work | Pause
 
 Conversation = Generator[Step, Any, Result]
 
@@ -44,7 +52,13 @@ def carry_out(conversation: Conversation[Result], triton: Any, deadline: Deadlin
             result: Result = stop.value
             return result
         try:
-            reply = step.do() if isinstance(step, Work) else step.call(triton, deadline.remaining_s())
+            if isinstance(step, Work):
+                reply = step.do()
+            elif isinstance(step, Pause):
+                reply = None
+                time.sleep(step.duration_s)
+            else:
+                reply = step.call(triton, deadline.remaining_s())
         except BaseException as error:  # the conversation has things to clean up even after Ctrl-C
             proceed = _thrower(conversation, error)
         else:
@@ -63,6 +77,9 @@ async def carry_out_async(conversation: Conversation[Result], triton: Any, deadl
         try:
             if isinstance(step, Work):
                 reply = await asyncio.to_thread(step.do)
+            elif isinstance(step, Pause):
+                reply = None
+                await asyncio.sleep(step.duration_s)
             else:
                 reply = await step.call(triton, deadline.remaining_s())
         except BaseException as error:  # as above; here it may be that the task was cancelled

@@ -86,11 +86,14 @@ def certified_name(path: Path) -> str:
     """A host name that a server's certificate is good for.
 
     Raises:
-        InputError: if it names no host at all, so that no client would accept it.
+        InputError: if it names no host at all, or is not valid now, so that no client would accept it.
     """
     from cryptography import x509
 
     certificate = x509.load_pem_x509_certificates(path.read_bytes())[0]
+    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if not first <= datetime.datetime.now(datetime.UTC) <= last:
+        raise InputError(f"the certificate {path} is valid from {first:%Y-%m-%d} to {last:%Y-%m-%d}, and not now")
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

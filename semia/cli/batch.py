@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 class Batch:
     """Label maps and where their pictures go. A label map that cannot be used does not stop the others."""
 
-    def __init__(self, model: str, paths: list[Path], outputs: list[Path], *, resume: bool, keep_tiles: bool) -> None:
+    def __init__(
+        self, model: str, paths: list[Path], outputs: list[Path], *, concurrency: int, resume: bool, keep_tiles: bool
+    ) -> None:
         """A batch for a served model.
 
         Args:
             model: its name.
             paths: the label maps.
             outputs: the file of each one's picture.
+            concurrency: the most calls in flight.
             resume: leave out pictures that the model's latest version has made of the same label map.
             keep_tiles: collect `tiles`, in memory.
         """
@@ -37,11 +40,12 @@ class Batch:
         self.skipped = 0
         self._model = model
         self._files = list(zip(paths, outputs, strict=True))
+        self._concurrency = concurrency
         self._resume = resume
         self._keep_tiles = keep_tiles
         self._durations_s: list[float] = []
 
-    def run(self, client: "SynthesisClient", concurrency: int, on_progress: Callable[[int, str], None]) -> None:
+    def run(self, client: "SynthesisClient", on_progress: Callable[[int, str], None]) -> None:
         """Make the pictures that are not there; ``on_progress`` is told how many are done, and the last one's name.
 
         Raises:
@@ -50,7 +54,7 @@ class Batch:
         described = client.describe(self._model)
         outputs = dict(self._files)
         pending = self._pending(client, described)
-        with closing(client.synthesize_many(self._model, pending, concurrency=concurrency)) as outcomes:
+        with closing(client.synthesize_many(self._model, pending, concurrency=self._concurrency)) as outcomes:
             for outcome in outcomes:
                 path = outcome.target
                 assert isinstance(path, Path), "targets are paths here"
@@ -61,7 +65,8 @@ class Batch:
         """What is there now, in one phrase."""
         phrases = [f"{self.written} pictures in {out}"]
         if self._durations_s:
-            phrases.append(f"median latency {1000 * statistics.median(self._durations_s):.1f} ms")
+            latency_ms = 1000 * statistics.median(self._durations_s)
+            phrases.append(f"median latency {latency_ms:.1f} ms with {self._concurrency} at once")
         if self.skipped:
             phrases.append(f"{self.skipped} were there")
         return "; ".join(phrases)

@@ -52,11 +52,18 @@ def synthesize(
     from semia.contact_sheet import contact_sheet
 
     paths = _expand(targets)
-    batch = Batch(model, paths, _output_paths(paths, out), resume=resume, keep_tiles=sheet is not None)
+    batch = Batch(
+        model,
+        paths,
+        _output_paths(paths, out),
+        concurrency=concurrency,
+        resume=resume,
+        keep_tiles=sheet is not None,
+    )
     with SynthesisClient(url, timeout_s=timeout, tls=access.tls, admin_key=access.admin_key) as client:
         try:
             with interruptible(), StepDisplay("synthesizing", len(paths)) as display:
-                batch.run(client, concurrency, display.update)
+                batch.run(client, display.update)
         except KeyboardInterrupt:
             say(f"{batch.summary(out)}; --resume goes on")
             raise

@@ -76,7 +76,7 @@ def test_a_cancelled_call_ends_on_the_server_too() -> None:
             fake.delay_s = 0
             assert (await client.synthesize("fake", IDS)).size == (6, 4)
 
-    with running(FakeTriton(delay_s=1.0)) as fake:
+    with running(FakeTriton(delay_s=0.4)) as fake:
         asyncio.run(call(fake))
 
 

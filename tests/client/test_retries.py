@@ -1,6 +1,5 @@
 """Repetitions, and nothing but what may be repeated: a server that counts, and a real one that is started anew."""
 
-import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -60,9 +59,9 @@ def test_the_deadline_bounds_the_attempts(fake: FakeTriton) -> None:
     with SynthesisClient(fake.url, retries=slowly, timeout_s=0.4) as client:
         client.describe("fake")
         fake.refuses_with, began = grpc.StatusCode.UNAVAILABLE, time.monotonic()
-        with pytest.raises(DeadlineExceededError, match=r"0\.4 s"):
+        with pytest.raises(ServerRefusedError, match="the reason"):
             client.synthesize("fake", IDS)
-        assert time.monotonic() - began < 0.8
+        assert time.monotonic() - began < 0.4, "a wait that would outlast the deadline is not begun"
 
 
 def test_a_server_that_is_started_anew_is_not_noticed() -> None:
@@ -92,15 +91,17 @@ def test_an_overloaded_server_is_left_alone(fake: FakeTriton) -> None:
     assert fake.requests.count("infer") < 90, "150 without the limit, 80 with it"
 
 
-def test_waits_are_gRPCs() -> None:  # noqa: N802
-    (method,) = json.loads(RetryOptions(3, 0.25, 2, 2).service_config())["methodConfig"]
-    assert method["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
-    assert (method["retryPolicy"]["initialBackoff"], method["retryPolicy"]["maxBackoff"]) == ("0.250s", "2.000s")
-    assert json.loads(RetryOptions(1).service_config()) == {}
+def test_waits_grow_and_differ() -> None:
+    options = RetryOptions(attempts=5, first_wait_s=0.1, longest_wait_s=0.5, factor=2)
+    for _ in range(20):
+        for wait_s, expected_s in zip(options.waits_s(), (0.1, 0.2, 0.4, 0.5), strict=True):
+            assert 0.79 * expected_s < wait_s < 1.21 * expected_s
+    assert len({next(options.waits_s()) for _ in range(20)}) == 20
+    assert list(RetryOptions(attempts=1).waits_s()) == []
 
 
 @pytest.mark.parametrize(
-    "settings", [{"attempts": 0}, {"attempts": 6}, {"first_wait_s": 0.001}, {"longest_wait_s": 0.01}, {"factor": 0.5}]
+    "settings", [{"attempts": 0}, {"attempts": 101}, {"first_wait_s": 0.0}, {"longest_wait_s": 0.01}, {"factor": 0.5}]
 )
 def test_impossible_repetitions_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ClientSettingsError):

@@ -1,6 +1,7 @@
 """Pictures through memory that client and server share, and the way without it where that fails."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
 
 import client.shared_memory
 import serving
@@ -30,6 +32,15 @@ def regions(url: str, **access: Any) -> int:
 
 def names() -> list[str]:
     return [path.name for path in FOLDER.glob("semia-*") if "triton" not in path.name]
+
+
+def forget_all(url: str) -> None:
+    """What a restart does. Triton needs a moment after an answer until it is done with a region."""
+    with InferenceServerClient(url) as triton:
+        while regions(url):
+            with contextlib.suppress(InferenceServerException):
+                triton.unregister_system_shared_memory()
+            time.sleep(0.01)
 
 
 def layout() -> NDArray[np.uint8]:
@@ -92,14 +103,15 @@ def test_auto_takes_it_for_large_pictures_of_this_machine(
     with SynthesisClient(triton.grpc_url, shared_memory=False) as caller:
         np.testing.assert_array_equal(np.asarray(caller.synthesize("large", ids)), picture)
         assert regions(triton.grpc_url) == 0
+    with InferenceServerClient(triton.grpc_url) as bare:
+        bare.unload_model("large")
 
 
 def test_a_server_that_forgot_the_region_is_asked_without(triton: serving.TritonServer, tiny_palette: Palette) -> None:
     """As one does that was started anew."""
     with SynthesisClient(triton.grpc_url, shared_memory=True) as caller:
         caller.synthesize("tiny", layout())
-        with InferenceServerClient(triton.grpc_url) as bare:
-            bare.unregister_system_shared_memory()
+        forget_all(triton.grpc_url)
         for _ in range(2):
             ids = layout()
             np.testing.assert_array_equal(np.asarray(caller.synthesize("tiny", ids)), tiny_palette.render(ids))

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tritonclient.grpc import InferenceServerClient
 
 import serving
-from client import ServerUnavailableError, SynthesisClient
+from client import RetryOptions, ServerUnavailableError, SynthesisClient
 from semia.cli.batch import Batch
 from semia.images import read_rgb
 from semia.palette import Palette
@@ -39,10 +40,10 @@ def maps(tmp_path: Path, tiny_palette: Palette) -> Path:
 
 def make(url: str, maps: Path, out: Path, *, model: str = "tiny", resume: bool = True) -> Batch:
     paths = sorted(maps.iterdir())
-    batch = Batch(model, paths, [out / path.name for path in paths], resume=resume, keep_tiles=True)
+    batch = Batch(model, paths, [out / path.name for path in paths], concurrency=3, resume=resume, keep_tiles=True)
     seen: list[int] = []
-    with SynthesisClient(url) as client:
-        batch.run(client, 3, lambda done, _: seen.append(done))
+    with SynthesisClient(url, retries=RetryOptions(attempts=1)) as client:
+        batch.run(client, lambda done, _: seen.append(done))
     assert seen == sorted(seen)
     return batch
 
@@ -84,6 +85,8 @@ def test_another_version_makes_everything_again(
     made_by = Provenance.read(tmp_path / "out" / "0.png")
     assert made_by is not None
     assert (made_by.model, made_by.version) == ("again", "2")
+    with InferenceServerClient(triton.grpc_url) as bare:
+        bare.unload_model("again")
 
 
 def test_bad_maps_do_not_stop_the_others(

@@ -1,6 +1,7 @@
 """A Triton with TLS and an admin key, as its operator meets it: started, controlled, and closed to others."""
 
 import dataclasses
+import datetime
 import socket
 import stat
 import time
@@ -17,6 +18,7 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 import serving
+from semia.cli.serving import _warn
 from semia.errors import InputError
 from serving import ServerAccess, ServerOptions, ServerTls, TlsOptions, TritonServer
 from serving.tls import certified_name
@@ -184,6 +186,42 @@ def test_certificates_that_no_client_accepts_are_refused(certificates: Path) -> 
         ServerOptions(tls=ServerTls(certificates / "server.pem", certificates / "client.key"))
 
 
+def test_an_expired_certificate_is_refused_before_anyone_waits_for_it(tmp_path: Path) -> None:
+    yesterday = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    expired = trustme.CA().issue_cert("127.0.0.1", not_after=yesterday)
+    expired.cert_chain_pems[0].write_to_path(str(tmp_path / "old.pem"))
+    with pytest.raises(InputError, match=f"to {yesterday:%Y-%m-%d}, and not now"):
+        certified_name(tmp_path / "old.pem")
+
+
 def test_any_host_of_a_wildcard_will_do(tmp_path: Path) -> None:
     trustme.CA().issue_cert("*.example.org").cert_chain_pems[0].write_to_path(str(tmp_path / "wild.pem"))
     assert certified_name(tmp_path / "wild.pem") == "any.example.org"
+
+
+@pytest.mark.parametrize(
+    ("client_ca", "key", "expected"),
+    [
+        (None, None, ["nothing is encrypted", "may change it", "known vulnerabilities"]),
+        ("clients.pem", "admin.key", ["known vulnerabilities"]),
+        ("", "admin.key", ["--tls-client-ca restricts that", "known vulnerabilities"]),
+    ],
+    ids=["open", "closed", "encrypted for everyone"],
+)
+def test_serve_warns_of_what_others_may_do(
+    certificates: Path,
+    client_ca: str | None,
+    key: str | None,
+    expected: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("semia.cli.serving.complain", said.append)
+    tls = None
+    if client_ca is not None:
+        admitted = certificates / client_ca if client_ca else None
+        tls = ServerTls(certificates / "server.pem", certificates / "server.key", admitted)
+    _warn(ServerOptions(host="192.0.2.1", tls=tls, admin_key_file=certificates / key if key else None))
+    assert len(said) == len(expected)
+    for line, words in zip(said, expected, strict=True):
+        assert words in line
