@@ -39,7 +39,7 @@ def palette(client: SynthesisClient) -> Palette:
 
 
 def test_models_lists_what_is_served(client: SynthesisClient) -> None:
-    assert client.models() == ["tiny"]
+    assert "tiny" in client.models()
 
 
 def test_describe_says_what_the_card_says(client: SynthesisClient, tiny_bundle: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_version_can_be_asked_for(client: SynthesisClient, palette: Palette) -
 
 
 def test_an_unknown_model_is_answered_with_the_known_ones(client: SynthesisClient) -> None:
-    with pytest.raises(UnknownModelError, match=r"'castle'.*models: tiny") as caught:
+    with pytest.raises(UnknownModelError, match=r"'castle'.*models: .*tiny") as caught:
         client.synthesize("castle", np.zeros((48, 64), dtype=np.uint8))
     assert isinstance(caught.value, InputError)
     assert caught.value.exit_code == 2

@@ -101,7 +101,7 @@ def test_the_list_of_models_needs_the_key(
         return SynthesisClient(locked_triton.grpc_url, tls=tls, admin_key=admin_key)
 
     with client("admin.key") as operator:
-        assert operator.models() == ["tiny"]
+        assert "tiny" in operator.models()
     with client("other.key") as stranger, pytest.raises(AccessRefusedError, match="wants another admin key"):
         stranger.models()
     with client() as caller:

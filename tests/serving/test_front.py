@@ -97,7 +97,7 @@ def test_nothing_is_loaded_before_it_is_called(server: TritonServer, triton: Inf
     assert triton.is_model_ready("model0", "1", client_timeout=20)
     assert not triton.is_model_ready("model0", "2", client_timeout=20)
     assert not triton.is_model_ready("nonesuch", client_timeout=20)
-    assert serving.model_states(server.grpc_url)["model5"] == serving.ModelState(1, None)
+    assert serving.model_states(server.grpc_url)["model5"] == serving.ModelState(1, None, newest=1)
     assert in_memory(triton) == set()
     assert stubs(server) == 0
 
