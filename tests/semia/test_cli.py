@@ -17,7 +17,7 @@ from PIL import Image
 from semia.images import read_rgb
 from semia.palette import Palette
 from serving import TritonServer
-from tests.command import ENVIRONMENT, complaint, semia
+from tests.command import ENVIRONMENT, complaint, semia, semia_here
 from training.run_folder import RunFolder
 from training.scene import Scene, save_scene
 
@@ -228,7 +228,7 @@ def test_serve_prints_where_it_listens_and_stops_cleanly(
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments: list[str], message: str, tmp_path: Path) -> None:
-    assert message in complaint(semia(*arguments, cwd=tmp_path), 2)
+    assert message in complaint(semia_here(*arguments, cwd=tmp_path), 2)
     assert list(tmp_path.iterdir()) == []
 
 

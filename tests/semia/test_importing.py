@@ -12,7 +12,7 @@ from client import SynthesisClient
 from semia.images import read_rgb
 from semia.model_card import ModelCard
 from serving import ServerOptions, TritonServer
-from tests.command import complaint, semia
+from tests.command import complaint, semia, semia_here
 from training.blocks import initialise
 from training.errors import RunError
 from training.generator import Generator
@@ -124,7 +124,7 @@ def test_an_imported_run_cannot_be_trained_on(imported: Path, options: list[str]
         "quick",
         *options,
     ]
-    assert "imported generator, without the networks to train it on" in complaint(semia(*command), 2)
+    assert "imported generator, without the networks to train it on" in complaint(semia_here(*command), 2)
     with pytest.raises(RunError, match="imported generator"):
         train(RunFolder.open(imported), torch.device("cpu"))
     assert (imported / "generator.safetensors").read_bytes() == before
@@ -146,7 +146,7 @@ def test_what_is_broken_is_one_line_and_leaves_nothing(
 ) -> None:
     (tmp_path / "latest_net_G.pth").write_bytes(checkpoint.read_bytes())
     breakage(tmp_path)
-    result = semia("import", tmp_path / "latest_net_G.pth", "--scene", scene_folder, "--run", tmp_path / "run")
+    result = semia_here("import", tmp_path / "latest_net_G.pth", "--scene", scene_folder, "--run", tmp_path / "run")
     assert message in complaint(result, 2)
     assert not (tmp_path / "run").exists()
 
@@ -155,7 +155,7 @@ def test_a_scene_of_broken_links_is_named(checkpoint: Path, tmp_path: Path) -> N
     (tmp_path / "scene").mkdir()
     for name in ("img.png", "label.png"):
         (tmp_path / "scene" / name).symlink_to(tmp_path / "gone" / name)
-    result = semia("import", checkpoint, "--scene", tmp_path / "scene", "--run", tmp_path / "run")
+    result = semia_here("import", checkpoint, "--scene", tmp_path / "scene", "--run", tmp_path / "run")
     assert "has no img picture" in complaint(result, 2)
 
 

@@ -78,7 +78,7 @@ def deployed(embedded_triton: None, tiny_bundle: Path, tmp_path_factory: pytest.
     serving.publish(tiny_bundle, repository, name="other")
     runtime = folder / "runtime"
     triton = locate_embedded_triton().assemble(runtime, repository)
-    ports = [*ServerOptions.on_free_ports().ports.values()]
+    ports = [*ServerOptions.on_free_ports().ports.values(), *ServerOptions.on_free_ports().ports.values()][:3]
     ours = [
         argument for argument in triton.arguments if argument.startswith(("--backend-directory", "--backend-config"))
     ]

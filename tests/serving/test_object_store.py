@@ -308,7 +308,7 @@ def test_the_command_publishes_to_a_store_and_serves_from_it(
     location = ["--repository", repository.url]
     published = subprocess.run([*semia, "publish", tiny_bundle, *location], capture_output=True, text=True, check=True)
     assert published.stdout.splitlines()[0] == f"published: {repository.url}/tiny/1 (model tiny, version 1)"
-    ports = zip(("--grpc-port", "--http-port", "--metrics-port"), map(str, free_ports), strict=True)
+    ports = zip(("--grpc-port", "--metrics-port"), map(str, free_ports), strict=True)
     command = [*semia, "serve", *location, *(word for pair in ports for word in pair)]
     url = f"127.0.0.1:{free_ports[0]}"
     ids = np.arange(48 * 64, dtype=np.uint8).reshape(1, 48, 64) % 3

@@ -202,7 +202,7 @@ def test_any_host_of_a_wildcard_will_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("client_ca", "key", "expected"),
     [
-        (None, None, ["nothing is encrypted", "may change it", "known vulnerabilities"]),
+        (None, "admin.key", ["nothing is encrypted", "known vulnerabilities"]),
         ("clients.pem", "admin.key", ["known vulnerabilities"]),
         ("", "admin.key", ["--tls-client-ca restricts that", "known vulnerabilities"]),
     ],
@@ -211,17 +211,17 @@ def test_any_host_of_a_wildcard_will_do(tmp_path: Path) -> None:
 def test_serve_warns_of_what_others_may_do(
     certificates: Path,
     client_ca: str | None,
-    key: str | None,
+    key: str,
     expected: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr("semia.cli.serving.complain", said.append)
+    monkeypatch.setattr("semia.cli.serving.complain", lambda line, *_: said.append(line))
     tls = None
     if client_ca is not None:
         admitted = certificates / client_ca if client_ca else None
         tls = ServerTls(certificates / "server.pem", certificates / "server.key", admitted)
-    _warn(ServerOptions(host="192.0.2.1", tls=tls, admin_key_file=certificates / key if key else None))
+    _warn(ServerOptions(host="192.0.2.1", tls=tls, admin_key_file=certificates / key))
     assert len(said) == len(expected)
     for line, words in zip(said, expected, strict=True):
         assert words in line

@@ -19,6 +19,7 @@ from semia.images import read_rgb
 from semia.labels import Canvas
 from serving import list_models
 from serving.model_config import settings_from_config
+from tests.command import complaint, semia_here
 
 COMMAND = (sys.executable, "-m", "semia")
 SCENE_CANVAS = Canvas(44, 60)
@@ -112,7 +113,7 @@ def test_tuning_writes_its_choice_and_the_reason(embedded_triton: None, tiny_bun
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
         (("bench", "nowhere"), "neither a run folder nor a bundle"),
         (("bench", "--json", "nowhere.json"), "no benchmark at nowhere.json"),
@@ -121,8 +122,5 @@ def test_tuning_writes_its_choice_and_the_reason(embedded_triton: None, tiny_bun
         (("publish", "x", "--tune", "--threads", "2"), "drop --threads"),
     ],
 )
-def test_mistakes_get_one_line(arguments: tuple[str, ...], complaint: str) -> None:
-    result = semia(*arguments)
-    assert result.returncode == 2
-    (line,) = result.stderr.splitlines()
-    assert complaint in line
+def test_mistakes_get_one_line(arguments: tuple[str, ...], message: str) -> None:
+    assert message in complaint(semia_here(*arguments), 2)
