@@ -5,7 +5,8 @@ the embedded Triton and on the stock container alike.
 
 A request has a largest size (INVALID_ARGUMENT beyond it), and so has every answer. How long a request waits is
 bounded by its caller's deadline: Triton's plain scheduler computes what nobody waits for any more, its dynamic
-batcher drops it; a preferred batch of one has the batcher hand requests on one by one, as the plain one does.
+batcher drops it. Requests that wait are handed on together, and our backend answers them side by side; a preferred
+batch of one has the batcher hand them on one by one.
 
 The batcher can also refuse requests that find too many waiting, or wait too long. That is off unless asked for:
 with either bound, Triton (2.51 was measured) hands on a request only when it sees an instance idle, misses some of
@@ -51,7 +52,7 @@ class ServingSettings:
     threads: int | None = None  # CPU threads of one instance; None: every core the server may use
     accelerator: Accelerator | None = None  # None: the bundle's engine if it has one, else ONNX Runtime's own kernels
     engine_cache: PurePosixPath = DEFAULT_ENGINE_CACHE  # where the tensorrt accelerator keeps its engines
-    batching: bool = False  # whether requests that wait are handed to an instance together
+    batching: bool = True  # whether requests that wait are handed to an instance together; nothing waits for company
     queue_size: int | None = None  # requests that may wait, further ones are refused at once; None: no bound
     queue_timeout_s: float | None = None  # after which a request that waits is refused; None: at its own deadline
     reason: str | None = None  # why it is run so, where that was measured

@@ -40,7 +40,7 @@ class Candidate:
 def describe(settings: ServingSettings) -> str:
     """Instances, threads and batching in words."""
     plural = "s" * (settings.instances > 1)
-    batching = " with batching" if settings.batching else ""
+    batching = "" if settings.batching else ", requests one by one"
     return (
         f"{settings.instances} instance{plural} of {settings.threads} thread{'s' * (settings.threads != 1)}{batching}"
     )
@@ -50,8 +50,8 @@ def candidates(cores: int) -> list[ServingSettings]:
     """What is worth trying on so many cores: all cores for each picture, or pictures side by side, or both."""
     half = max(1, cores // 2)
     shapes = dict.fromkeys([(1, cores), (2, cores), (2, half), (min(4, cores), max(1, cores // 4))])
-    alone = [ServingSettings(instances=instances, threads=threads) for instances, threads in shapes]
-    return [*alone, ServingSettings(threads=cores, batching=True)]
+    together = [ServingSettings(instances=instances, threads=threads) for instances, threads in shapes]
+    return [*together, ServingSettings(threads=cores, batching=False)]
 
 
 def tune(bundle: Path, tell: Callable[[str], None], on_turn: Callable[[int, str], None]) -> ServingSettings:

@@ -213,7 +213,7 @@ def test_nothing_is_published_for_a_server_that_is_not_there(
 
 def test_rolling_back_serves_the_older_pictures_as_a_new_version(scene: Served, bundles: list[Path]) -> None:
     scene.put(bundles[0])
-    settings = ServingSettings(max_batch_size=2, threads=1, batching=True, reason="because")
+    settings = ServingSettings(max_batch_size=2, threads=1, batching=False, reason="because")
     scene.put(bundles[1], settings=settings)
     done = serving.rollback(scene.repository, scene.name, url=scene.url)
     assert (done.published.version, done.repeats) == (3, 1)

@@ -55,9 +55,9 @@ def test_instances_and_threads_are_said_outright(card: ModelCard) -> None:
     "settings",
     [
         ServingSettings(max_batch_size=8),
-        ServingSettings(max_batch_size=1, instances=2, threads=1, batching=True, reason="the fastest here"),
+        ServingSettings(max_batch_size=1, instances=2, threads=1, batching=False, reason="the fastest here"),
         ServingSettings(max_batch_size=2, queue_size=3, queue_timeout_s=0.25),
-        ServingSettings(max_batch_size=2, batching=True, queue_timeout_s=3600),
+        ServingSettings(max_batch_size=2, batching=False, queue_timeout_s=3600),
         ServingSettings(accelerator=Accelerator.TENSORRT, engine_cache=PurePosixPath("/engines"), max_batch_size=3),
         ServingSettings(max_batch_size=8, accelerator=Accelerator.CUDA),
         ServingSettings(max_batch_size=8, accelerator=Accelerator.OPENVINO),
@@ -73,17 +73,16 @@ def test_how_a_model_is_run_can_be_read_back(card: ModelCard, settings: ServingS
         assert text.splitlines()[1] == f"# {settings.reason}"
 
 
-def test_configurations_from_before_the_batcher_handed_on_one_by_one_are_read(card: ModelCard) -> None:
+def test_configurations_from_before_there_was_a_batcher_are_read(card: ModelCard) -> None:
     config = model_config(card, "ab" * 32)
     config.ClearField("dynamic_batching")
-    assert settings_from_config(str(config)) == ServingSettings(max_batch_size=8)
+    assert settings_from_config(str(config)) == ServingSettings(max_batch_size=8, batching=False)
 
 
 def test_queues_are_bounded_on_demand(card: ModelCard) -> None:
     """Without a policy: with one, whatever it says, Triton's batcher stalls now and then."""
-    assert model_config(card, "ab" * 32).dynamic_batching == pb.ModelDynamicBatching(preferred_batch_size=[1])
+    assert model_config(card, "ab" * 32).dynamic_batching == pb.ModelDynamicBatching()
     bounded = model_config(card, "ab" * 32, ServingSettings(queue_size=5, queue_timeout_s=1.5)).dynamic_batching
-    assert [*bounded.preferred_batch_size] == [1]
     assert bounded.default_queue_policy == pb.ModelQueuePolicy(
         timeout_action=pb.ModelQueuePolicy.REJECT,
         default_timeout_microseconds=1_500_000,

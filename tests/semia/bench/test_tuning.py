@@ -11,7 +11,7 @@ def test_candidates_use_the_cores_and_are_all_different() -> None:
         found = candidates(cores)
         assert len(set(found)) == len(found)
         assert found[0] == ServingSettings(instances=1, threads=cores)
-        assert sum(each.batching for each in found) == 1
+        assert sum(not each.batching for each in found) == 1
     assert ServingSettings(instances=2, threads=8) in candidates(16)
 
 
