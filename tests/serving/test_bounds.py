@@ -121,8 +121,8 @@ def busy(
     slow_down(bundle)
     for name, settings in {
         "unbounded": ServingSettings(threads=1),
-        "short": ServingSettings(threads=1, queue_size=3, queue_timeout_s=30),
-        "impatient": ServingSettings(threads=1, queue_timeout_s=0.05),
+        "short": ServingSettings(threads=1, batching=False, queue_size=3, queue_timeout_s=30),
+        "impatient": ServingSettings(threads=1, batching=False, queue_timeout_s=0.05),
     }.items():
         publish(bundle, folder / "repository", name=name, settings=settings)
     with (
