@@ -47,6 +47,7 @@ class Prepared:
 
     name: str  # of the model that is called
     versions: list[Path]  # their bundles; the first is version 1
+    side_models: list[Path]  # bundles named like their models
     targets: list[Picture]
     expected: dict[tuple[str, str], list[Picture]]  # of each target, by the name of the model and its version
 
@@ -66,7 +67,7 @@ class CountedRetries(RetryOptions):
 
 
 def prepare(bundle: Path, count: int, repository: Path, workspace: Path) -> Prepared:
-    """Make versions and side models, publish the first and the side models, and draw what is expected of all."""
+    """Make versions and side models, publish the first, and draw what is expected of all."""
     card = ModelCard.read(bundle / CARD_FILE)
     targets = [bands(card, turn / TARGETS) for turn in range(TARGETS)]
     versions, expected = [], {}
@@ -75,22 +76,21 @@ def prepare(bundle: Path, count: int, repository: Path, workspace: Path) -> Prep
         write_variant(bundle, versions[-1], card.name, version)
         expected[card.name, str(version)] = draw(versions[-1], targets)
     publish(versions[0], repository)
-    for side in range(SIDE_MODELS):
-        name = f"{card.name}-side-{side}"
-        write_variant(bundle, workspace / name, name, SIDE_NUMBER + side)
-        expected[name, "1"] = draw(workspace / name, targets)
-        publish(workspace / name, repository)
+    side_models = [workspace / f"{card.name}-side-{side}" for side in range(SIDE_MODELS)]
+    for number, side_model in enumerate(side_models, SIDE_NUMBER):
+        write_variant(bundle, side_model, side_model.name, number)
+        expected[side_model.name, "1"] = draw(side_model, targets)
     for pictures in zip(*expected.values(), strict=True):
         if len({picture.tobytes() for picture in pictures}) < len(expected):
             raise SystemExit("two versions draw the same: a wrong picture would not be noticed")
-    return Prepared(card.name, versions, targets, expected)
+    return Prepared(card.name, versions, side_models, targets, expected)
 
 
 class Load:
     """All that goes on during a run; its methods run side by side, each in a thread of its own, until it is over."""
 
     def __init__(self, server: Server, prepared: Prepared, repository: Path) -> None:
-        self.seen = Observations()
+        self.seen = Observations(server.instances)
         self.over = threading.Event()
         self._prepared, self._repository, self._url = prepared, repository, server.url
         self._observer = Observer(server)
@@ -147,12 +147,13 @@ class Load:
 
     def load_and_unload(self) -> None:
         """Load side models, have each draw a picture, and unload it."""
-        names = [name for name, _ in self._prepared.expected if name != self._prepared.name]
+        for side_model in self._prepared.side_models:  # not before the server's start, or it would load them
+            publish(side_model, self._repository)
         with SynthesisClient(self._url, retries=self._retries) as client:
-            for turn, name in enumerate(itertools.cycle(names)):
+            for turn, side_model in enumerate(itertools.cycle(self._prepared.side_models)):
                 if self.over.wait(SIDE_PAUSE_S):
                     return
-                began_s, target = self._now(), turn % TARGETS
+                began_s, name, target = self._now(), side_model.name, turn % TARGETS
                 try:
                     load_model(self._url, name)
                     self.seen.side_loads_s.append(self._now() - began_s)
@@ -202,7 +203,8 @@ def main() -> None:
             load = Load(server, prepared, repository)
             load.run(seconds, options.callers, options.every)
     figures = {"machine": dataclasses.asdict(this_machine()), "minutes_asked": options.minutes}
-    figures |= {"callers": options.callers, "every_s": options.every, **summarize(load.seen, options.every)}
+    figures |= {"callers": options.callers, "every_s": options.every}
+    figures |= summarize(load.seen, options.minutes, options.every)
     print_report(figures)
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

@@ -1,6 +1,7 @@
 """What `load.py` makes of a run: figures, a table, a plot."""
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ PLOT_STEP_S = 5.0
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
 COLOURS = {"p50": "#1b9e77", "p95": "#3b6fb6", "p99": "#7a5cc0", "max": "#d95f02"}
+PARTS = ("total", "models", "Triton", "serve")
 PART_COLOURS = {"serve": "#bbbbbb", "Triton": "#3b6fb6", "models": "#a6cee3"}
 
 Figures = dict[str, Any]
@@ -44,6 +46,7 @@ class Span(NamedTuple):
 class Observations:
     """Everything seen during a run. Threads append to it."""
 
+    instances: int  # processes of one version of the model
     calls: list[Call] = dataclasses.field(default_factory=list)
     failures: list[tuple[float, str]] = dataclasses.field(default_factory=list)  # when; what
     wrong: list[tuple[float, str]] = dataclasses.field(default_factory=list)
@@ -54,11 +57,10 @@ class Observations:
     samples: list[Sample] = dataclasses.field(default_factory=list)
 
 
-def summarize(seen: Observations, window_s: float) -> Figures:
-    """Figures of a run; ``window_s`` is what memory is compared by, a time in which all is quiet at least once."""
+def summarize(seen: Observations, minutes: float, window_s: float) -> Figures:
+    """Figures of a run of so many minutes; ``window_s`` is how long the stretches are that memory is compared by."""
     near = [call for call in seen.calls if any(_overlap(call, update) for update in seen.updates)]
     chosen = {id(call) for call in near}
-    minutes = range(1 + int(max((call.ended_s for call in seen.calls), default=0) / MINUTE_S))
     return {
         "calls": len(seen.calls) + len(seen.side_models) + len(seen.failures),
         "failed": len(seen.failures),
@@ -71,11 +73,11 @@ def summarize(seen: Observations, window_s: float) -> Figures:
             "during updates": _quantiles(near),
             "otherwise": _quantiles(call for call in seen.calls if id(call) not in chosen),
         },
-        "minutes": [_minute(seen, minute) for minute in minutes],
+        "minutes": _minutes(seen, math.ceil(minutes)),
         "side_models": {"loaded": len(seen.side_loads_s), "load_median_s": _median(seen.side_loads_s)},
         "updates": [update._asdict() for update in seen.updates],
         "update_median_s": _median([update.ended_s - update.began_s for update in seen.updates]),
-        "memory": _memory(seen.samples, window_s),
+        "memory": _memory(seen, window_s),
         "samples": [dataclasses.asdict(sample) for sample in seen.samples],
         "course": _course(seen.calls),
     }
@@ -103,29 +105,55 @@ def _quantiles(calls: Iterable[Call]) -> Figures:
     }
 
 
-def _minute(seen: Observations, minute: int) -> Figures:
-    calls = (call for call in seen.calls if call.ended_s // MINUTE_S == minute)
-    totals = [sum(sample.megabytes.values()) for sample in seen.samples if sample.when_s // MINUTE_S == minute]
-    memory = {"least_mb": round(min(totals), 1), "most_mb": round(max(totals), 1)} if totals else {}
-    return {"minute": minute + 1} | _quantiles(calls) | memory
+def _minutes(seen: Observations, count: int) -> list[Figures]:
+    """What every minute was like; calls that ended after the last belong to it."""
+    calls: list[list[Call]] = [[] for _ in range(count)]
+    for call in seen.calls:
+        calls[min(int(call.ended_s / MINUTE_S), count - 1)].append(call)
+    minutes = []
+    for number in range(count):
+        samples = [sample for sample in seen.samples if sample.when_s // MINUTE_S == number]
+        most = {"most_mb": round(max(sum(sample.megabytes.values()) for sample in samples), 1)} if samples else {}
+        alone = _alone(samples, seen.instances)
+        memory = most if alone is None else most | {"alone_mb": alone["total"], "alone_own_mb": alone["own"]["total"]}
+        minutes.append({"minute": number + 1} | _quantiles(calls[number]) | memory)
+    return minutes
 
 
-def _memory(samples: list[Sample], window_s: float) -> Figures:
-    """The least memory of every whole window, and by how much a straight line through those after a minute rises."""
-    windows = []
-    for number in range(int(samples[-1].when_s // window_s) if samples else 0):
-        inside = [sample.megabytes for sample in samples if sample.when_s // window_s == number]
-        if inside:
-            parts = {part: min(each[part] for each in inside) for part in inside[0]}
-            least = {"total": min(sum(each.values()) for each in inside)} | parts
-            windows.append({"began_s": number * window_s} | {part: round(mb, 2) for part, mb in least.items()})
+def _alone(samples: list[Sample], instances: int) -> Figures | None:
+    """Medians of the memory while there was one version in memory and no other model; None if that never was."""
+    alone = [sample for sample in samples if sample.models == instances]
+    if not alone:
+        return None
+
+    def medians(megabytes: list[dict[str, float]]) -> Figures:
+        parts = {part: [each[part] for each in megabytes] for part in megabytes[0]}
+        parts["total"] = [sum(each.values()) for each in megabytes]
+        return {part: round(float(np.median(values)), 2) for part, values in parts.items()}
+
+    own = medians([sample.own_megabytes for sample in alone])
+    return {**medians([sample.megabytes for sample in alone]), "own": own, "samples": len(alone)}
+
+
+def _memory(seen: Observations, window_s: float) -> Figures:
+    """The memory with one version alone in every stretch, and by how much a straight line through those rises.
+
+    The line leaves the first minute out, and files' pages.
+    """
+    stretches: dict[int, list[Sample]] = {}
+    for sample in seen.samples:
+        stretches.setdefault(int(sample.when_s // window_s), []).append(sample)
+    windows: list[Figures] = []
+    for number, inside in sorted(stretches.items()):
+        alone = _alone(inside, seen.instances)
+        if alone is not None:
+            windows.append({"began_s": number * window_s} | alone)
     later = [window for window in windows if window["began_s"] >= MINUTE_S]
     slopes = None
     if len(later) > 2:
         minutes = [window["began_s"] / MINUTE_S for window in later]
-        parts = ("total", "models", "Triton", "serve")
-        slopes = {part: float(np.polyfit(minutes, [window[part] for window in later], 1)[0]) for part in parts}
-    return {"least_of_windows_mb": windows, "mb_per_minute_after_the_first": slopes}
+        slopes = {part: round(float(np.polyfit(minutes, [w["own"][part] for w in later], 1)[0]), 3) for part in PARTS}
+    return {"one_version_mb": windows, "own_mb_per_minute_after_the_first": slopes}
 
 
 def _course(calls: list[Call]) -> list[Figures]:
@@ -149,17 +177,17 @@ def print_report(figures: Figures) -> None:
         f"other models loaded and unloaded {side['loaded']} times, {side['load_median_s'] or 0:.1f} s a load (median)"
     )
     titles = "".join(f"{name + ' ms':>10}" for name in QUANTILES)
-    print(f"{'':16}{'calls':>10}{titles}   MB least     most")
+    print(f"{'':16}{'calls':>10}{titles}  MB alone      own     most")
     for name, latency in figures["latency"].items():
         print(f"{name:16}{_row(latency)}")
     for minute in figures["minutes"]:
-        memory = f"{minute.get('least_mb', 0):11.0f}{minute.get('most_mb', 0):9.0f}"
+        memory = "".join(f"{minute.get(f'{kind}_mb', math.nan):9.0f}" for kind in ("alone", "alone_own", "most"))
         print(f"minute {minute['minute']:<9}{_row(minute)}{memory}")
-    slopes = figures["memory"]["mb_per_minute_after_the_first"]
+    slopes = figures["memory"]["own_mb_per_minute_after_the_first"]
     if slopes is None:
         print("memory: too short a run to say whether it grows after the first minute")
     else:
-        print("memory after the first minute, MB a minute: ", end="")
+        print("memory after the first minute, one version alone, without files' pages, MB a minute: ", end="")
         print(", ".join(f"{part} {slope:+.2f}" for part, slope in slopes.items()))
 
 
@@ -197,14 +225,10 @@ def _draw_memory(axes: Axes, figures: Figures) -> None:
     when_s = [sample["when_s"] for sample in figures["samples"]]
     parts = [[sample["megabytes"][part] for sample in figures["samples"]] for part in PART_COLOURS]
     axes.stackplot(when_s, parts, labels=[*PART_COLOURS], colors=[*PART_COLOURS.values()], lw=0)
-    windows = figures["memory"]["least_of_windows_mb"]
-    middle = (windows[1]["began_s"] / 2) if len(windows) > 1 else 0
-    axes.plot(
-        [window["began_s"] + middle for window in windows],
-        [window["total"] for window in windows],
-        "k.-",
-        label="least between two updates",
-    )
+    windows = figures["memory"]["one_version_mb"]
+    middles_s = [window["began_s"] + figures["every_s"] / 2 for window in windows]
+    axes.plot(middles_s, [window["total"] for window in windows], "k.-", label="one version alone")
+    axes.plot(middles_s, [window["own"]["total"] for window in windows], "k.:", label="without files' pages")
     axes.set_ylim(bottom=0)
     axes.set_ylabel("MB")
     axes.set_xlabel("seconds")

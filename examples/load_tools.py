@@ -67,6 +67,7 @@ class Server:
     pid: int  # of the command
     triton: int  # its child
     start_s: float  # until it answered
+    instances: int  # processes of models when it did
 
 
 @contextlib.contextmanager
@@ -80,7 +81,7 @@ def running_server(repository: Path, *options: object) -> Iterator[Server]:
         try:
             _wait_for(url, serve)
             (triton,) = _children_of(serve.pid)
-            yield Server(url, serve.pid, triton, time.monotonic() - began)
+            yield Server(url, serve.pid, triton, time.monotonic() - began, len(_children_of(triton)))
         finally:
             serve.terminate()
 
@@ -101,10 +102,11 @@ def _children_of(parent: int) -> list[int]:
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
-def _memory_mb(pid: int) -> float:
-    """A process's share of the memory: pages that several use are divided among them."""
+def _memory_mb(pid: int) -> tuple[float, float]:
+    """A process's share of the memory, pages that several use being divided among them; then without files' pages."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+    megabytes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines[1:]}
+    return megabytes["Pss"], megabytes["Pss"] - megabytes["Pss_File"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +116,7 @@ class Sample:
     when_s: float  # since the observer was made
     models: int  # processes of models
     megabytes: dict[str, float]  # of all of these, of Triton, and of the command: "models", "Triton", "serve"
+    own_megabytes: dict[str, float]  # without pages of files, whose division depends on what else runs on the machine
 
 
 class Observer:
@@ -145,11 +148,9 @@ class Observer:
         """Take a sample, unless a process ends just then."""
         try:
             models = _children_of(self._server.triton)
-            megabytes = {
-                "models": sum(_memory_mb(model) for model in models),
-                "Triton": _memory_mb(self._server.triton),
-                "serve": _memory_mb(self._server.pid),
-            }
+            parts = {"models": models, "Triton": [self._server.triton], "serve": [self._server.pid]}
+            memory = {part: [_memory_mb(process) for process in processes] for part, processes in parts.items()}
         except (FileNotFoundError, ProcessLookupError):
             return
-        self.samples.append(Sample(time.monotonic() - self.began, len(models), megabytes))
+        megabytes, own = ({part: sum(each[i] for each in memory[part]) for part in memory} for i in range(2))
+        self.samples.append(Sample(time.monotonic() - self.began, len(models), megabytes, own))
