@@ -37,8 +37,8 @@ SIDE_MODELS = 3
 SIDE_NUMBER = 1000
 """Variants from this one on are side models; those before are versions."""
 
-SIDE_PAUSE_S = 1.0
-"""With none of them in memory, for its size without them to be seen."""
+SIDE_PAUSE_S = 3.0
+"""With none of them in memory, to see its size without them: an unloaded model's process ends a second or two late."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,11 +99,12 @@ class Load:
 
     def run(self, seconds: float, callers: int, every_s: float) -> None:
         """Have everybody at work for so long."""
-        with self._observer.observing(), ThreadPoolExecutor(callers + 2) as pool:
+        with ThreadPoolExecutor(callers + 2) as pool:
             work = [pool.submit(self.call, number) for number in range(callers)]
             work += [pool.submit(self.publish_versions, every_s), pool.submit(self.load_and_unload)]
             try:
-                self.over.wait(seconds)
+                with self._observer.observing():
+                    self.over.wait(seconds)
             finally:
                 self.over.set()
             for each in work:
