@@ -16,8 +16,19 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.usefixtures("embedded_triton")
 def test_callers_notice_neither_new_versions_nor_other_models(tiny_bundle: Path, tmp_path: Path) -> None:
     figures, plot = tmp_path / "load.json", tmp_path / "load.png"
-    options = ["--minutes", "0.2", "--callers", "2", "--every", "3", "--json", figures, "--plot", plot]
-    command = [sys.executable, ROOT / "examples/load.py", tiny_bundle, *options]
+    options: list[str | Path] = [
+        "--minutes",
+        "0.2",
+        "--callers",
+        "2",
+        "--every",
+        "3",
+        "--json",
+        figures,
+        "--plot",
+        plot,
+    ]
+    command: list[str | Path] = [sys.executable, ROOT / "examples/load.py", tiny_bundle, *options]
     environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=120)
     assert result.returncode == 0, result.stdout + result.stderr
