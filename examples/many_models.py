@@ -9,28 +9,18 @@ are the same in every run. For example, 200 models of which 8 may be in memory, 
 
 import argparse
 import dataclasses
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime
-from numpy.typing import NDArray
-from onnx import helper, numpy_helper
 from tritonclient.grpc import InferenceServerClient
 
 from client import ClientError, SynthesisClient
-from semia.files import sha256_of_file
-from semia.model_card import CARD_FILE, INPUT_NAME, MODEL_FILE, OUTPUT_NAME, ModelCard
-from serving import ServerOptions, ServerUnreachableError, model_states, publish
-
-SAMPLE_S = 0.5
-"""Between two looks at the server's memory."""
+from load_tools import Observer, Picture, bands, colour_key, draw, running_server, write_variant
+from semia.model_card import CARD_FILE, ModelCard
+from serving import publish
 
 QUIET_CALLS = 15
 """Models that are called once cold and once warm when nobody else calls."""
@@ -38,71 +28,15 @@ QUIET_CALLS = 15
 PAUSE_S = 2.0
 """Before each of these, for the model that made room for the last one to be gone."""
 
-Picture = NDArray[np.uint8]
-
-
-def colour_key(number: int) -> NDArray[np.uint8]:
-    """What the pixels of model number so-and-so are combined with by exclusive or."""
-    return np.array([number % 256, number // 256, number * 37 % 256], np.uint8)
-
 
 def publish_models(bundle: Path, count: int, repository: Path, workspace: Path) -> list[str]:
     """Publish so many variants of a bundle; returns their names."""
     card = ModelCard.read(bundle / CARD_FILE)
     names = [f"{card.name}-{number:03}" for number in range(count)]
     for number, name in enumerate(names):
-        model = onnx.load(bundle / MODEL_FILE)
-        for node in model.graph.node:
-            for place, output in enumerate(node.output):
-                if output == OUTPUT_NAME:
-                    node.output[place] = "picture"
-        model.graph.initializer.append(numpy_helper.from_array(colour_key(number), "colour_key"))
-        model.graph.node.append(helper.make_node("BitwiseXor", ["picture", "colour_key"], [OUTPUT_NAME]))
-        variant = workspace / name
-        variant.mkdir()
-        onnx.save(model, variant / MODEL_FILE)
-        sha256 = sha256_of_file(variant / MODEL_FILE)
-        dataclasses.replace(card, name=name, graph_sha256=sha256).write(variant / CARD_FILE)
-        publish(variant, repository)
+        write_variant(bundle, workspace / name, name, number)
+        publish(workspace / name, repository)
     return names
-
-
-def draw(bundle: Path, ids: Picture) -> Picture:
-    """The picture of the bundle itself."""
-    session = onnxruntime.InferenceSession(bundle / MODEL_FILE, providers=["CPUExecutionProvider"])
-    picture: Picture = session.run([OUTPUT_NAME], {INPUT_NAME: ids[np.newaxis]})[0][0]
-    return picture
-
-
-def children_of(parent: int) -> list[int]:
-    """The process ids of a process's children."""
-    tasks = Path(f"/proc/{parent}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
-
-
-def memory_mb(pid: int) -> float:
-    """A process's share of the memory: pages that several use are divided among them."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
-
-
-class Observer:
-    """The server's memory, processes and models in memory, looked at again and again."""
-
-    def __init__(self, serve: int, triton: int) -> None:
-        self.samples: list[tuple[float, int, dict[str, float]]] = []  # when; children of Triton; MB of each part
-        self._serve, self._triton = serve, triton
-        self._began = time.monotonic()
-
-    def look(self) -> None:
-        """Take a sample, unless a process ends just then."""
-        try:
-            stubs = children_of(self._triton)
-            parts = {"front": memory_mb(self._serve), "Triton": memory_mb(self._triton)}
-            parts["models"] = sum(memory_mb(stub) for stub in stubs)
-        except (FileNotFoundError, ProcessLookupError):
-            return
-        self.samples.append((time.monotonic() - self._began, len(stubs), parts))
 
 
 @dataclasses.dataclass
@@ -163,20 +97,9 @@ def quantiles_ms(seconds: list[float]) -> str:
 def call_from_many(callers: list[Caller], observer: Observer, minutes: float) -> None:
     """Have all callers call at random at the same time, and the server observed."""
     until = time.monotonic() + 60 * minutes
-    done = threading.Event()
-
-    def observe() -> None:
-        while not done.wait(SAMPLE_S):
-            observer.look()
-
-    with ThreadPoolExecutor(len(callers) + 1) as pool:
-        observing = pool.submit(observe)
-        try:
-            for result in [pool.submit(caller.call_at_random, until, seed) for seed, caller in enumerate(callers)]:
-                result.result()
-        finally:
-            done.set()
-        observing.result()
+    with observer.observing(), ThreadPoolExecutor(len(callers)) as pool:
+        for result in [pool.submit(caller.call_at_random, until, seed) for seed, caller in enumerate(callers)]:
+            result.result()
 
 
 def call_one_by_one(caller: Caller, names: list[str]) -> None:
@@ -201,24 +124,12 @@ def report(callers: list[Caller], alone: Caller, observer: Observer) -> None:
     print(f"           cold {quantiles_ms([s for caller in callers for s in caller.calls.cold_s])}")
     print(f"1 caller:  warm {quantiles_ms(alone.calls.warm_s)}")
     print(f"           cold {quantiles_ms(alone.calls.cold_s)}")
-    most = max(children for _, children, _ in observer.samples)
+    most = max(sample.models for sample in observer.samples)
     print(f"most models in memory {max(each.most_loaded for each in calls)}, most processes of models {most}")
-    print("  time  processes  models MB  Triton MB  front MB")
-    for when, children, megabytes in observer.samples[:: max(1, len(observer.samples) // 12)]:
-        parts = "".join(f"{megabytes[part]:11.0f}" for part in ("models", "Triton", "front"))
-        print(f"{when:4.0f} s {children:10}{parts}")
-
-
-def wait_for(url: str, serve: "subprocess.Popen[bytes]") -> None:
-    """Return when the server answers."""
-    while serve.poll() is None:
-        try:
-            model_states(url)
-        except ServerUnreachableError:
-            time.sleep(0.05)
-        else:
-            return
-    raise SystemExit("the server did not start")
+    print("  time  processes  models MB  Triton MB  serve MB")
+    for sample in observer.samples[:: max(1, len(observer.samples) // 12)]:
+        parts = "".join(f"{sample.megabytes[part]:11.0f}" for part in ("models", "Triton", "serve"))
+        print(f"{sample.when_s:4.0f} s {sample.models:10}{parts}")
 
 
 def arguments() -> argparse.Namespace:
@@ -235,31 +146,19 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Publish, serve, call, print."""
     options = arguments()
-    card = ModelCard.read(options.bundle / CARD_FILE)
-    rows = np.linspace(0, len(card.palette), card.canvas_height, endpoint=False).astype(np.uint8)
-    ids = np.repeat(rows[:, np.newaxis], card.canvas_width, axis=1)  # a band of each class
-    base = draw(options.bundle, ids)
+    ids = bands(ModelCard.read(options.bundle / CARD_FILE))
+    (base,) = draw(options.bundle, [ids])
     with tempfile.TemporaryDirectory(prefix="semia-many-") as folder:
         repository = Path(folder) / "model_repository"
         names = publish_models(options.bundle, options.models, repository, Path(folder))
-        ports = ServerOptions.on_free_ports()
-        command = [sys.executable, "-m", "semia", "serve", "--repository", repository]
-        command += ["--max-loaded", options.max_loaded]
-        command += ["--grpc-port", ports.grpc_port, "--metrics-port", ports.metrics_port]
-        began = time.monotonic()
-        with subprocess.Popen([str(part) for part in command]) as serve:
-            try:
-                url = f"127.0.0.1:{ports.grpc_port}"
-                wait_for(url, serve)
-                print(f"{len(names)} models on disk, answering {time.monotonic() - began:.1f} s after the start")
-                observer = Observer(serve.pid, *children_of(serve.pid))
-                callers = [Caller(url, names, ids, base) for _ in range(options.callers)]
-                call_from_many(callers, observer, options.minutes)
-                alone = Caller(url, names, ids, base)
-                call_one_by_one(alone, names)
-                report(callers, alone, observer)
-            finally:
-                serve.terminate()
+        with running_server(repository, "--max-loaded", options.max_loaded) as server:
+            print(f"{len(names)} models on disk, answering {server.start_s:.1f} s after the start")
+            observer = Observer(server)
+            callers = [Caller(server.url, names, ids, base) for _ in range(options.callers)]
+            call_from_many(callers, observer, options.minutes)
+            alone = Caller(server.url, names, ids, base)
+            call_one_by_one(alone, names)
+            report(callers, alone, observer)
 
 
 if __name__ == "__main__":
