@@ -34,17 +34,21 @@ def process_of(server: TritonServer, model: str) -> int:
 
 
 @pytest.fixture
-def mortal(triton: TritonServer, make_bundle: Callable[..., Path], tmp_path: Path) -> Iterator[str]:
-    """A model of the test's own on the server that all share; it is gone afterwards."""
-    bundle = make_bundle(tmp_path / "bundle", name="mortal", palette=PALETTES[0])
-    serving.publish_and_load(bundle, triton.repository, triton.grpc_url)
-    yield "mortal"
-    serving.remove(triton.repository, "mortal", url=triton.grpc_url)
+def server(
+    embedded_triton: None,
+    make_bundle: Callable[..., Path],
+    server_options: Callable[[], serving.ServerOptions],
+    tmp_path: Path,
+) -> Iterator[TritonServer]:
+    """A server of the test's own: one that lost a process in the middle of a call takes ten seconds to stop."""
+    serving.publish(make_bundle(tmp_path / "old", name="mortal", palette=PALETTES[0]), tmp_path / "repository")
+    with TritonServer(tmp_path / "repository", server_options()) as running:
+        yield running
+        os.killpg(running.pid, signal.SIGKILL)
 
 
 def test_a_model_whose_process_is_killed_comes_back_under_its_callers(
-    triton: TritonServer,
-    mortal: str,
+    server: TritonServer,
     make_bundle: Callable[..., Path],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -52,11 +56,11 @@ def test_a_model_whose_process_is_killed_comes_back_under_its_callers(
     over, problems, seconds = threading.Event(), list[ClientError](), list[float]()
 
     def call() -> None:
-        with SynthesisClient(triton.grpc_url) as client:
+        with SynthesisClient(server.grpc_url) as client:
             while not over.is_set():
                 began = time.monotonic()
                 try:
-                    assert client.synthesize(mortal, IDS).getpixel((0, 0)) in [each.colours[1] for each in PALETTES]
+                    assert client.synthesize("mortal", IDS).getpixel((0, 0)) in [each.colours[1] for each in PALETTES]
                 except ClientError as error:
                     problems.append(error)
                 seconds.append(time.monotonic() - began)
@@ -65,10 +69,10 @@ def test_a_model_whose_process_is_killed_comes_back_under_its_callers(
     for caller in callers:
         caller.start()
     time.sleep(2 * POLL_S)  # now the watchdog knows the model's process
-    killed = process_of(triton, mortal)
+    killed = process_of(server, "mortal")
     with caplog.at_level(logging.WARNING):
         os.kill(killed, signal.SIGKILL)
-        while process_of(triton, mortal) == killed or "again" not in caplog.text:
+        while process_of(server, "mortal") == killed or "again" not in caplog.text:
             time.sleep(0.05)
     over.set()
     for caller in callers:
@@ -80,9 +84,9 @@ def test_a_model_whose_process_is_killed_comes_back_under_its_callers(
     assert len(caplog.messages) == 2
 
     # It is a model like any other: the next version comes as ever, with the repository's own configuration.
-    new = make_bundle(tmp_path / "new", name=mortal, palette=PALETTES[1])
-    assert serving.publish_and_load(new, triton.repository, triton.grpc_url).published.version == 2
-    with SynthesisClient(triton.grpc_url) as client:
-        assert client.synthesize(mortal, IDS).getpixel((0, 0)) == PALETTES[1].colours[1]
-    with InferenceServerClient(triton.grpc_url) as bare:
-        assert RESTARTED not in bare.get_model_config(mortal).config.parameters
+    new = make_bundle(tmp_path / "new", name="mortal", palette=PALETTES[1])
+    assert serving.publish_and_load(new, server.repository, server.grpc_url).published.version == 2
+    with SynthesisClient(server.grpc_url) as client:
+        assert client.synthesize("mortal", IDS).getpixel((0, 0)) == PALETTES[1].colours[1]
+    with InferenceServerClient(server.grpc_url) as bare:
+        assert RESTARTED not in bare.get_model_config("mortal").config.parameters
