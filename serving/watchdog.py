@@ -85,7 +85,7 @@ class Watchdog:
             while not self._stopping.wait(POLL_S):
                 for dead in self._newly_dead():
                     self._due[dead] = max(time.monotonic(), self._rested.get(dead.model, 0.0))
-                for dead in [dead for dead, due in self._due.items() if due <= time.monotonic()]:
+                for dead in [dead for dead, due in list(self._due.items()) if due <= time.monotonic()]:
                     del self._due[dead]
                     loader.submit(self._load_again, dead)
 
