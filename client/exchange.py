@@ -24,6 +24,9 @@ TLS_PROBLEM_TIMEOUT_S = 2.0
 NO_CONNECTION = "failed to connect"
 """How gRPC begins to say that it could not even ask."""
 
+DEAD_PROCESS = "is not healthy"
+"""How Triton's Python backend ends its answer, INTERNAL, where a model's process was killed and another is to come."""
+
 Call = Callable[[Any, float], Any]
 """From a client of tritonclient and the seconds left to an answer, or to an awaitable of it."""
 
@@ -84,6 +87,8 @@ class Exchange:
         if status_code(error) == "NOT_FOUND":
             # A server that stops has forgotten its models by the time it says that it is no longer live.
             return not (yield from self._is_live())
+        if DEAD_PROCESS in status_message(error):
+            return True
         return status_code(error) == "UNAVAILABLE" and RESTRICTED not in status_message(error)
 
     def _tls_problem(self) -> Conversation[str | None]:

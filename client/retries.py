@@ -2,7 +2,8 @@
 
 By gRPC's definition this is the status of what a later attempt may mend: a server that starts or stops, a full
 queue, a model that is being replaced. Nothing else is repeated, but for the NOT_FOUND of a server that says that it
-is not live: Triton, while it stops, has unloaded its models already.
+is not live: Triton, while it stops, has unloaded its models already; and the INTERNAL of a model whose process was
+killed, which `semia serve` replaces.
 
 A server that is overloaded must not be buried in repetitions: every attempt waits longer than the one before, by
 an amount that differs from call to call, and where about half of a client's calls fail, none is repeated any

@@ -47,7 +47,12 @@ class ModelState:
 
 
 def load_model(
-    url: str, name: str, *, timeout_s: float = LOAD_TIMEOUT_S, access: ServerAccess = OPEN_TO_EVERYONE
+    url: str,
+    name: str,
+    *,
+    config: str | None = None,
+    timeout_s: float = LOAD_TIMEOUT_S,
+    access: ServerAccess = OPEN_TO_EVERYONE,
 ) -> int:
     """Make a running server load the newest version of a model from its repository; return that version.
 
@@ -57,6 +62,7 @@ def load_model(
     Args:
         url: HOST:PORT of the server's gRPC interface; it must run with ``--model-control-mode explicit``.
         name: the model's folder in the repository.
+        config: a configuration in JSON that takes the place of the repository's; None: the repository's.
         timeout_s: how long loading may take.
         access: what the server asks for.
 
@@ -67,7 +73,7 @@ def load_model(
     """
     with _connection(url, access) as client:
         try:
-            client.load_model(name, headers=access.headers, client_timeout=timeout_s)
+            client.load_model(name, headers=access.headers, config=config, client_timeout=timeout_s)
         except InferenceServerException as error:
             if _is_restricted(error):
                 raise

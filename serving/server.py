@@ -30,6 +30,7 @@ from serving.repository import RepositoryModel, list_models
 from serving.server_options import DEFAULT_OPTIONS, Binary, ServerOptions, check_ports
 from serving.tls import PreparedTls, prepare_tls
 from serving.triton_log import last_error
+from serving.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from serving.front_thread import FrontThread
@@ -95,6 +96,8 @@ class TritonServer:
     With ``max_loaded``, nothing is loaded at the start: `models` are those that the repository has, a front
     (`serving.front`) listens in Triton's place, and Triton itself on a socket in its runtime folder alone.
 
+    A model whose process dies is loaded anew (`serving.watchdog`).
+
     The server stops when this process dies, however it dies. Linux ties that to the thread that called
     ``start``: call it from one that lives as long as the server should, such as the main thread.
     """
@@ -109,6 +112,7 @@ class TritonServer:
         self._access = ServerAccess()
         self._tls: PreparedTls | None = None
         self._front: FrontThread | None = None
+        self._watchdog: Watchdog | None = None
 
     @property
     def grpc_url(self) -> str:
@@ -179,6 +183,8 @@ class TritonServer:
                     self.failed_models.setdefault(model.name, model.problem or "Triton does not list it")
             if self.options.max_loaded is not None:
                 self._start_front(self.options.max_loaded)
+            self._watchdog = Watchdog(self.pid, self.grpc_url, self.repository, self._access)
+            self._watchdog.start()
         except ServerStartError:
             self._end_process()
             raise  # its message names the log
@@ -189,10 +195,15 @@ class TritonServer:
     def stop(self) -> None:
         """Let requests in flight finish, then end Triton and its helpers; does nothing if it has ended."""
         failed = self._process is not None and self._process.poll() is not None
+        watchdog, self._watchdog = self._watchdog, None
+        if watchdog is not None:
+            watchdog.stop()
         if self._front is not None:
             self._front.stop()
             self._front = None
         self._end_process()
+        if watchdog is not None:
+            watchdog.join()
         if self._runtime is not None and not failed:
             shutil.rmtree(self._runtime, ignore_errors=True)
         self._runtime = None

@@ -2,8 +2,11 @@
 
 import dataclasses
 import importlib.metadata
+import os
 import platform
 import secrets
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -91,6 +94,36 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def free_ports() -> list[int]:
     """Loopback ports that nobody listens on: gRPC, metrics."""
     return [*serving.ServerOptions.on_free_ports().ports.values()]
+
+
+class SmallDisk:
+    """A disk of its own that can be filled up: a tmpfs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._filler = path / "filler"
+
+    def leave(self, free: int) -> None:
+        """Fill it up but for so many bytes, or to what is on it already."""
+        self._filler.unlink(missing_ok=True)
+        with self._filler.open("wb") as filler:
+            os.posix_fallocate(filler.fileno(), 0, max(1, shutil.disk_usage(self.path).free - free))
+
+    def empty(self) -> None:
+        """Take away what fills it."""
+        self._filler.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """Eight megabytes; skips where this user may not mount anything."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "semia-test", str(path)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a full disk takes a small one, and this user may not mount any")
+    yield SmallDisk(path)
+    subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 @pytest.fixture(scope="session")

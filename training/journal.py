@@ -1,5 +1,6 @@
 """What a run writes for people and tools to watch: metrics.jsonl, TensorBoard events, sample sheets."""
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -8,10 +9,13 @@ from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
 
+from semia.errors import ImageError
 from semia.files import write_text
 from semia.images import RGB, write_rgb
 from training.errors import TrainingError
 from training.run_folder import METRICS_FILE, SAMPLES_FOLDER
+
+RESUME = "--resume goes on from the last checkpoint"
 
 
 class Journal:
@@ -31,8 +35,9 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._metrics.close()
-        self._events.close()
+        for each in (self._metrics, self._events):
+            with contextlib.suppress(OSError):  # what a full disk refused has been said; it refuses it again
+                each.close()
 
     def record(self, iteration: int, losses: dict[str, float], seconds: float) -> None:
         """Note one iteration's losses and duration.
@@ -45,16 +50,23 @@ class Journal:
         try:
             self._metrics.write(json.dumps(line) + "\n")
             self._metrics.flush()
+            for name, value in losses.items():
+                self._events.add_scalar(f"loss/{name}", value, iteration)  # raises what an earlier one met
         except OSError as error:
-            raise TrainingError(f"cannot write {self._run / METRICS_FILE}: {error}") from error
-        for name, value in losses.items():
-            self._events.add_scalar(f"loss/{name}", value, iteration)
+            raise TrainingError(f"cannot record losses in {self._run}: {error}; {RESUME}") from error
 
     def sheet(self, iteration: int, sheet: RGB) -> Path:
-        """Keep a sample sheet made after ``iteration`` iterations; returns its path."""
+        """Keep a sample sheet made after ``iteration`` iterations; returns its path.
+
+        Raises:
+            TrainingError: if the disk refuses.
+        """
         path = self._run / SAMPLES_FOLDER / f"{iteration:06d}.png"
-        write_rgb(path, sheet)
-        self._events.add_image("samples", sheet, iteration, dataformats="HWC")
+        try:
+            write_rgb(path, sheet)
+            self._events.add_image("samples", sheet, iteration, dataformats="HWC")
+        except (ImageError, OSError) as error:
+            raise TrainingError(f"cannot keep a sample sheet: {error}; {RESUME}") from error
         return path
 
 

@@ -223,7 +223,9 @@ class RunFolder:
             write_bytes(self.path / GENERATOR_FILE, _generator_bytes(generator, header))
             write_bytes(self.path / CHECKPOINT_FILE, buffer.getvalue())
         except OSError as error:
-            raise TrainingError(f"cannot write a checkpoint to {self.path}: {error}") from error
+            raise TrainingError(
+                f"cannot write a checkpoint to {self.path}: {error}; --resume goes on from the one before"
+            ) from error
 
     def load_checkpoint(self, device: torch.device) -> Checkpoint | None:
         """What `save_checkpoint` wrote, its tensors on a device; None before the first one.

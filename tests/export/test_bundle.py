@@ -1,6 +1,8 @@
 import dataclasses
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from semia.errors import InputError
 from semia.files import sha256_of_file
 from semia.labels import Canvas
 from semia.model_card import CARD_FILE, MODEL_FILE, ModelCard
+from tests.conftest import SmallDisk
 from training.evaluation import EVALUATION_FILE, Evaluation, Figures
 from training.run_folder import RunFolder
 from training.scene import Scene
@@ -80,20 +83,41 @@ def test_an_export_beyond_tolerance_fails_and_leaves_nothing(
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_failed_export_keeps_the_bundle_that_was_there(
-    run: RunFolder, exported: Path, tmp_path: Path, write_as: Callable[[Callable[[Path], None]], None]
+def test_a_full_disk_keeps_the_bundle_that_was_there(
+    run: RunFolder,
+    exported: Path,
+    small_disk: SmallDisk,
+    write_as: Callable[[Callable[[Path], None]], None],
 ) -> None:
-    folder = shutil.copytree(exported, tmp_path / "bundle")
-    before = sha256_of_file(folder / MODEL_FILE)
-
-    def no_space(path: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    write_as(no_space)
-    with pytest.raises(ExportError, match="No space left"):
+    write_as(lambda _: None)
+    folder = shutil.copytree(exported, small_disk.path / "bundle")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    small_disk.leave((exported / MODEL_FILE).stat().st_size // 2)
+    with pytest.raises(ExportError, match="No space left on device"):
         export_run(run, folder)
-    assert sha256_of_file(folder / MODEL_FILE) == before
-    assert list(tmp_path.iterdir()) == [folder]
+    small_disk.empty()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [*small_disk.path.iterdir()] == [folder]
+
+
+def test_a_killed_export_is_invisible_and_the_next_one_clears_up(
+    run: RunFolder, tmp_path: Path, write_as: Callable[[Callable[[Path], None]], None]
+) -> None:
+    def die(path: Path) -> None:
+        os.truncate(path, path.stat().st_size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    write_as(die)
+    child = os.fork()
+    if child == 0:
+        export_run(run, tmp_path / "bundle")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert [path.name for path in tmp_path.glob(".bundle.*.partial/*")] == [MODEL_FILE], "it was writing"
+    assert not (tmp_path / "bundle").exists()
+
+    write_as(lambda _: None)
+    export_run(run, tmp_path / "bundle")
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_somebody_elses_folder_is_never_replaced(run: RunFolder, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A real Triton with more models on disk than may be in memory, called through its front."""
 
 import dataclasses
+import logging
 import os
 import queue
 import signal
@@ -27,6 +28,7 @@ from semia.palette import Palette
 from serving import ServerOptions, TritonServer
 from serving.front import LOADED_WHEN_CALLED
 from serving.front_thread import FrontThread
+from serving.watchdog import POLL_S, _children
 
 MakeBundle = Callable[..., Path]
 MakeOptions = Callable[[], ServerOptions]
@@ -186,6 +188,23 @@ def test_an_operators_loads_and_unloads_count(
     assert caught.value.status() == "StatusCode.UNAVAILABLE"
     assert serving.load_model(server.grpc_url, "model4") == 2
     assert (triton.infer("model4", request(), client_timeout=20).as_numpy("image") == 2).all()
+
+
+def test_a_model_whose_process_is_killed_comes_back_and_memory_stays_bounded(
+    server: TritonServer, triton: InferenceServerClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert (triton.infer("model2", request(), client_timeout=20).as_numpy("image") == colour(2)).all()
+    time.sleep(2 * POLL_S)  # now the watchdog knows its process
+    (killed,) = [pid for pid in _children(server.pid) if "/model2/" in Path(f"/proc/{pid}/cmdline").read_text()]
+    with caplog.at_level(logging.WARNING):
+        os.kill(killed, signal.SIGKILL)
+        give_up = time.monotonic() + 20
+        while "model model2 has a process again" not in caplog.text:
+            assert time.monotonic() < give_up, caplog.text
+            time.sleep(0.02)
+    assert (triton.infer("model2", request(), client_timeout=20).as_numpy("image") == colour(2)).all()
+    assert "model2" in in_memory(triton)
+    assert len(in_memory(triton)) <= MAX_LOADED
 
 
 def test_a_stream_has_its_models_loaded_too(server: TritonServer, triton: InferenceServerClient) -> None:

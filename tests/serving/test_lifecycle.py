@@ -158,6 +158,25 @@ def test_a_version_that_cannot_be_loaded_is_taken_back(scene: Served, bundles: l
     assert scene.put(bundles[2]) == (3, ()), "the number that failed is not given again"
 
 
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [("config.pbtxt", "failed to load|failed to poll"), ("2/model.onnx", "INVALID_PROTOBUF")],
+    ids=["nonsense in the configuration", "half a graph"],
+)
+def test_what_is_spoilt_in_the_repository_does_not_reach_callers(
+    file: str, said: str, scene: Served, bundles: list[Path]
+) -> None:
+    scene.put(bundles[0])
+    scene.publish(bundles[1])
+    spoilt = scene.folder / file
+    spoilt.write_bytes(spoilt.read_bytes()[: spoilt.stat().st_size // 2])
+    with pytest.raises(serving.ModelLoadError, match=said):
+        serving.load_model(scene.url, scene.name)
+    scene.draws(1, bundle=0)
+    (verified,) = serving.verify(scene.repository, (scene.name,))
+    assert spoilt.name in verified.problems[0]
+
+
 def test_a_new_model_that_cannot_be_loaded_leaves_nothing(scene: Served, bundles: list[Path], tmp_path: Path) -> None:
     before = contents(scene.repository)
     with pytest.raises(serving.ModelLoadError, match=r"; version 1 is taken back, no version of it serves$"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import mmap
 import os
 import shutil
 import signal
@@ -20,8 +21,18 @@ from semia.errors import InputError
 from semia.files import sha256_of_file
 from semia.model_card import EngineCard, ModelCard
 from semia.palette import Palette
-from serving import Accelerator, BundleError, PublishError, RepositoryError, ServingSettings, list_models, publish
-from serving.changing import LOCK_FILE
+from serving import (
+    Accelerator,
+    BundleError,
+    PublishError,
+    RepositoryError,
+    ServingSettings,
+    list_models,
+    publish,
+    verify,
+)
+from serving.changing import LOCK_FILE, mend
+from tests.conftest import SmallDisk
 
 
 @pytest.fixture
@@ -162,20 +173,36 @@ def test_an_incomplete_bundle_is_refused(tiny_bundle: Path, repository: Path, tm
         publish(bundle, repository)
 
 
-def test_a_full_disk_leaves_the_repository_as_it_was(
-    tiny_bundle: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_repository_as_it_was(tiny_bundle: Path, small_disk: SmallDisk) -> None:
+    """Wherever in publishing the disk is full: each time it has room for a page more."""
+    repository = small_disk.path / "model_repository"
     publish(tiny_bundle, repository)
-    before = files_below(repository.parent)
+    before = {name: (repository / name).read_bytes() for name in files_below(repository)}
+    failures = list[PublishError]()
+    while len(list_models(repository)[0].versions) == 1:
+        small_disk.leave(len(failures) * mmap.PAGESIZE)
+        try:
+            publish(tiny_bundle, repository)
+        except PublishError as error:
+            failures.append(error)
+            assert {name: (repository / name).read_bytes() for name in files_below(repository)} == before
+            assert not [*small_disk.path.glob(".*")]
+    assert len(failures) > 3
+    assert all("No space left on device" in str(failure) for failure in failures)
+    small_disk.empty()
+    assert publish(tiny_bundle, repository).version == 3
+    assert [each.problems for each in verify(repository)] == [()]
 
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shutil, "copyfile", full)
-    with pytest.raises(PublishError, match="No space left on device"):
+def test_a_read_only_repository_is_one_line_and_can_be_read(tiny_bundle: Path, small_disk: SmallDisk) -> None:
+    repository = small_disk.path / "model_repository"
+    publish(tiny_bundle, repository)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk.path)], check=True)
+    with pytest.raises(PublishError, match=r"cannot publish 'tiny' to .*Read-only file system"):
         publish(tiny_bundle, repository)
-    assert files_below(repository.parent) == before
-    assert not [*repository.parent.glob(".*")]
+    assert mend(repository) is None
+    assert [model.versions for model in list_models(repository)] == [(1,)]
+    assert [each.problems for each in verify(repository)] == [()]
 
 
 def test_a_configuration_that_cannot_be_replaced_takes_the_version_back(tiny_bundle: Path, repository: Path) -> None:

@@ -2,8 +2,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from semia.images import read_rgb
+from tests.conftest import SmallDisk
+from training.errors import TrainingError
 from training.journal import Journal, training_seconds
 from training.run_folder import METRICS_FILE
 
@@ -16,6 +19,20 @@ def test_losses_and_sheets_are_kept(tmp_path: Path) -> None:
     assert line == {"iteration": 0, "seconds": 1.25, "adversarial": 0.5}
     assert read_rgb(path).shape == (8, 16, 3)
     assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_a_full_disk_is_said_and_closing_says_nothing_else(small_disk: SmallDisk) -> None:
+    with Journal(small_disk.path, 0) as journal:
+        small_disk.leave(0)
+
+        def record() -> None:
+            for iteration in range(1000):  # what is left of the file's last page is filled first
+                journal.record(iteration, {"adversarial": 0.5}, 1.25)
+
+        with pytest.raises(TrainingError, match=r"cannot record losses in .*No space left on device; --resume goes on"):
+            record()
+        with pytest.raises(TrainingError, match=r"cannot keep a sample sheet: .*No space left on device; --resume"):
+            journal.sheet(1, np.zeros((8, 16, 3), dtype=np.uint8))
 
 
 def test_a_resumed_journal_drops_what_will_be_done_again(tmp_path: Path) -> None:

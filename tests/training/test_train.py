@@ -10,23 +10,32 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import SmallDisk
 from training.copying_settings import CopyingSettings
-from training.errors import DivergedError, RunError, SettingsError
-from training.run_folder import METRICS_FILE, RunFolder
+from training.errors import DivergedError, RunError, SettingsError, TrainingError
+from training.run_folder import CHECKPOINT_FILE, METRICS_FILE, RunFolder
 from training.scene import Scene
 from training.settings import TrainingSettings
 from training.tensors import SceneTensors
-from training.train import check_same_run, device_from_name, train
+from training.train import Progress, check_same_run, device_from_name, train
 
 CPU = torch.device("cpu")
 
 
-def run_and_kill(path: Path, after: int) -> None:
-    """Train a run in this process, which kills itself in the middle."""
+def run_and_kill(path: Path, after: int, in_checkpoint: bool) -> None:
+    """Train a run in this process, which kills itself after an iteration, or before that one's last.pt is renamed."""
     torch.set_num_threads(1)
+    replace = Path.replace
 
-    def die(progress: object) -> None:
-        if getattr(progress, "iteration", 0) == after:
+    def replace_or_die(staged: Path, target: Path) -> Path:
+        if target.name == CHECKPOINT_FILE:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return replace(staged, target)
+
+    def die(progress: Progress) -> None:
+        if progress.iteration == after and in_checkpoint:
+            Path.replace = replace_or_die  # type: ignore[method-assign,assignment]
+        elif progress.iteration == after:
             os.kill(os.getpid(), signal.SIGKILL)
 
     train(RunFolder.open(path), CPU, on_progress=die, checkpoint_interval_s=0)
@@ -39,25 +48,38 @@ def metrics_of(run: RunFolder) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "in_checkpoint"),
     [
-        pytest.param({"mixed_precision": True}, id="published"),  # as the presets do, where the CPU can
-        pytest.param({"generator": "copying", "copying": CopyingSettings(width=8, rate=1e-3, batch=2)}, id="copying"),
+        # As the presets do, where the CPU can.
+        pytest.param({"mixed_precision": True}, False, id="published"),
+        pytest.param(
+            {"generator": "copying", "copying": CopyingSettings(width=8, rate=1e-3, batch=2)},
+            True,
+            id="copying, while it writes a checkpoint",
+        ),
     ],
 )
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
-    tmp_path: Path, scene: Scene, tensors: SceneTensors, settings: TrainingSettings, changes: dict[str, Any]
+    tmp_path: Path,
+    scene: Scene,
+    tensors: SceneTensors,
+    settings: TrainingSettings,
+    changes: dict[str, Any],
+    in_checkpoint: bool,
 ) -> None:
     settings = dataclasses.replace(settings, **changes)
     whole = RunFolder.create(tmp_path / "whole", scene, settings, seed=11)
     assert train(whole, CPU)
 
     killed = RunFolder.create(tmp_path / "killed", scene, settings, seed=11)
-    child = multiprocessing.get_context("spawn").Process(target=run_and_kill, args=(killed.path, 4))
+    child = multiprocessing.get_context("spawn").Process(target=run_and_kill, args=(killed.path, 4, in_checkpoint))
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL
-    assert 0 < killed.iterations_done < settings.iterations
+    assert killed.iterations_done == (4 if in_checkpoint else 3)
+    checkpoint = killed.load_checkpoint(CPU)
+    assert checkpoint is not None
+    assert checkpoint.iteration == 3
     assert train(killed, CPU)
 
     expected, resumed = (run.load_generator(tensors).state_dict() for run in (whole, killed))
@@ -83,6 +105,28 @@ def test_a_stopped_run_keeps_what_was_learnt(tmp_path: Path, scene: Scene, setti
     assert not train(run, CPU, should_stop=lambda: next(answers))
     assert run.iterations_done == 2
     assert not run.finished
+
+
+def test_a_full_disk_stops_training_and_what_was_learnt_stays(
+    small_disk: SmallDisk, scene: Scene, settings: TrainingSettings
+) -> None:
+    """It is full in the middle of the third checkpoint."""
+    run = RunFolder.create(small_disk.path / "run", scene, settings, seed=11)
+
+    def fill(progress: Progress) -> None:
+        if progress.iteration == 3:
+            small_disk.leave((run.path / CHECKPOINT_FILE).stat().st_size // 2)
+
+    with pytest.raises(TrainingError, match="No space left on device") as caught:
+        train(run, CPU, on_progress=fill, checkpoint_interval_s=0)
+    assert len(str(caught.value).splitlines()) == 1
+    checkpoint = run.load_checkpoint(CPU)
+    assert checkpoint is not None
+    assert checkpoint.iteration == 2
+    assert not [*run.path.glob(".*")]
+    small_disk.empty()
+    assert train(run, CPU)
+    assert [line["iteration"] for line in metrics_of(run)] == list(range(settings.iterations))
 
 
 def test_a_diverged_run_stops_and_keeps_its_last_checkpoint(
