@@ -328,6 +328,6 @@ def test_the_command_publishes_to_a_store_and_serves_from_it(
             picture = client.infer("tiny", [tensor], client_timeout=20).as_numpy("image")
             assert (picture == np.array(((1, 2, 3), (40, 50, 60), (200, 0, 7)), np.uint8)[ids]).all()
         finally:
-            server.send_signal(signal.SIGINT)
+            server.terminate()
             server.wait(60)
     assert server.returncode == 0
