@@ -32,6 +32,7 @@ def semia(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=240)
 
 
+@pytest.mark.slow
 def test_models_are_measured_in_every_way_side_by_side(
     embedded_triton: None, trained: Path, make_bundle: Callable[..., Path], tmp_path: Path
 ) -> None:
