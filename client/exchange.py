@@ -71,8 +71,9 @@ class Exchange:
         if code == "DEADLINE_EXCEEDED":
             return DeadlineExceededError(f"the server at {self._url} did not answer within {deadline.timeout_s:g} s")
         if RESTRICTED in message:
-            key = "another admin key" if self.access.admin_key else "the admin key (--admin-key-file)"
-            return AccessRefusedError(f"the server at {self._url} keeps this to its operators: it wants {key}")
+            return AccessRefusedError(
+                f"the server at {self._url} keeps this to its operators: it wants {self.access.wanted_key}"
+            )
         # A live server, too, says UNAVAILABLE: of a full queue, or a model that is not loaded.
         if code == "UNAVAILABLE" and not (yield from self._is_live()):
             if problem := (yield from self._tls_problem()):

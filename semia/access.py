@@ -92,6 +92,11 @@ class ServerAccess:
         return arguments
 
     @property
+    def wanted_key(self) -> str:
+        """What a server that refuses us asks for, in words."""
+        return "another admin key" if self.admin_key else "the admin key (--admin-key-file)"
+
+    @property
     def headers(self) -> dict[str, str]:
         """For the calls that the server keeps to its operators; others need none."""
         return {} if self.admin_key is None else {GRPC_HEADER_PREFIX + ADMIN_KEY_NAME: self.admin_key}

@@ -215,8 +215,7 @@ def _connection(url: str, access: ServerAccess) -> Iterator[InferenceServerClien
             yield client
         except InferenceServerException as error:
             if _is_restricted(error):
-                key = "another admin key" if access.admin_key else "the admin key (--admin-key-file)"
-                raise AccessRefusedError(f"{url} keeps this to its operators: it wants {key}") from error
+                raise AccessRefusedError(f"{url} keeps this to its operators: it wants {access.wanted_key}") from error
             if problem := tls_problem(url, access.tls, TLS_PROBLEM_TIMEOUT_S):
                 raise ServerUnreachableError(f"cannot talk to the server at {url}: {problem}") from error
             raise ServerUnreachableError(f"no Triton server answers at {url}: {one_line(error.message())}") from error

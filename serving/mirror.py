@@ -23,7 +23,7 @@ from serving.changing import CONFIG_FILE
 from serving.errors import RepositoryError
 from serving.model_config import CARD_HASH_PARAMETER
 from serving.object_store import ObjectRepository
-from serving.repository import VERSION_NAME
+from serving.repository import VERSION_NAME, described_sha256
 
 REPOSITORY = "model_repository"
 LOCK_FILE = ".lock"
@@ -112,8 +112,10 @@ def check_model(model: Path) -> None:
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise RepositoryError(f"{model.name}/{CONFIG_FILE} cannot be read: {error}") from error
     served = config.default_model_filename or MODEL_FILE
-    graph = card.graph_sha256 if card.engine is None or served == MODEL_FILE else card.engine.plan_sha256
-    expected = {CARD_FILE: config.parameters[CARD_HASH_PARAMETER].string_value, served: graph}
+    expected = {
+        CARD_FILE: config.parameters[CARD_HASH_PARAMETER].string_value,
+        served: described_sha256(served, card),
+    }
     for file, sha256 in expected.items():
         if Path(file).name != file or not (version / file).is_file():
             raise RepositoryError(f"{model.name}/{version.name} has no {file}")

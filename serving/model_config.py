@@ -114,6 +114,15 @@ def config_text(card: ModelCard, card_sha256: str, settings: ServingSettings = D
     return HEADER + "".join(f"# {comment}\n" for comment in comments) + text_format.MessageToString(config)
 
 
+def parse_config(text: str) -> pb.ModelConfig:
+    """The configuration in a ``config.pbtxt``, which may have keys of later Tritons.
+
+    Raises:
+        text_format.ParseError: if it is none.
+    """
+    return text_format.Parse(text, pb.ModelConfig(), allow_unknown_field=True)
+
+
 def settings_from_config(text: str) -> ServingSettings:
     """How the model of a ``config.pbtxt`` is run: the inverse of `config_text`.
 
@@ -121,7 +130,7 @@ def settings_from_config(text: str) -> ServingSettings:
         InputError: if the text is no such configuration.
     """
     try:
-        config = text_format.Parse(text, pb.ModelConfig(), allow_unknown_field=True)
+        config = parse_config(text)
         parameters = {key: value.string_value for key, value in config.parameters.items()}
         accelerator, engine_cache = asked_of(config)
         batcher, queue = config.dynamic_batching, config.dynamic_batching.default_queue_policy

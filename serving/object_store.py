@@ -29,7 +29,7 @@ from semia.files import MODEL_NAME
 from semia.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE
 from serving.changing import CONFIG_FILE
 from serving.errors import PublishError, RepositoryError
-from serving.model_config import DEFAULT_SETTINGS, ServingSettings
+from serving.model_config import DEFAULT_SETTINGS, ServingSettings, parse_config
 from serving.repository import VERSION_NAME, RepositoryModel, list_models, publish
 
 SCHEME = "s3://"
@@ -291,9 +291,7 @@ def pin_version(config: str, version: int) -> str:
 def pinned_version(config: str) -> int | None:
     """The version that a config.pbtxt names; None if it names none, or several, or cannot be read."""
     try:
-        versions = text_format.Parse(
-            config, pb.ModelConfig(), allow_unknown_field=True
-        ).version_policy.specific.versions
+        versions = parse_config(config).version_policy.specific.versions
     except text_format.ParseError:
         return None
     return versions[0] if len(versions) == 1 else None

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2 as pb
 
 from semia.errors import InputError
 from semia.files import check_model_name, sha256_of_file, sync_path
@@ -33,7 +32,7 @@ from serving.changing import (
     taken_back_on_failure,
 )
 from serving.errors import BundleError, PublishError, RepositoryError
-from serving.model_config import CARD_HASH_PARAMETER, DEFAULT_SETTINGS, ServingSettings, config_text
+from serving.model_config import CARD_HASH_PARAMETER, DEFAULT_SETTINGS, ServingSettings, config_text, parse_config
 
 VERSION_NAME = re.compile(r"[1-9][0-9]*")
 """Triton ignores version folders that are not numbers or start with 0."""
@@ -151,13 +150,18 @@ def stage_bundle(bundle: Path, card: ModelCard, settings: ServingSettings, stagi
 
 def hash_problem(file: Path, card: ModelCard) -> str | None:
     """What a ``model.onnx`` or ``model.plan`` is not, in words that follow its name; None if its hash is the card's."""
-    kind, expected = "graph", card.graph_sha256
-    if file.name == PLAN_FILE:
-        kind, expected = "engine", card.engine.plan_sha256 if card.engine is not None else "of none"
-    sha256 = sha256_of_file(file)
+    sha256, expected = sha256_of_file(file), described_sha256(file.name, card)
     if sha256 == expected:
         return None
+    kind = "engine" if file.name == PLAN_FILE else "graph"
     return f"is not the {kind} its card describes (SHA-256 {sha256[:12]}..., the card says {expected[:12]}...)"
+
+
+def described_sha256(file: str, card: ModelCard) -> str:
+    """The hash that a card gives of its ``model.onnx`` or ``model.plan``; "of none" where it has no engine."""
+    if file != PLAN_FILE:
+        return card.graph_sha256
+    return "of none" if card.engine is None else card.engine.plan_sha256
 
 
 def stage_config(model: Path, card: ModelCard, settings: ServingSettings) -> None:
@@ -221,7 +225,7 @@ def model_folder(repository: Path, name: str) -> Path:
         raise RepositoryError(f"no such model repository: {repository}")
     folder = repository / check_model_name(name)
     if not folder.is_dir():
-        known = ", ".join(sorted(path.name for path in repository.iterdir() if path.is_dir() and path.name[0] != "."))
+        known = ", ".join(sorted(path.name for path in _model_folders(repository)))
         raise RepositoryError(f"{repository} has no model {name!r}; it has {known or 'none'}")
     return folder
 
@@ -241,9 +245,7 @@ def _read_newest_card(folder: Path, versions: tuple[int, ...]) -> ModelCard:
         raise RepositoryError(f"{folder} has no version")
     newest = folder / str(versions[-1])
     card = ModelCard.read(newest / CARD_FILE)
-    config = text_format.Parse(
-        (folder / CONFIG_FILE).read_text(encoding="utf-8"), pb.ModelConfig(), allow_unknown_field=True
-    )
+    config = parse_config((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     served = config.default_model_filename or MODEL_FILE
     if not (newest / served).is_file():
         raise RepositoryError(f"{newest} has no {served}")

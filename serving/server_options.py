@@ -18,6 +18,15 @@ Binary = Literal["auto", "embedded", "system"]
 """Which Triton to run: the wheel's, the ``tritonserver`` on PATH, or the first of these two that is there."""
 
 
+def find_free_ports(count: int) -> list[int]:
+    """So many different loopback ports that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((LOOPBACK, 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
 @dataclass(frozen=True)
 class ServerOptions:
     """How the server is run. Without ``tls`` nothing is encrypted and everyone is admitted: stay on loopback then.
@@ -64,11 +73,7 @@ class ServerOptions:
     @classmethod
     def on_free_ports(cls) -> Self:
         """Options with loopback ports for gRPC and metrics that nobody listens on now."""
-        with contextlib.ExitStack() as stack:
-            probes = [stack.enter_context(socket.socket()) for _ in range(2)]
-            for probe in probes:
-                probe.bind((LOOPBACK, 0))
-            grpc_port, metrics_port = (probe.getsockname()[1] for probe in probes)
+        grpc_port, metrics_port = find_free_ports(2)
         return cls(grpc_port=grpc_port, metrics_port=metrics_port)
 
     @property

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2 as pb
 
 from semia.errors import InputError
 from semia.files import sha256_of_file
 from semia.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE, ModelCard
 from serving.changing import CONFIG_FILE
 from serving.errors import RepositoryError
-from serving.model_config import CARD_HASH_PARAMETER, model_config
+from serving.model_config import CARD_HASH_PARAMETER, model_config, parse_config
 from serving.overview import interruption
 from serving.repository import hash_problem, list_models, model_folder, versions_of
 
@@ -127,7 +126,7 @@ def _verify_config(folder: Path, versions: tuple[int, ...]) -> list[str]:
         return [f"{folder} has no version"]
     newest, path = folder / str(versions[-1]), folder / CONFIG_FILE
     try:
-        config = text_format.Parse(path.read_text(encoding="utf-8"), pb.ModelConfig(), allow_unknown_field=True)
+        config = parse_config(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, text_format.ParseError) as error:
         return [f"{path} cannot be read: {' '.join(str(error).split())}"]
     try:

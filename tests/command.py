@@ -16,9 +16,10 @@ from semia.cli import main
 ENVIRONMENT = os.environ | {"COLUMNS": "100", "OMP_NUM_THREADS": "1"}
 
 
-def semia(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def semia(*arguments: str | Path, cwd: Path | None = None, columns: int = 100) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "semia", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=ENVIRONMENT, timeout=240)
+    environment = ENVIRONMENT | {"COLUMNS": str(columns)}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment, timeout=240)
 
 
 def semia_here(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -23,7 +23,7 @@ from semia.errors import InputError
 
 if TYPE_CHECKING:
     from semia.access import ServerAccess
-    from serving import PublishedModel, ServingSettings
+    from serving import ServingSettings
 
 AcceleratorOption = Annotated[
     Accelerator | None,
@@ -136,23 +136,25 @@ def publish_bundle(
         return
     folder, began = Path(repository), time.monotonic()
     if load is None:
-        _say_published(publish_to(bundle, folder, name=name, settings=settings), began)
+        published = publish_to(bundle, folder, name=name, settings=settings)
+        _say_published(published.name, published.version, published.folder, began)
         say("next: semia serve")
         return
     with interruptible():  # a version that was not yet seen to draw is taken back
         update = publish_and_load(bundle, folder, load, name=name, settings=settings, keep=keep, access=access)
-    _say_published(update.published, began, f"; {load} serves it", url=load)
+    published = update.published
+    _say_published(published.name, published.version, published.folder, began, f"; {load} serves it", url=load)
     if update.pruned:
         say(f"deleted: {versions_in_words(update.pruned)}", "pruned", versions=update.pruned)
 
 
-def _say_published(published: "PublishedModel", began: float, more: str = "", **fields: object) -> None:
+def _say_published(name: str, version: int, place: Path | str, began: float, more: str = "", **fields: object) -> None:
     say(
-        f"published: {published.folder} (model {published.name}, version {published.version}){more}",
+        f"published: {place} (model {name}, version {version}){more}",
         "published",
-        model=published.name,
-        version=published.version,
-        path=published.folder,
+        model=name,
+        version=version,
+        path=place,
         duration_s=time.monotonic() - began,
         **fields,
     )
@@ -165,14 +167,7 @@ def _publish_to_store(
 
     began = time.monotonic()
     stored = ObjectRepository(url).publish(bundle, name=name, settings=settings)
-    say(
-        f"published: {stored.url} (model {stored.name}, version {stored.version})",
-        "published",
-        model=stored.name,
-        version=stored.version,
-        path=stored.url,
-        duration_s=time.monotonic() - began,
-    )
+    _say_published(stored.name, stored.version, stored.url, began)
     if stored.serving != stored.version:
         complain(f"version {stored.serving} was published meanwhile, and is the one that is served", "overtaken")
     if not stored.exclusive:

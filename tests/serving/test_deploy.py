@@ -25,7 +25,7 @@ from tritonclient.utils import InferenceServerException
 import serving
 from serving.embedded import locate_embedded_triton
 from serving.server import flags, server_arguments
-from serving.server_options import ServerOptions
+from serving.server_options import ServerOptions, find_free_ports
 
 DEPLOY = Path(serving.__file__).parent / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
@@ -78,7 +78,7 @@ def deployed(embedded_triton: None, tiny_bundle: Path, tmp_path_factory: pytest.
     serving.publish(tiny_bundle, repository, name="other")
     runtime = folder / "runtime"
     triton = locate_embedded_triton().assemble(runtime, repository)
-    ports = [*ServerOptions.on_free_ports().ports.values(), *ServerOptions.on_free_ports().ports.values()][:3]
+    ports = find_free_ports(3)
     ours = [
         argument for argument in triton.arguments if argument.startswith(("--backend-directory", "--backend-config"))
     ]

@@ -21,6 +21,7 @@ import serving
 from semia.cli.serving import _warn
 from semia.errors import InputError
 from serving import ServerAccess, ServerOptions, ServerTls, TlsOptions, TritonServer
+from serving.server_options import find_free_ports
 from serving.tls import certified_name
 from tests.command import complaint, semia
 
@@ -122,8 +123,14 @@ def test_one_way_tls_with_a_certificate_for_another_name(
 def test_the_key_closes_http_too_where_there_is_http(
     embedded_triton: None, locked_triton: TritonServer, server_options: MakeOptions, certificates: Path
 ) -> None:
-    http_port = server_options().grpc_port
-    options = dataclasses.replace(server_options(), http_port=http_port, admin_key_file=certificates / "admin.key")
+    grpc_port, http_port, metrics_port = find_free_ports(3)
+    options = dataclasses.replace(
+        server_options(),
+        grpc_port=grpc_port,
+        http_port=http_port,
+        metrics_port=metrics_port,
+        admin_key_file=certificates / "admin.key",
+    )
     with TritonServer(locked_triton.repository, options) as server:
         while not listens(http_port):  # it comes a moment after gRPC
             time.sleep(0.02)

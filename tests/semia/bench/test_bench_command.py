@@ -1,7 +1,6 @@
 """``semia bench`` and ``semia publish --tune`` as a person uses them, with real Tritons."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -19,17 +18,10 @@ from semia.images import read_rgb
 from semia.labels import Canvas
 from serving import list_models
 from serving.model_config import settings_from_config
-from tests.command import complaint, semia_here
+from tests.command import complaint, semia, semia_here
 
 COMMAND = (sys.executable, "-m", "semia")
 SCENE_CANVAS = Canvas(44, 60)
-
-ENVIRONMENT = os.environ | {"COLUMNS": "160"}
-
-
-def semia(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=240)
 
 
 @pytest.mark.slow
@@ -42,6 +34,7 @@ def test_models_are_measured_in_every_way_side_by_side(
     result = semia(
         *("bench", trained, bundle, "--calls", "5", "--concurrency", "2", "--threads", "1"),
         *("--json", figures, "--plot", plot, "--readme", readme),
+        columns=160,
     )
     assert result.returncode == 0, result.stderr
     assert "no bundle was given" in result.stdout
