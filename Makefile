@@ -59,7 +59,7 @@ bench: $(BENCH_RUNS) ## Measure both generators, and write examples/bench.json, 
 
 .PHONY: test
 test: $(INSTALLED) ## Run every test but the slow and GPU ones, with a real Triton
-	$(BIN)/python -m pytest -m 'not slow and not gpu'
+	$(BIN)/python -m pytest -m 'not slow and not gpu' --numprocesses 2 --dist worksteal
 
 .PHONY: lint
 lint: $(INSTALLED) ## Check style and types

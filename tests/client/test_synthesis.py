@@ -110,7 +110,7 @@ def test_an_unknown_model_is_answered_with_the_known_ones(client: SynthesisClien
         Image.new("RGB", (1, 1), (255, 0, 0)),
         Image.new("RGB", (0, 0)),
     ],
-    ids=repr,
+    ids=lambda target: f"{type(target).__name__}-{np.shape(target)}",
 )
 def test_a_wrong_size_is_refused(client: SynthesisClient, target: Any) -> None:
     with pytest.raises(TargetSizeError) as caught:

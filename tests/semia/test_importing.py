@@ -68,7 +68,6 @@ def test_the_config_says_what_is_known_and_no_more(imported: Path, checkpoint: P
 
 
 @pytest.mark.usefixtures("embedded_triton")
-@pytest.mark.slow
 def test_an_imported_generator_goes_the_whole_way(
     imported: Path, tmp_path: Path, server_options: Callable[[], ServerOptions]
 ) -> None:

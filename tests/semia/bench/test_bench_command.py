@@ -24,7 +24,6 @@ COMMAND = (sys.executable, "-m", "semia")
 SCENE_CANVAS = Canvas(44, 60)
 
 
-@pytest.mark.slow
 def test_models_are_measured_in_every_way_side_by_side(
     embedded_triton: None, trained: Path, make_bundle: Callable[..., Path], tmp_path: Path
 ) -> None:
