@@ -30,6 +30,10 @@ WHEEL = "nvidia-pytriton"
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 ONNXRUNTIME_BACKEND = Path(__file__).parent / "backends" / "onnxruntime" / "model.py"
 
+MALLOC_ARENAS = "2"
+"""Heaps that malloc divides Triton's threads among, unless told otherwise. Every load of a model starts threads, and
+with glibc's own bound, eight for each core, what they freed stayed in ever more heaps: Triton went on growing."""
+
 
 @dataclass(frozen=True)
 class TritonCommand:
@@ -84,7 +88,8 @@ class EmbeddedTriton:
                 # So that what a killed Triton leaves in shared memory can be told from other servers' regions.
                 f"--backend-config=python,shm-region-prefix-name={runtime.name}-",
             ),
-            os.environ
+            {"MALLOC_ARENA_MAX": MALLOC_ARENAS}
+            | os.environ
             | {
                 "LD_LIBRARY_PATH": _path_list(libraries, "LD_LIBRARY_PATH"),
                 "PATH": _path_list(self.python.parent, "PATH"),

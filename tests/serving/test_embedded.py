@@ -73,9 +73,18 @@ def test_the_runtime_folder_is_complete(embedded_triton: None, tmp_path: Path) -
     assert command.program.is_file()
     assert "--model-repository=/models" in command.arguments
     assert command.environment["LD_LIBRARY_PATH"].split(os.pathsep)[0] == str(tmp_path / "lib")
+    assert command.environment["MALLOC_ARENA_MAX"] == "2"
     assert command.environment["PATH"].split(os.pathsep)[0] == str(triton.python.parent)
 
 
 def test_a_runtime_folder_that_a_shell_would_split_is_refused(embedded_triton: None, tmp_path: Path) -> None:
     with pytest.raises(TritonNotFoundError, match="set TMPDIR to a plain path"):
         locate_embedded_triton().assemble(tmp_path / "two words", tmp_path)
+
+
+def test_the_operators_own_bound_on_heaps_stays(
+    embedded_triton: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
+    command = locate_embedded_triton().assemble(tmp_path, tmp_path / "model_repository")
+    assert command.environment["MALLOC_ARENA_MAX"] == "4"

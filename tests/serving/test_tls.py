@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import trustme
 from PIL import Image
@@ -18,6 +19,7 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 import serving
+from client import SynthesisClient
 from semia.cli.serving import _warn
 from semia.errors import InputError
 from serving import ServerAccess, ServerOptions, ServerTls, TlsOptions, TritonServer
@@ -118,6 +120,30 @@ def test_one_way_tls_with_a_certificate_for_another_name(
         assert "tiny" in serving.model_states(server.grpc_url, access=ServerAccess(trusting))
         with pytest.raises(serving.ServerUnreachableError, match="IP address mismatch"):
             serving.model_states(server.grpc_url, access=ServerAccess(TlsOptions(certificates / "ca.pem")))
+
+
+def test_a_front_asks_callers_for_the_same(
+    locked_triton: TritonServer,
+    server_options: MakeOptions,
+    certificates: Path,
+    caller: ServerAccess,
+    operator: ServerAccess,
+) -> None:
+    tls = locked_triton.options.tls
+    options = dataclasses.replace(server_options(), max_loaded=1, tls=tls, admin_key_file=certificates / "admin.key")
+    with TritonServer(locked_triton.repository, options) as server:
+        with SynthesisClient(server.grpc_url, tls=caller.tls) as client:
+            assert client.synthesize("tiny", np.zeros((48, 64), np.uint8)).getpixel((5, 5)) == (255, 0, 0)
+        for stranger, message in (
+            (None, "it speaks TLS"),
+            (TlsOptions(certificates / "clients.pem"), "its certificate is not to be trusted"),
+            (TlsOptions(certificates / "ca.pem"), "it asks for a client certificate"),
+        ):
+            with pytest.raises(serving.ServerUnreachableError, match=message):
+                serving.model_states(server.grpc_url, access=ServerAccess(stranger))
+        with pytest.raises(serving.AccessRefusedError, match="keeps this to its operators"):
+            serving.unload_model(server.grpc_url, "tiny", access=caller)
+        assert serving.load_model(server.grpc_url, "tiny", access=operator) == 1
 
 
 def test_the_key_closes_http_too_where_there_is_http(
