@@ -58,6 +58,7 @@ class Report:
     sampling_s: list[float]  # every repeat
     reconstruction_s: list[float]
     sampling_gflop: float  # of one sampling iteration
+    forward_s: list[float]  # the generator's forward pass in float32 without gradients: what machines compare by
     parts: list[Part]
 
     @property
@@ -66,14 +67,19 @@ class Report:
         return sum(part.seconds for part in self.parts)
 
     @property
+    def sampling_passes(self) -> float:
+        """A sampling iteration in forward passes."""
+        return statistics.median(self.sampling_s) / statistics.median(self.forward_s)
+
+    @property
     def coherence_share(self) -> float:
         """Patch coherence's share of a generator step."""
         return next(part.seconds for part in self.parts if part.name == "patch coherence") / self.step_s
 
     def to_json(self) -> str:
         """Everything as indented JSON."""
-        content = dataclasses.asdict(self) | {"step_s": self.step_s, "coherence_share": self.coherence_share}
-        return json.dumps(content, indent=2)
+        derived = {name: getattr(self, name) for name in ("step_s", "sampling_passes", "coherence_share")}
+        return json.dumps(dataclasses.asdict(self) | derived, indent=2)
 
 
 def measure(trainer: AlternatingTrainer, repeats: int) -> Report:
@@ -104,8 +110,16 @@ def measure(trainer: AlternatingTrainer, repeats: int) -> Report:
         sampling_s=sampling,
         reconstruction_s=reconstruction,
         sampling_gflop=flops.get_total_flops() / 1e9,
+        forward_s=[_seconds(functools.partial(_forward, trainer), device) for _ in range(1 + repeats)][1:],
         parts=[_part(name, run, repeats, device) for name, run in _generator_step(trainer).items()],
     )
+
+
+def _forward(trainer: AlternatingTrainer) -> None:
+    trainer.generator.eval()
+    with torch.no_grad():
+        trainer.generator(trainer.scene.image, trainer.scene.labels, trainer.scene.labels)
+    trainer.generator.train()
 
 
 def _generator_step(trainer: AlternatingTrainer) -> dict[str, Callable[[], object]]:
@@ -220,6 +234,9 @@ def tables(report: Report) -> list[Table]:
     )
     reconstruction = report.reconstruction_s
     whole.add_row("reconstruction", f"{statistics.median(reconstruction):.2f}", f"{min(reconstruction):.2f}", "", "")
+    forward = report.forward_s
+    whole.add_row("a forward pass, float32", f"{statistics.median(forward):.2f}", f"{min(forward):.2f}", "", "")
+    whole.caption = f"a sampling iteration takes as long as {report.sampling_passes:.0f} forward passes"
 
     step = Table(title=f"a generator step: {report.step_s * 1000:.0f} ms")
     for column in ("part, both ways", "ms", "share", "GFLOP", "GFLOP/s"):

@@ -25,7 +25,7 @@ from semia.machine import usable_cores
 from semia.model_card import MODEL_FILE
 from serving.model_config import ServingSettings
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the JSON's meaning changes."""
 
 ROUNDS = 5
@@ -240,9 +240,11 @@ def _opened_ways(canvas: Canvas, subjects: Sequence[Subject], threads: int) -> I
     with ExitStack() as opened:
         ways: list[tuple[str, Way]] = [(REFERENCE_TITLE, reference_way(canvas, subjects[0].layouts, threads))]
         opened.callback(ways[0][1].close)
+        runs: set[Path] = set()
         for subject in subjects:
             own: list[Way] = []
-            if subject.run is not None:
+            if subject.run is not None and subject.run not in runs:  # once, whatever precisions it comes in
+                runs.add(subject.run)
                 own.append(eager_way(subject.run, subject.layouts, threads))
                 opened.callback(own[-1].close)
             own.append(onnxruntime_way(subject.bundle, subject.layouts, threads))

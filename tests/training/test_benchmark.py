@@ -34,7 +34,9 @@ def test_every_part_is_timed(
     assert [part.name for part in report.parts] == PARTS
     assert all(part.seconds > 0 for part in report.parts)
     assert all(part.gflop > 0 for part in report.parts if part.name != "optimiser")
-    assert (len(report.sampling_s), len(report.reconstruction_s)) == (2, 2)
+    assert (len(report.sampling_s), len(report.reconstruction_s), len(report.forward_s)) == (2, 2, 2)
+    assert report.sampling_passes > 1
+    assert trainer.generator.training
     assert report.canvas == "64x48"
     assert report.precision == "float32"
     assert 0 < report.coherence_share < 1
@@ -52,6 +54,7 @@ def test_the_command_prints_tables(
     result = CliRunner().invoke(app, [str(scene_folder), "--preset", "tiny", "--repeats", "1", "--device", "cpu"])
     assert result.exit_code == 0, result.output
     assert "patch coherence" in result.output
+    assert "forward passes" in result.output
 
 
 def test_a_scene_that_is_none_is_said(app: typer.Typer, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ def test_ratios_are_those_of_the_medians(benchmark: Benchmark) -> None:
     assert "| tiny (copying) | matching | 0.500 | 10.0 ms | 50 | 50% |" in section
     assert "| tiny (copying) | joining | 0.000 | 8.0 ms |  |  |" in section
     assert "| tiny (copying) | between kernels |  | 2.0 ms |  |  |" in section
+    assert "| tiny (copying) | a large matrix product |  |  | 80 | 80% |" in section
     assert "| tiny (copying) | Triton over gRPC | 45.5 | 76.0 | +2.0 ms | 95% |" in section
 
 
