@@ -12,7 +12,7 @@ class CopyingSettings:
     width: int = 32  # of a layout descriptor
     # AdamW's, at the beginning; it falls to a twentieth. Faster, or for longer, descriptors fit the random layouts
     # better and what people draw worse: this stays near the principal components that they begin as.
-    rate: float = 5e-7
+    rate: float = 2.5e-7
     batch: int = 4  # random layouts a step
     tokens: int = 1024  # of them, matched a step
     initial_sharpness: float = 0.5  # logarithm of how fast a match's likelihood falls with squared distance
