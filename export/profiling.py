@@ -150,6 +150,8 @@ def _profiling_session(model: Path, optimized: Path, threads: int) -> Any:
 def _options(threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # As they are served; and threads of one session that spin would take a core from the other's.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # it warns that the optimised graph fits this machine only, which is what is wanted
     return options
 
