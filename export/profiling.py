@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from export.errors import ExportError, first_line
 from export.graph_report import report_graph
 from export.graph_stages import stages_of
+from export.rendering import session_options
 from semia.labels import ClassIds
 from semia.model_card import INPUT_NAME, OUTPUT_NAME, GraphReport
 
@@ -29,7 +30,7 @@ PRODUCT_SIDE = 1536
 
 CONVOLUTION_SHAPE = (1, 128, 128, 128)
 """What the 3x3 convolution that is the other measure takes and gives, in float32: 5 GFLOP. ONNX Runtime computes it in
-a layout of its own, in which it beats the matrix product."""
+a layout of its own, as it does a generator's."""
 
 KERNEL_SUFFIX = "_kernel_time"  # of a node's name in the profile
 BLOCKED_SUFFIX = "_nchwc"  # of the name of a convolution in ONNX Runtime's blocked layout, after the value it computes
@@ -148,10 +149,7 @@ def _profiling_session(model: Path, optimized: Path, threads: int) -> Any:
 
 
 def _options(threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    # As they are served; and threads of one session that spin would take a core from the other's.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options = session_options(threads)
     options.log_severity_level = 3  # it warns that the optimised graph fits this machine only, which is what is wanted
     return options
 

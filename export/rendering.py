@@ -1,6 +1,7 @@
 """An exported generator at work, in ONNX Runtime, in this process: what a server would answer."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -9,6 +10,23 @@ from export.errors import ExportError, first_line
 from semia.images import RGB
 from semia.labels import ClassIds
 from semia.model_card import INPUT_NAME, OUTPUT_NAME
+
+
+def session_options(threads: int) -> Any:
+    """How ONNX Runtime's sessions run in our processes: as in our Triton backend, with threads that do not spin.
+
+    Threads that spin while they wait for work take a core from everything else, such as another session's threads.
+
+    Args:
+        threads: that share the work of one run; 0: as many as the machine has cores.
+
+    Returns:
+        An ``onnxruntime.SessionOptions``, the caller's own.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
 class OnnxRenderer:
@@ -25,11 +43,10 @@ class OnnxRenderer:
             ExportError: if ONNX Runtime cannot.
         """
         self._model = model
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as in our Triton backend
         try:
-            self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                str(model), session_options(threads), providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
             raise ExportError(f"ONNX Runtime cannot load {model}: {first_line(error)}") from error
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -102,7 +103,7 @@ def test_the_command_shows_how_it_goes(
     monkeypatch.setattr(exporting, "export_run_folder", lambda *_: bundle)
     exporting.export(run.path, bundle, format_=exporting.Format.TENSORRT, batches="1:2")
     said = capsys.readouterr().out
-    assert "TensorRT: Timing 2/2, 0:0" in said  # the seconds gone are the machine's
+    assert re.search(r"TensorRT: Timing 2/2, 0:0\d gone\n", said)  # how many seconds is the machine's affair
     assert "difference from ONNX Runtime" in said
     assert "batch of 2" in said
     assert f"built: TensorRT {version}, NVIDIA H200, fp32, batches up to 2" in said

@@ -49,6 +49,16 @@ def listens(port: int) -> bool:
     return True
 
 
+def check_that_strangers_are_told_why(server: TritonServer, certificates: Path) -> None:
+    for tls, message in (
+        (None, "it speaks TLS"),
+        (TlsOptions(certificates / "clients.pem"), "its certificate is not to be trusted"),
+        (TlsOptions(certificates / "ca.pem"), "it asks for a client certificate"),
+    ):
+        with pytest.raises(serving.ServerUnreachableError, match=message):
+            serving.model_states(server.grpc_url, access=ServerAccess(tls))
+
+
 def test_the_operator_sees_and_loads_models(locked_triton: TritonServer, operator: ServerAccess) -> None:
     assert locked_triton.models == {"tiny": 1}, "seen at the start, by the server's own access"
     assert serving.model_states(locked_triton.grpc_url, access=operator)["tiny"].version == 1
@@ -85,13 +95,7 @@ def test_the_key_opens_what_it_closes(locked_triton: TritonServer, operator: Ser
 
 
 def test_who_is_no_client_is_told_why(locked_triton: TritonServer, certificates: Path) -> None:
-    for tls, message in (
-        (None, "it speaks TLS"),
-        (TlsOptions(certificates / "clients.pem"), "its certificate is not to be trusted"),
-        (TlsOptions(certificates / "ca.pem"), "it asks for a client certificate"),
-    ):
-        with pytest.raises(serving.ServerUnreachableError, match=message):
-            serving.model_states(locked_triton.grpc_url, access=ServerAccess(tls))
+    check_that_strangers_are_told_why(locked_triton, certificates)
 
 
 def test_the_metrics_are_read_on_loopback(locked_triton: TritonServer) -> None:
@@ -134,13 +138,7 @@ def test_a_front_asks_callers_for_the_same(
     with TritonServer(locked_triton.repository, options) as server:
         with SynthesisClient(server.grpc_url, tls=caller.tls) as client:
             assert client.synthesize("tiny", np.zeros((48, 64), np.uint8)).getpixel((5, 5)) == (255, 0, 0)
-        for stranger, message in (
-            (None, "it speaks TLS"),
-            (TlsOptions(certificates / "clients.pem"), "its certificate is not to be trusted"),
-            (TlsOptions(certificates / "ca.pem"), "it asks for a client certificate"),
-        ):
-            with pytest.raises(serving.ServerUnreachableError, match=message):
-                serving.model_states(server.grpc_url, access=ServerAccess(stranger))
+        check_that_strangers_are_told_why(server, certificates)
         with pytest.raises(serving.AccessRefusedError, match="keeps this to its operators"):
             serving.unload_model(server.grpc_url, "tiny", access=caller)
         assert serving.load_model(server.grpc_url, "tiny", access=operator) == 1
