@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import json
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,10 +26,10 @@ from semia.machine import usable_cores
 from semia.model_card import MODEL_FILE
 from serving.model_config import ServingSettings
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the JSON's meaning changes."""
 
-ROUNDS = 5
+ROUNDS = 10
 """How often the ways take turns."""
 
 WARM_UP_CALLS = 3
@@ -54,6 +55,20 @@ Key = tuple[str, WayName]
 
 
 @dataclass(frozen=True)
+class Turn:
+    """One turn of a way. It is best compared with other ways' turns of the same round, which met the same machine."""
+
+    median_ms: float
+    pictures_per_s: float
+
+    @classmethod
+    def of(cls, measured: Round) -> "Turn":
+        """What a round's calls come to."""
+        latencies_ms = measured.latencies_ms
+        return cls(round(statistics.median(latencies_ms), 3), round(len(latencies_ms) / measured.seconds, 3))
+
+
+@dataclass(frozen=True)
 class Measurement:
     """One way to one model's pictures, with so many clients at once."""
 
@@ -65,11 +80,22 @@ class Measurement:
     quantiles_ms: dict[str, float]  # latency by percent: `QUANTILES`
     pictures_per_s: float
     peak_memory_mb: float | None  # of the processes that draw, since they began; None where unknown
+    turns: list[Turn]  # one a round
 
     @property
     def median_ms(self) -> float:
         """The median latency."""
         return self.quantiles_ms["50"]
+
+    def added_ms(self, other: "Measurement") -> float:
+        """What it takes longer than ``other``: the median over the rounds of the difference of the turns' medians."""
+        pairs = zip(self.turns, other.turns, strict=True)
+        return statistics.median(mine.median_ms - theirs.median_ms for mine, theirs in pairs)
+
+    def kept(self, other: "Measurement") -> float:
+        """Its share of the pictures per second of ``other``: the median over the rounds of the turns' ratios."""
+        pairs = zip(self.turns, other.turns, strict=True)
+        return statistics.median(mine.pictures_per_s / theirs.pictures_per_s for mine, theirs in pairs)
 
 
 @dataclass(frozen=True)
@@ -135,9 +161,7 @@ class Benchmark:
                 SubjectRecord(**entry | {"canvas": Canvas(*entry["canvas"]), "settings": _settings(entry["settings"])})
                 for entry in content["subjects"]
             ]
-            content["measurements"] = [
-                Measurement(**entry | {"canvas": Canvas(*entry["canvas"])}) for entry in content["measurements"]
-            ]
+            content["measurements"] = [_measurement_from(entry) for entry in content["measurements"]]
             content["profiles"] = [
                 ProfileRecord(entry["title"], Canvas(*entry["canvas"]), _stage_profile(entry["profile"]))
                 for entry in content["profiles"]
@@ -190,9 +214,11 @@ def measure(
                 rounds: dict[Key, list[Round]] = {
                     key: [] for key, way in ways.items() if clients == 1 or way.takes_many
                 }
+                for key in rounds:
+                    ways[key].draw(clients, clients)
                 for _ in range(ROUNDS):
                     for key, turns in rounds.items():
-                        ways[key].draw(clients, clients)
+                        ways[key].draw(1, 1)
                         turns.append(ways[key].draw(clients, turn_length(calls, clients)))
                         done += 1
                         on_turn(done, f"{canvas} {key[0]}, {key[1]}, {clients} at once")
@@ -264,11 +290,17 @@ def _measurement(title: str, canvas: Canvas, way: Way, clients: int, rounds: Seq
     memory = way.peak_memory_mb()
     calls = sum(len(each.latencies_ms) for each in rounds)
     rounded = None if memory is None else round(memory)
-    return Measurement(title, canvas, way.name, clients, calls, quantiles, pictures_per_s, rounded)
+    turns = [Turn.of(each) for each in rounds]
+    return Measurement(title, canvas, way.name, clients, calls, quantiles, pictures_per_s, rounded, turns)
 
 
 def _profile(subject: Subject, threads: int) -> StageProfile:
     return profile_stages(subject.bundle / MODEL_FILE, subject.layouts[0], LEAST_RUNS, threads)
+
+
+def _measurement_from(content: dict[str, Any]) -> Measurement:
+    turns = [Turn(**turn) for turn in content["turns"]]
+    return Measurement(**content | {"canvas": Canvas(*content["canvas"]), "turns": turns})
 
 
 def _stage_profile(content: dict[str, Any]) -> StageProfile:

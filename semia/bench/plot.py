@@ -107,5 +107,5 @@ def _draw_throughput(axes: Axes, benchmark: Benchmark, canvas: Canvas) -> None:
     axes.set_xlabel("clients at once")
     axes.set_ylabel("pictures per second")
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, handlelength=4)
     axes.spines[["top", "right"]].set_visible(False)

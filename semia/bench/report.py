@@ -32,6 +32,7 @@ BESIDE_HEADINGS = ("added", "kept")
 NOTE = (
     "Speed-up: against one forward pass of the published architecture, in the same run. Added: what Triton adds to the "
     "session's median for one client. Kept: its share of the session's pictures per second, with the most clients. "
+    "Both are medians over the rounds, in each of which the ways took turns. "
     "Where the time goes: by stage of the graph, counting two FLOP a multiply-add of convolutions and matrix products; "
     "the peak is the better of two large float32 operations in the same run."
 )
@@ -162,8 +163,7 @@ def _beside_the_session(benchmark: Benchmark, found: Sequence[Measurement | None
     session_most = benchmark.find("onnxruntime", one.canvas, one.title, most.clients)
     assert session_one is not None, "Triton is never measured without the session"
     assert session_most is not None, "nor with more clients"
-    added = one.median_ms - session_one.median_ms
-    return [f"{added:+.1f} ms", f"{most.pictures_per_s / session_most.pictures_per_s:.0%}"]
+    return [f"{one.added_ms(session_one):+.1f} ms", f"{most.kept(session_most):.0%}"]
 
 
 def _table(title: str, rows: Sequence[Sequence[str]]) -> Table:

@@ -106,9 +106,11 @@ def _take_turns(
     many: dict[str, list[Round]] = {model: [] for model in ways}
     done = 0
     for rounds, clients in ((alone, 1), (many, MANY_CLIENTS)):
+        for way in ways.values():
+            way.draw(clients, clients)
         for _ in range(ROUNDS):
             for model, way in ways.items():
-                way.draw(clients, clients)  # the caches are another candidate's
+                way.draw(1, 1)  # the caches are another candidate's
                 rounds[model].append(way.draw(clients, turn_length(CALLS, clients)))
                 done += 1
                 on_turn(done, f"{describe(settings[model])}, {clients} at once")

@@ -4,7 +4,15 @@ import pytest
 
 from export.profiling import StageProfile, StageTime
 from semia.bench.machine import Machine
-from semia.bench.measurement import QUANTILES, REFERENCE_TITLE, Benchmark, Measurement, ProfileRecord, SubjectRecord
+from semia.bench.measurement import (
+    QUANTILES,
+    REFERENCE_TITLE,
+    Benchmark,
+    Measurement,
+    ProfileRecord,
+    SubjectRecord,
+    Turn,
+)
 from semia.bench.ways import WayName
 from semia.labels import Canvas
 from serving import ServingSettings
@@ -26,7 +34,9 @@ PROFILE = StageProfile(
 
 def measurement(title: str, way: WayName, clients: int, median_ms: float, pictures_per_s: float) -> Measurement:
     quantiles = {str(percent): median_ms * (1 + (percent - 50) / 1000) for percent in QUANTILES}
-    return Measurement(title, CANVAS, way, clients, 50, quantiles, pictures_per_s, 123.0)
+    # A machine that gets slower all the time: no round is like another, the ways' differences and ratios stay.
+    turns = [Turn(median_ms + 5 * number, pictures_per_s / (1 + number)) for number in range(3)]
+    return Measurement(title, CANVAS, way, clients, 50, quantiles, pictures_per_s, 123.0, turns)
 
 
 @pytest.fixture
