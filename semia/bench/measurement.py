@@ -1,33 +1,20 @@
 """Measuring: every way to a picture in turn, again and again, so that a noisy minute disturbs them all alike."""
 
-import dataclasses
 import datetime
-import json
-import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
-import numpy as np
-
-from export.profiling import LEAST_RUNS, StageProfile, StageTime, profile_stages
-from semia.accelerators import Accelerator
+from export.profiling import LEAST_RUNS, StageProfile, profile_stages
 from semia.bench.load import Round
-from semia.bench.machine import Machine, this_machine
+from semia.bench.machine import this_machine
+from semia.bench.records import REFERENCE_TITLE, Benchmark, Measurement, ProfileRecord, SubjectRecord, Turn, pooled
 from semia.bench.served import temporary_triton
 from semia.bench.subjects import Subject
 from semia.bench.ways import OverGrpc, ThroughSharedMemory, Way, WayName, eager_way, onnxruntime_way, reference_way
-from semia.errors import InputError
-from semia.files import write_text
 from semia.labels import Canvas
 from semia.machine import usable_cores
 from semia.model_card import MODEL_FILE
-from serving.model_config import ServingSettings
-
-FORMAT = 3
-"""Raised when the JSON's meaning changes."""
 
 ROUNDS = 10
 """How often the ways take turns."""
@@ -41,143 +28,11 @@ CALLS_PER_CLIENT = 2
 TAKE_MANY = 3
 """Ways of a subject that take several clients: the session, and Triton's two."""
 
-QUANTILES = (0, 5, 25, 50, 75, 90, 95, 99, 100)
-"""Of the latencies, in percent."""
-
-REFERENCE_TITLE = "published architecture, untrained"
-
 MODEL_NAME = "model"
 """What a subject is called by the Triton of its own that serves it."""
 
-
 Key = tuple[str, WayName]
 """A way of a subject: the subject's title and the way's name."""
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One turn of a way. It is best compared with other ways' turns of the same round, which met the same machine."""
-
-    median_ms: float
-    pictures_per_s: float
-
-    @classmethod
-    def of(cls, measured: Round) -> "Turn":
-        """What a round's calls come to."""
-        latencies_ms = measured.latencies_ms
-        return cls(round(statistics.median(latencies_ms), 3), round(len(latencies_ms) / measured.seconds, 3))
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One way to one model's pictures, with so many clients at once."""
-
-    title: str  # the subject's, or `REFERENCE_TITLE`
-    canvas: Canvas
-    way: WayName
-    clients: int
-    calls: int
-    quantiles_ms: dict[str, float]  # latency by percent: `QUANTILES`
-    pictures_per_s: float
-    peak_memory_mb: float | None  # of the processes that draw, since they began; None where unknown
-    turns: list[Turn]  # one a round
-
-    @property
-    def median_ms(self) -> float:
-        """The median latency."""
-        return self.quantiles_ms["50"]
-
-    def added_ms(self, other: "Measurement") -> float:
-        """What it takes longer than ``other``: the median over the rounds of the difference of the turns' medians."""
-        pairs = zip(self.turns, other.turns, strict=True)
-        return statistics.median(mine.median_ms - theirs.median_ms for mine, theirs in pairs)
-
-    def kept(self, other: "Measurement") -> float:
-        """Its share of the pictures per second of ``other``: the median over the rounds of the turns' ratios."""
-        pairs = zip(self.turns, other.turns, strict=True)
-        return statistics.median(mine.pictures_per_s / theirs.pictures_per_s for mine, theirs in pairs)
-
-
-@dataclass(frozen=True)
-class SubjectRecord:
-    """What the report has to know of a subject."""
-
-    title: str
-    canvas: Canvas
-    generator: str
-    precision: str
-    parameters: int
-    graph_sha256: str
-    settings: ServingSettings
-
-
-@dataclass(frozen=True)
-class ProfileRecord:
-    """Where one model's time goes in ONNX Runtime, in process."""
-
-    title: str
-    canvas: Canvas
-    profile: StageProfile
-
-
-def _settings(content: dict[str, Any]) -> ServingSettings:
-    """Settings as their JSON has them: paths and names are strings there."""
-    accelerator = content["accelerator"] and Accelerator(content["accelerator"])
-    return ServingSettings(
-        **content | {"accelerator": accelerator, "engine_cache": PurePosixPath(content["engine_cache"])}
-    )
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """Everything that one run found; `bench.json` is this, as JSON."""
-
-    machine: Machine
-    date: str  # ISO 8601, UTC
-    threads: int  # CPU threads of PyTorch and of the session in process
-    calls: int  # asked for, of each way
-    subjects: list[SubjectRecord]
-    measurements: list[Measurement]
-    profiles: list[ProfileRecord]
-    format: int = field(default=FORMAT)
-
-    def write(self, path: Path) -> None:
-        """Write the JSON, whole or not at all."""
-        write_text(path, json.dumps(dataclasses.asdict(self), indent=1, default=str) + "\n")
-
-    @classmethod
-    def read(cls, path: Path) -> "Benchmark":
-        """Read what `write` wrote.
-
-        Raises:
-            InputError: if the file is missing or is nothing of the kind.
-        """
-        try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if content["format"] != FORMAT:
-                raise ValueError(f"format {content['format']}, while this version reads format {FORMAT}")
-            content["machine"] = Machine(**content["machine"])
-            content["subjects"] = [
-                SubjectRecord(**entry | {"canvas": Canvas(*entry["canvas"]), "settings": _settings(entry["settings"])})
-                for entry in content["subjects"]
-            ]
-            content["measurements"] = [_measurement_from(entry) for entry in content["measurements"]]
-            content["profiles"] = [
-                ProfileRecord(entry["title"], Canvas(*entry["canvas"]), _stage_profile(entry["profile"]))
-                for entry in content["profiles"]
-            ]
-            return cls(**content)
-        except FileNotFoundError:
-            raise InputError(f"no benchmark at {path}: name what to measure, and it is written there") from None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"{path} is not a benchmark: {type(error).__name__}: {error}") from error
-
-    def find(self, way: WayName, canvas: Canvas, title: str | None = None, clients: int = 1) -> Measurement | None:
-        """One measurement, or None where it was not made."""
-        for each in self.measurements:
-            if (each.way, each.canvas, each.clients) == (way, canvas, clients) and title in (None, each.title):
-                return each
-        return None
 
 
 def measure(
@@ -242,14 +97,6 @@ def turn_length(calls: int, clients: int) -> int:
     return max(-(-calls // ROUNDS), CALLS_PER_CLIENT * clients)
 
 
-def pooled(rounds: Sequence[Round]) -> tuple[dict[str, float], float]:
-    """The `QUANTILES` of the latencies of several rounds, in ms, and their pictures per second."""
-    latencies_ms = [latency for each in rounds for latency in each.latencies_ms]
-    values = np.percentile(latencies_ms, QUANTILES)
-    quantiles = {str(percent): round(float(value), 3) for percent, value in zip(QUANTILES, values, strict=True)}
-    return quantiles, round(len(latencies_ms) / sum(each.seconds for each in rounds), 3)
-
-
 def _levels(concurrency: Sequence[int]) -> list[int]:
     return sorted({1, *concurrency})
 
@@ -296,15 +143,6 @@ def _measurement(title: str, canvas: Canvas, way: Way, clients: int, rounds: Seq
 
 def _profile(subject: Subject, threads: int) -> StageProfile:
     return profile_stages(subject.bundle / MODEL_FILE, subject.layouts[0], LEAST_RUNS, threads)
-
-
-def _measurement_from(content: dict[str, Any]) -> Measurement:
-    turns = [Turn(**turn) for turn in content["turns"]]
-    return Measurement(**content | {"canvas": Canvas(*content["canvas"]), "turns": turns})
-
-
-def _stage_profile(content: dict[str, Any]) -> StageProfile:
-    return StageProfile(**content | {"stages": tuple(StageTime(**stage) for stage in content["stages"])})
 
 
 def _record(subject: Subject) -> SubjectRecord:

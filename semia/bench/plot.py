@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from semia.bench.measurement import REFERENCE_TITLE, Benchmark
+from semia.bench.records import REFERENCE_TITLE, Benchmark
 from semia.bench.report import WAY_TITLES, canvases, levels
 from semia.bench.ways import WayName
 from semia.errors import ImageError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from semia.bench.measurement import Benchmark, Measurement
+from semia.bench.records import Benchmark, Measurement
 from semia.bench.ways import WayName
 from semia.errors import InputError, SemiaError
 from semia.files import write_text

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from semia.bench.load import Round
 from semia.bench.machine import this_machine
-from semia.bench.measurement import ROUNDS, pooled, turn_length
+from semia.bench.measurement import ROUNDS, turn_length
+from semia.bench.records import pooled
 from semia.bench.served import temporary_triton
 from semia.bench.subjects import made_up_layouts
 from semia.bench.ways import OverGrpc

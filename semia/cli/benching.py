@@ -11,7 +11,7 @@ from semia.errors import InputError, SemiaError
 from semia.images import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
-    from semia.bench.measurement import Benchmark
+    from semia.bench.records import Benchmark
 
 DEFAULT_JSON = Path("bench.json")
 LEAST_CALLS = 50
@@ -80,7 +80,7 @@ def bench(
 
     semia bench --json bench.json --readme README.md    [dim]# measures nothing[/]
     """
-    from semia.bench.measurement import Benchmark
+    from semia.bench.records import Benchmark
     from semia.bench.report import NOTE, conditions, rewrite_readme, screen_tables
 
     if plot is not None and plot.suffix.lower() not in IMAGE_SUFFIXES:

@@ -4,7 +4,7 @@ import pytest
 
 from export.profiling import StageProfile, StageTime
 from semia.bench.machine import Machine
-from semia.bench.measurement import (
+from semia.bench.records import (
     QUANTILES,
     REFERENCE_TITLE,
     Benchmark,

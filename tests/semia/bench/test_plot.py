@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from semia.bench.measurement import Benchmark
 from semia.bench.plot import write_plot
+from semia.bench.records import Benchmark
 from semia.errors import ImageError
 from semia.images import read_rgb
 

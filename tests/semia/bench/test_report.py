@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from semia.bench.measurement import Benchmark
+from semia.bench.records import Benchmark
 from semia.bench.report import BEGIN, END, readme_section, rewrite_readme, screen_tables
 from semia.errors import InputError
 
