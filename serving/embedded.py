@@ -30,9 +30,10 @@ WHEEL = "nvidia-pytriton"
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 ONNXRUNTIME_BACKEND = Path(__file__).parent / "backends" / "onnxruntime" / "model.py"
 
-MALLOC_ARENAS = "2"
+MALLOC_ARENAS = "1"
 """Heaps that malloc divides Triton's threads among, unless told otherwise. Every load of a model starts threads, and
-with glibc's own bound, eight for each core, what they freed stayed in ever more heaps: Triton went on growing."""
+with glibc's own bound, eight for each core, what they freed stayed in ever more heaps: Triton went on growing. With
+one, calls were as fast as with more: next to none of a picture's time goes into allocating."""
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def test_the_runtime_folder_is_complete(embedded_triton: None, tmp_path: Path) -
     assert command.program.is_file()
     assert "--model-repository=/models" in command.arguments
     assert command.environment["LD_LIBRARY_PATH"].split(os.pathsep)[0] == str(tmp_path / "lib")
-    assert command.environment["MALLOC_ARENA_MAX"] == "2"
+    assert command.environment["MALLOC_ARENA_MAX"] == "1"
     assert command.environment["PATH"].split(os.pathsep)[0] == str(triton.python.parent)
 
 
