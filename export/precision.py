@@ -92,6 +92,10 @@ def lower_precision(
         dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[request.precision]
         write_onnx(half_precision_graph(graph, dtype, [*layouts, *augmented]), lowered, request.opset)
     fidelity = measure_fidelity(model, lowered, targets)
+    last_stage_in_float32 = request.precision == "int8" and not min(fidelity.values()) >= request.limit
+    if last_stage_in_float32:
+        quantize(model, lowered, augmented, last_stage_in_float32=True)
+        fidelity = measure_fidelity(model, lowered, targets)
     speed, measured_on = measure_speed(model, lowered, layouts[0])
     check = PrecisionCheck(
         psnr=fidelity,
@@ -100,6 +104,7 @@ def lower_precision(
         faster_share=None if speed is None else speed.faster_share,
         measured_on=measured_on,
         meant_for="another machine" if request.for_another_machine else "this machine",
+        last_stage_in_float32=last_stage_in_float32,
     )
     on_check(check)
     check_precision(request.precision, check)

@@ -45,7 +45,7 @@ def _is_of_type(value: object, annotation: Any) -> bool:
     if origin is dict:
         return isinstance(value, dict) and all(_is_of_type(item, arguments[1]) for item in value.values())
     if isinstance(value, bool):
-        return False  # Python takes True for the int 1
+        return annotation is bool  # Python takes True for the int 1
     return isinstance(value, (float, int) if annotation is float else annotation)
 
 
@@ -111,6 +111,7 @@ class PrecisionCheck:
     faster_share: float | None  # of the turns in which it was the faster of the two, in [0, 1]; None as above
     measured_on: str  # the device that the speed was measured on
     meant_for: Literal["this machine", "another machine"]  # only on the one it is meant for must it be faster
+    last_stage_in_float32: bool = False  # int8's way out where the decoder's last stage cost too much likeness
 
     def __post_init__(self) -> None:
         _check_types(self)

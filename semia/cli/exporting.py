@@ -226,6 +226,8 @@ def _show_precision(precision: str, check: "PrecisionCheck") -> None:
         table.add_row(target, f"{psnr:.1f}")
         record("precision_measured", precision=precision, target=target, psnr_db=psnr)
     show(table)
+    if check.last_stage_in_float32:
+        say("the decoder's last stage stays in float32: with it in eight bits, too, pictures were below the limit")
     say(f"{precision} on {check.measured_on}: {in_words(check)}")
 
 

@@ -66,6 +66,18 @@ def test_a_lower_precision_becomes_a_bundle(
     )
 
 
+@pytest.mark.usefixtures("_fast")
+def test_the_last_stage_stays_in_float32_where_eight_bits_are_too_few(run: RunFolder, tmp_path: Path) -> None:
+    checks: list[PrecisionCheck] = []
+    export_run(run, tmp_path / "all", precision=PrecisionRequest("int8", 30.0), on_precision=checks.append)
+    reached = min(checks[0].psnr.values())
+    limit = PrecisionRequest("int8", reached + 0.01)
+    export_run(run, tmp_path / "spared", precision=limit, on_precision=checks.append)
+    assert [check.last_stage_in_float32 for check in checks] == [False, True]
+    assert min(checks[1].psnr.values()) > reached
+    assert ModelCard.read(tmp_path / "spared" / CARD_FILE).precision_check == checks[1]
+
+
 @pytest.mark.usefixtures("_fast", "_once")
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
 def test_an_impossible_limit_fails_and_leaves_nothing(run: RunFolder, tmp_path: Path, precision: Precision) -> None:
