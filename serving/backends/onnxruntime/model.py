@@ -77,16 +77,23 @@ class TritonPythonModel:
         """Answer each request on its own, so that a bad one fails alone."""
         if len(requests) == 1:
             return [self._respond(requests[0], 0)]
-        return list(self._pool.map(self._respond, requests, range(len(requests))))
+        return list(self._pool.map(self._respond_if_wanted, requests, range(len(requests))))
 
     def finalize(self) -> None:
         """Free the session's memory and threads."""
         self._pool.shutdown()
         del self._graph
 
-    def _respond(self, request: Any, place: int) -> Any:
-        if request.is_cancelled():  # nobody waits for it any more: on with the next
+    def _respond_if_wanted(self, request: Any, place: int) -> Any:
+        """Answer a request that came with others, and may have waited for them while its caller went away.
+
+        One that came alone was still wanted when Triton handed it on; asking Triton takes 0.2 ms.
+        """
+        if request.is_cancelled():
             return _refusal("the caller has gone", pb_utils.TritonError.CANCELLED)
+        return self._respond(request, place)
+
+    def _respond(self, request: Any, place: int) -> Any:
         try:
             inputs = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._input_names}
             self._check_classes(inputs)
