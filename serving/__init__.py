@@ -23,7 +23,7 @@ from serving.mirror import cache_folder, mirror
 from serving.model_config import ServingSettings, config_text, model_config
 from serving.object_store import ObjectRepository, StoredVersion, is_object_store
 from serving.overview import ModelOverview, Overview, overview
-from serving.repository import PublishedModel, RepositoryModel, list_models, publish
+from serving.repository import PublishedModel, RepositoryModel, list_models, present_settings, publish
 from serving.server import TritonServer, find_triton
 from serving.server_options import ServerOptions
 from serving.tls import ServerTls
@@ -71,6 +71,7 @@ __all__ = [
     "model_config",
     "model_states",
     "overview",
+    "present_settings",
     "prune",
     "publish",
     "publish_and_load",

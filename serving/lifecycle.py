@@ -31,13 +31,14 @@ from serving.control import (
     unload_model,
 )
 from serving.errors import ModelLoadError, PublishError, RepositoryError, ServerError, ServerUnreachableError
-from serving.model_config import DEFAULT_SETTINGS, ServingSettings, settings_from_config
+from serving.model_config import ServingSettings, settings_from_config
 from serving.repository import (
     PublishedModel,
     add_version,
     first_of_the_same,
     hash_problem,
     model_folder,
+    present_settings,
     read_bundle_card,
     stage_bundle,
     stage_config,
@@ -73,7 +74,7 @@ def publish_and_load(
     url: str,
     *,
     name: str | None = None,
-    settings: ServingSettings = DEFAULT_SETTINGS,
+    settings: ServingSettings | None = None,
     keep: int = DEFAULT_KEEP,
     timeout_s: float = LOAD_TIMEOUT_S,
     access: ServerAccess = OPEN_TO_EVERYONE,
@@ -89,7 +90,7 @@ def publish_and_load(
         repository: the model repository that the server serves.
         url: HOST:PORT of the server's gRPC interface; it must run with ``--model-control-mode explicit``.
         name: what to call the served model; None: as its card does.
-        settings: how the model is run.
+        settings: how the model is run; None: as it is now.
         keep: how many versions stay on the disk, at least 1.
         timeout_s: how long loading may take, and the first picture.
         access: what the server asks for.
@@ -106,7 +107,7 @@ def publish_and_load(
     _check_keep(keep)
     card = read_bundle_card(bundle, name)
     with _writing(repository, f"publish {card.name!r} to") as folder:
-        stage = functools.partial(stage_bundle, bundle, card, settings)
+        stage = functools.partial(stage_bundle, bundle, card, settings or present_settings(folder, card.name))
         published = _put_into_service(stage, card.name, folder, url, timeout_s, access)
         return Update(published, _prune(folder / card.name, keep, spared=published.version))
 

@@ -30,7 +30,14 @@ from semia.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE
 from serving.changing import CONFIG_FILE
 from serving.errors import PublishError, RepositoryError
 from serving.model_config import DEFAULT_SETTINGS, ServingSettings, parse_config
-from serving.repository import VERSION_NAME, RepositoryModel, list_models, publish
+from serving.repository import (
+    VERSION_NAME,
+    RepositoryModel,
+    list_models,
+    publish,
+    read_bundle_card,
+    settings_or_defaults,
+)
 
 SCHEME = "s3://"
 
@@ -105,7 +112,7 @@ class ObjectRepository:
         )
 
     def publish(
-        self, bundle: Path, *, name: str | None = None, settings: ServingSettings = DEFAULT_SETTINGS
+        self, bundle: Path, *, name: str | None = None, settings: ServingSettings | None = None
     ) -> StoredVersion:
         """Add a bundle as a new model or the next version of one, checked and laid out as `serving.publish` does.
 
@@ -115,17 +122,19 @@ class ObjectRepository:
         Args:
             bundle: folder of ``model.onnx`` and ``model_card.json``, and of ``model.plan`` where there is an engine.
             name: what to call the served model; None: as its card does.
-            settings: how the model is run.
+            settings: how the model is run; None: as it is now.
 
         Raises:
             BundleError: if the bundle lacks a file or its graph is not the one its card describes.
             InputError: if ``name`` cannot name a model, or the bundle's engine cannot be served as told.
             PublishError: if the store refuses; servers then see what they saw before.
         """
+        served_as = read_bundle_card(bundle, name).name
         with tempfile.TemporaryDirectory(prefix="semia-publish-") as folder:
-            staged = publish(bundle, Path(folder) / "model_repository", name=name, settings=settings)
-            config = (staged.folder.parent / CONFIG_FILE).read_text(encoding="utf-8")
             try:
+                settings = settings or self.present_settings(served_as)
+                staged = publish(bundle, Path(folder) / "model_repository", name=name, settings=settings)
+                config = (staged.folder.parent / CONFIG_FILE).read_text(encoding="utf-8")
                 with _explained(self.url):
                     number, exclusive = self._claim_version(staged.name, (staged.folder / CARD_FILE).read_bytes())
                     for file in sorted(staged.folder.iterdir()):
@@ -134,9 +143,23 @@ class ObjectRepository:
                     serving = self._replace_config(staged.name, number, pin_version(config, number))
                     self._remove_abandoned(staged.name, serving)
             except RepositoryError as error:
-                raise PublishError(f"cannot publish {staged.name!r}: {error}") from error
+                raise PublishError(f"cannot publish {served_as!r}: {error}") from error
         url = SCHEME + self._key(staged.name, str(number))
         return StoredVersion(staged.name, number, url, serving, exclusive)
+
+    def present_settings(self, name: str) -> ServingSettings:
+        """How a model is run now, as `serving.present_settings` says it of a folder's.
+
+        Raises:
+            RepositoryError: if the store does not answer, or refuses.
+        """
+        key = self._key(name, CONFIG_FILE)
+        with _explained(self.url):
+            try:
+                config = self._store.cat_file(key)
+            except FileNotFoundError:
+                return DEFAULT_SETTINGS
+        return settings_or_defaults(config.decode("utf-8", errors="replace"), SCHEME + key)
 
     def list_models(self) -> list[RepositoryModel]:
         """The models by name, as `serving.list_models` lists a folder's; a broken one comes with its problem.

@@ -10,6 +10,7 @@ Hidden names are not models: they are the lock and the journal of `serving.chang
 """
 
 import dataclasses
+import logging
 import re
 import shutil
 from collections.abc import Iterator
@@ -32,7 +33,16 @@ from serving.changing import (
     taken_back_on_failure,
 )
 from serving.errors import BundleError, PublishError, RepositoryError
-from serving.model_config import CARD_HASH_PARAMETER, DEFAULT_SETTINGS, ServingSettings, config_text, parse_config
+from serving.model_config import (
+    CARD_HASH_PARAMETER,
+    DEFAULT_SETTINGS,
+    ServingSettings,
+    config_text,
+    parse_config,
+    settings_from_config,
+)
+
+logger = logging.getLogger(__name__)
 
 VERSION_NAME = re.compile(r"[1-9][0-9]*")
 """Triton ignores version folders that are not numbers or start with 0."""
@@ -58,7 +68,7 @@ class RepositoryModel:
 
 
 def publish(
-    bundle: Path, repository: Path, *, name: str | None = None, settings: ServingSettings = DEFAULT_SETTINGS
+    bundle: Path, repository: Path, *, name: str | None = None, settings: ServingSettings | None = None
 ) -> PublishedModel:
     """Add a bundle to a repository (made if need be) as a new model or the next version of one.
 
@@ -71,7 +81,7 @@ def publish(
         bundle: folder of ``model.onnx`` and ``model_card.json``, and of ``model.plan`` where there is an engine.
         repository: the model repository.
         name: what to call the served model; None: as its card does.
-        settings: how the model is run.
+        settings: how the model is run; None: as it is now, see `present_settings`.
 
     Raises:
         BundleError: if the bundle lacks a file or its graph is not the one its card describes.
@@ -82,12 +92,40 @@ def publish(
     try:
         repository = repository.resolve()  # a link's target has its neighbours on its own disk
         with locked(repository), taken_back_on_failure(repository):
+            settings = settings or present_settings(repository, card.name)
             with staging_folder(repository) as staging:
                 published = add_version(stage_bundle(bundle, card, settings, staging), repository)
             finish(repository)
             return published
     except OSError as error:
         raise PublishError(f"cannot publish {card.name!r} to {repository}: {error}") from error
+
+
+def present_settings(repository: Path, name: str) -> ServingSettings:
+    """How the newest version of a model is run.
+
+    The defaults for a model that is not there, and, with a warning in the log, if its config.pbtxt is not ours.
+
+    Raises:
+        PublishError: if that cannot be read.
+    """
+    config = repository / name / CONFIG_FILE
+    try:
+        text = config.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return DEFAULT_SETTINGS
+    except OSError as error:
+        raise PublishError(f"cannot publish {name!r} to be run as it is: {error}") from error
+    return settings_or_defaults(text, str(config))
+
+
+def settings_or_defaults(config: str, place: str) -> ServingSettings:
+    """How the model of a config.pbtxt is run; the defaults, with a warning in the log, if the text is not ours."""
+    try:
+        return settings_from_config(config)
+    except InputError as error:
+        logger.warning("%s says nothing of how the model is to be run, so the defaults hold: %s", place, error)
+        return DEFAULT_SETTINGS
 
 
 def list_models(repository: Path) -> list[RepositoryModel]:

@@ -35,16 +35,7 @@ class Candidate:
     pictures_per_s: float  # of `MANY_CLIENTS`
 
     def __str__(self) -> str:
-        return f"{describe(self.settings)}: {self.median_ms:.1f} ms, {self.pictures_per_s:.1f} pictures/s"
-
-
-def describe(settings: ServingSettings) -> str:
-    """Instances, threads and batching in words."""
-    plural = "s" * (settings.instances > 1)
-    batching = "" if settings.batching else ", requests one by one"
-    return (
-        f"{settings.instances} instance{plural} of {settings.threads} thread{'s' * (settings.threads != 1)}{batching}"
-    )
+        return f"{self.settings}: {self.median_ms:.1f} ms, {self.pictures_per_s:.1f} pictures/s"
 
 
 def candidates(cores: int) -> list[ServingSettings]:
@@ -114,5 +105,5 @@ def _take_turns(
                 way.draw(1, 1)  # the caches are another candidate's
                 rounds[model].append(way.draw(clients, turn_length(CALLS, clients)))
                 done += 1
-                on_turn(done, f"{describe(settings[model])}, {clients} at once")
+                on_turn(done, f"{settings[model]}, {clients} at once")
     return alone, many

@@ -261,7 +261,6 @@ def train_and_export(
 ) -> None:
     """Train, export and publish: from a scene folder to a model that Triton can serve."""
     from export.precision import PrecisionRequest
-    from serving import ServingSettings
     from training.request import TrainRequest
     from training.settings import PRESETS
 
@@ -287,4 +286,5 @@ def train_and_export(
         )
     )
     folder = export_run_folder(trained.path, bundle, name, tolerance, request)
-    publishing.publish_bundle(folder, repository, None, ServingSettings(threads=threads), load, keep, access)
+    changes = {} if threads is None else {"threads": threads}
+    publishing.publish_bundle(folder, repository, None, changes, load, keep, access)

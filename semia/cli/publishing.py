@@ -3,8 +3,9 @@
 import dataclasses
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,10 +35,11 @@ AcceleratorOption = Annotated[
     ),
 ]
 EngineCacheOption = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         "--engine-cache",
-        help="Folder of the server in which --accelerator tensorrt keeps the engines it builds; its parent must exist.",
+        help="Folder of the server in which --accelerator tensorrt keeps the engines it builds, by default "
+        f"{DEFAULT_ENGINE_CACHE}; its parent must exist.",
     ),
 ]
 MaxBatchOption = Annotated[
@@ -69,6 +71,14 @@ QueueTimeoutOption = Annotated[
 ]
 
 
+ResetOption = Annotated[
+    bool,
+    typer.Option(
+        "--reset", help="Run the model as a new one, with what is said here alone: earlier publications are forgotten."
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add this room's sub-commands."""
     app.command("publish")(publish)
@@ -91,10 +101,11 @@ def publish(
     load: LoadOption = None,
     keep: KeepOption = 3,
     accelerator: AcceleratorOption = None,
-    engine_cache: EngineCacheOption = Path(DEFAULT_ENGINE_CACHE),
+    engine_cache: EngineCacheOption = None,
     max_batch: MaxBatchOption = None,
     queue_size: QueueSizeOption = None,
     queue_timeout: QueueTimeoutOption = None,
+    reset: ResetOption = False,
     *,
     access: "ServerAccess",
 ) -> None:
@@ -102,35 +113,48 @@ def publish(
 
     A running server keeps answering with the version it has until it is told to load the new one: by --load, which
     also deletes old versions beyond --keep once the new one has drawn a picture, or by `semia models load`.
+
+    How a model is run (--tune, --threads, --accelerator, the bounds) is kept from one version to the next: say only
+    what is to change.
     """
     from serving import ServingSettings
 
     if tune and (threads is not None or accelerator is not None):
         raise InputError("--tune chooses the threads, for this machine's CPU: drop --threads and --accelerator")
-    settings = _tuned(bundle) if tune else ServingSettings(threads=threads, accelerator=accelerator)
-    settings = dataclasses.replace(
-        settings,
-        engine_cache=PurePosixPath(engine_cache),
-        max_batch_size=max_batch,
-        queue_size=queue_size,
-        queue_timeout_s=queue_timeout,
-    )
-    publish_bundle(bundle, repository, name, settings, load, keep, access)
+    asked = {
+        "threads": threads,
+        "accelerator": accelerator,
+        "engine_cache": None if engine_cache is None else PurePosixPath(engine_cache),
+        "max_batch_size": max_batch,
+        "queue_size": queue_size,
+        "queue_timeout_s": queue_timeout,
+    }
+    changes: dict[str, Any] = {field: value for field, value in asked.items() if value is not None}
+    ServingSettings(**changes)  # mistakes are said before minutes of tuning
+    if tune:
+        changes |= _tuned(bundle)
+    publish_bundle(bundle, repository, name, changes, load, keep, access, reset=reset)
 
 
 def publish_bundle(
     bundle: Path,
     repository: str,
     name: str | None,
-    settings: "ServingSettings",
+    changes: Mapping[str, Any],
     load: str | None,
     keep: int,
     access: "ServerAccess",
+    *,
+    reset: bool = False,
 ) -> None:
-    """Publish, put into service if a server is given, and say so."""
+    """Publish, put into service if a server is given, and say so.
+
+    The model is run as it is now, or with ``reset`` as a new one, but for ``changes``, by `ServingSettings`' fields.
+    """
     from serving import is_object_store, publish_and_load
     from serving import publish as publish_to
 
+    settings = _settings(bundle, repository, name, changes, reset=reset)
     if is_object_store(repository):
         _publish_to_store(bundle, repository, name, settings, load, access)
         return
@@ -146,6 +170,25 @@ def publish_bundle(
     _say_published(published.name, published.version, published.folder, began, f"; {load} serves it", url=load)
     if update.pruned:
         say(f"deleted: {versions_in_words(update.pruned)}", "pruned", versions=update.pruned)
+
+
+def _settings(
+    bundle: Path, repository: str, name: str | None, changes: Mapping[str, Any], *, reset: bool
+) -> "ServingSettings":
+    from serving import ObjectRepository, ServingSettings, is_object_store, present_settings
+    from serving.repository import read_bundle_card
+
+    present, served_as = ServingSettings(), read_bundle_card(bundle, name).name
+    if not reset and is_object_store(repository):
+        present = ObjectRepository(repository).present_settings(served_as)
+    elif not reset:
+        present = present_settings(Path(repository), served_as)
+    if changes.keys() & {"threads", "accelerator"}:
+        present = dataclasses.replace(present, reason=None)  # what was measured was something else
+    settings = dataclasses.replace(present, **changes)
+    if settings != ServingSettings():
+        say(f"{served_as} runs with {settings}", "settings", model=served_as, settings=str(settings))
+    return settings
 
 
 def _say_published(name: str, version: int, place: Path | str, began: float, more: str = "", **fields: object) -> None:
@@ -181,11 +224,11 @@ def _publish_to_store(
         say(f"{load} now serves {stored.name} version {version}", "model_loaded", model=stored.name, version=version)
 
 
-def _tuned(bundle: Path) -> "ServingSettings":
-    from semia.bench.tuning import count_turns, describe, tune
+def _tuned(bundle: Path) -> dict[str, Any]:
+    """What tuning chooses, for the CPU and by `ServingSettings`' fields."""
+    from semia.bench.tuning import count_turns, tune
 
     say(f"tuning {bundle} with a Triton of its own; whatever else runs here disturbs it")
     with interruptible(), StepDisplay("turn", count_turns()) as display:
         settings = tune(bundle, say, display.update)
-    say(f"chosen: {describe(settings)}")
-    return settings
+    return {field: getattr(settings, field) for field in ("instances", "threads", "batching", "accelerator", "reason")}

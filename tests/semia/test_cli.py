@@ -141,6 +141,19 @@ def test_a_run_becomes_a_bundle_and_a_served_version(trained: Path, tmp_path: Pa
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="here is a TensorRT")
+def test_publishing_again_needs_only_what_changes(tiny_bundle: Path, tmp_path: Path) -> None:
+    def published(*options: str) -> str:
+        result = semia_here("publish", tiny_bundle, "--repository", tmp_path, *options)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    assert "runs with" not in published()
+    assert "tiny runs with 1 instance of 1 thread, at most 5 requests" in published("--threads=1", "--queue-size=5")
+    assert "tiny runs with 1 instance of 1 thread, at most 7 requests" in published("--queue-size=7")
+    assert "tiny runs with 1 instance of 1 thread, at most 7 requests" in published()
+    assert "tiny runs with 1 instance of all cores, at most 2 label maps" in published("--reset", "--max-batch=2")
+
+
 def test_without_tensorrt_an_engine_is_refused_before_anything_is_exported(trained: Path, tmp_path: Path) -> None:
     result = semia("export", trained, "--bundle", tmp_path / "bundle", "--format", "tensorrt")
     assert "TensorRT cannot be used here" in (line := complaint(result, 2))

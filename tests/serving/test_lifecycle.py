@@ -28,7 +28,7 @@ from semia.model_card import CARD_FILE, INPUT_NAME, MODEL_FILE, OUTPUT_NAME
 from semia.palette import Palette
 from serving import ServingSettings, TritonServer
 from serving.changing import JOURNAL_FILE, LOCK_FILE, mend
-from serving.model_config import DEFAULT_SETTINGS, settings_from_config
+from serving.model_config import settings_from_config
 
 MakeBundle = Callable[..., Path]
 
@@ -67,7 +67,7 @@ class Served:
         return serving.publish(bundle, self.repository, name=self.name).version
 
     def put(
-        self, bundle: Path, *, keep: int = 3, settings: ServingSettings = DEFAULT_SETTINGS
+        self, bundle: Path, *, keep: int = 3, settings: ServingSettings | None = None
     ) -> tuple[int, tuple[int, ...]]:
         """Publish into service; the version, and what was pruned."""
         update = serving.publish_and_load(
@@ -225,6 +225,14 @@ def test_nothing_is_published_for_a_server_that_is_not_there(
     with pytest.raises(serving.ServerUnreachableError):
         serving.publish_and_load(bundles[0], tmp_path / "repository", f"127.0.0.1:{free_ports[0]}")
     assert not (tmp_path / "repository").exists()
+
+
+def test_an_update_is_run_as_the_version_before(scene: Served, bundles: list[Path]) -> None:
+    settings = ServingSettings(threads=1, batching=False, queue_size=5)
+    scene.put(bundles[0], settings=settings)
+    scene.put(bundles[1])
+    assert serving.present_settings(scene.repository, scene.name) == settings
+    scene.draws(2, bundle=1)
 
 
 # Back

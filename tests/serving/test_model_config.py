@@ -54,13 +54,13 @@ def test_instances_and_threads_are_said_outright(card: ModelCard) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        ServingSettings(max_batch_size=8),
+        ServingSettings(),
         ServingSettings(max_batch_size=1, instances=2, threads=1, batching=False, reason="the fastest here"),
         ServingSettings(max_batch_size=2, queue_size=3, queue_timeout_s=0.25),
         ServingSettings(max_batch_size=2, batching=False, queue_timeout_s=3600),
         ServingSettings(accelerator=Accelerator.TENSORRT, engine_cache=PurePosixPath("/engines"), max_batch_size=3),
-        ServingSettings(max_batch_size=8, accelerator=Accelerator.CUDA),
-        ServingSettings(max_batch_size=8, accelerator=Accelerator.OPENVINO),
+        ServingSettings(max_batch_size=9, accelerator=Accelerator.CUDA),
+        ServingSettings(accelerator=Accelerator.OPENVINO),
     ],
 )
 def test_how_a_model_is_run_can_be_read_back(card: ModelCard, settings: ServingSettings) -> None:
@@ -73,10 +73,21 @@ def test_how_a_model_is_run_can_be_read_back(card: ModelCard, settings: ServingS
         assert text.splitlines()[1] == f"# {settings.reason}"
 
 
+def test_how_a_model_is_run_can_be_said_in_words() -> None:
+    assert str(ServingSettings()) == "1 instance of all cores"
+    side_by_side = ServingSettings(instances=2, threads=1, batching=False)
+    assert str(side_by_side) == "2 instances of 1 thread, requests one by one"
+    bounded = ServingSettings(threads=2, max_batch_size=4, queue_size=9, queue_timeout_s=10)
+    assert str(bounded) == (
+        "1 instance of 2 threads, at most 4 label maps a request, at most 9 requests waiting, none for longer than 10 s"
+    )
+    assert str(ServingSettings(accelerator=Accelerator.CUDA)) == "1 instance of all cores, accelerated by cuda"
+
+
 def test_configurations_from_before_there_was_a_batcher_are_read(card: ModelCard) -> None:
     config = model_config(card, "ab" * 32)
     config.ClearField("dynamic_batching")
-    assert settings_from_config(str(config)) == ServingSettings(max_batch_size=8, batching=False)
+    assert settings_from_config(str(config)) == ServingSettings(batching=False)
 
 
 def test_queues_are_bounded_on_demand(card: ModelCard) -> None:
@@ -99,7 +110,8 @@ def test_batches_shrink_until_an_answer_fits_in_a_message(card: ModelCard) -> No
     large = canvas(card, 5000, 6000)  # 90 MB a picture
     text = config_text(large, "ab" * 32)
     assert "\n# max_batch_size: no more pictures fit in an answer of 256 MiB\n" in text
-    assert settings_from_config(text).max_batch_size == 2
+    assert text_format.Parse(text, pb.ModelConfig()).max_batch_size == 2
+    assert settings_from_config(text).max_batch_size is None, "a smaller canvas may have more"
     assert 2 * 5000 * 6000 * 3 < MAX_MESSAGE_BYTES < 3 * 5000 * 6000 * 3
     assert model_config(canvas(card, 3000, 3700), "ab" * 32).max_batch_size == 8
     with pytest.raises(InputError, match=r"batches of up to 3 are asked for, .* 256 MiB holds 2 pictures of 6000x5000"):

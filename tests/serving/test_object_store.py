@@ -22,7 +22,7 @@ import serving
 import serving.object_store
 from semia.errors import InputError
 from semia.palette import Palette
-from serving import ObjectRepository, PublishError, RepositoryError, ServerOptions, mirror
+from serving import ObjectRepository, PublishError, RepositoryError, ServerOptions, ServingSettings, mirror
 from serving.embedded import locate_embedded_triton
 from serving.object_store import pinned_version
 from serving.server import flags, server_arguments
@@ -145,6 +145,14 @@ def test_a_published_model_is_tritons_layout_and_its_configuration_names_the_ver
     assert (listed.name, listed.versions, listed.problem) == ("tiny", (1, 2), None)
     assert listed.card is not None
     assert listed.card.palette[0] == "#010203"
+
+
+def test_a_model_is_run_as_before_unless_it_is_said_how(repository: ObjectRepository, tiny_bundle: Path) -> None:
+    assert repository.present_settings("tiny") == ServingSettings()
+    settings = ServingSettings(threads=1, queue_size=5)
+    repository.publish(tiny_bundle, settings=settings)
+    repository.publish(tiny_bundle)
+    assert repository.present_settings("tiny") == settings
 
 
 def test_the_configuration_is_written_last(

@@ -28,6 +28,7 @@ from serving import (
     RepositoryError,
     ServingSettings,
     list_models,
+    present_settings,
     publish,
     verify,
 )
@@ -81,6 +82,31 @@ def test_publishing_again_adds_the_next_version_and_its_configuration(
     assert listed.problem is None
     assert listed.card is not None
     assert listed.card.palette == ("#010203", "#C80000")
+
+
+def test_a_model_is_run_as_before_unless_it_is_said_how(
+    tiny_bundle: Path, repository: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = ServingSettings(instances=2, threads=1, queue_size=5, reason="measured")
+    publish(tiny_bundle, repository, settings=settings)
+    publish(tiny_bundle, repository)
+    assert present_settings(repository, "tiny") == settings
+    publish(tiny_bundle, repository, settings=ServingSettings())
+    assert present_settings(repository, "tiny") == ServingSettings()
+    assert present_settings(repository, "another") == ServingSettings()
+    assert not caplog.messages
+
+
+def test_a_configuration_that_is_not_ours_is_written_anew(
+    tiny_bundle: Path, repository: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(tiny_bundle, repository, settings=ServingSettings(threads=1))
+    config = repository / "tiny" / "config.pbtxt"
+    config.write_text("max_batch_size: lots of {")
+    publish(tiny_bundle, repository)
+    assert present_settings(repository, "tiny") == ServingSettings()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "config.pbtxt says nothing of how the model is to be run, so the defaults hold: " in caplog.text
 
 
 def add_plan(bundle: Path, content: bytes = b"plan", max_batch: int = 8) -> None:
