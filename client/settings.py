@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from client.allocation import keep_freed_memory
 from client.conversation import Talk
 from client.deadline import Deadline
 from client.errors import ClientSettingsError
@@ -59,6 +60,7 @@ class ClientSettings:
             credentials = self._access.credentials
         except InputError as error:
             raise ClientSettingsError(str(error)) from error
+        keep_freed_memory()
         return triton(
             self._url,
             creds=credentials,
