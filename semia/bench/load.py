@@ -15,32 +15,42 @@ Draw = Callable[[ClassIds], object]
 class Round(NamedTuple):
     """What a number of calls in a row took."""
 
-    latencies_ms: list[float]  # of each call, as its client saw it
-    seconds: float  # from the first call's begin to the last one's end
+    latencies_ms: list[float]  # of each call, as its client saw it, in the order in which they ended
+    seconds: float  # from the end of the last call before them to the end of the last of them
+
+
+class _Call(NamedTuple):
+    began: float
+    ended: float
 
 
 def closed_loop(clients: Sequence[Draw], layouts: Sequence[ClassIds], calls: int) -> Round:
-    """Make ``calls`` calls, shared among clients that run at the same time, one thread each.
+    """Make calls, shared among clients that run at the same time, one thread each, and measure ``calls`` of them.
+
+    As many calls as there are clients are made before those, and so many less one after them, and not measured: the
+    first find caches that are another's and clients that begin all at once, the last a server with ever less to do.
 
     Args:
         clients: one function a client; may be one function several times, if threads may share it.
         layouts: what is asked for, in turn.
-        calls: how many calls all clients make together, at least as many as there are clients.
+        calls: how many calls of all clients together are measured.
     """
-    numbers = iter(range(calls))  # a client takes its next number; `next` on a range is atomic
+    lead = len(clients)
+    numbers = iter(range(lead + calls + lead - 1))  # a client takes its next number; `next` on a range is atomic
 
-    def work(draw: Draw) -> list[float]:
-        latencies_ms = []
+    def work(draw: Draw) -> list[_Call]:
+        made = []
         for number in numbers:
             began = time.perf_counter()
             draw(layouts[number % len(layouts)])
-            latencies_ms.append(1000 * (time.perf_counter() - began))
-        return latencies_ms
+            made.append(_Call(began, time.perf_counter()))
+        return made
 
-    began = time.perf_counter()
-    if len(clients) == 1:
-        latencies_ms = work(clients[0])  # a thread would be one more thing to measure
+    if lead == 1:
+        made = work(clients[0])  # a thread would be one more thing to measure
     else:
-        with ThreadPoolExecutor(len(clients)) as threads:
-            latencies_ms = list(itertools.chain.from_iterable(threads.map(work, clients)))
-    return Round(latencies_ms, time.perf_counter() - began)
+        with ThreadPoolExecutor(lead) as threads:
+            made = list(itertools.chain.from_iterable(threads.map(work, clients)))
+    made.sort(key=lambda call: call.ended)
+    measured = made[lead : lead + calls]
+    return Round([1000 * (call.ended - call.began) for call in measured], measured[-1].ended - made[lead - 1].ended)

@@ -70,10 +70,9 @@ def measure(
                     key: [] for key, way in ways.items() if clients == 1 or way.takes_many
                 }
                 for key in rounds:
-                    ways[key].draw(clients, clients)
+                    ways[key].draw(clients, 1)
                 for _ in range(ROUNDS):
                     for key, turns in rounds.items():
-                        ways[key].draw(1, 1)
                         turns.append(ways[key].draw(clients, turn_length(calls, clients)))
                         done += 1
                         on_turn(done, f"{canvas} {key[0]}, {key[1]}, {clients} at once")

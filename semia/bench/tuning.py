@@ -99,10 +99,9 @@ def _take_turns(
     done = 0
     for rounds, clients in ((alone, 1), (many, MANY_CLIENTS)):
         for way in ways.values():
-            way.draw(clients, clients)
+            way.draw(clients, 1)
         for _ in range(ROUNDS):
             for model, way in ways.items():
-                way.draw(1, 1)  # the caches are another candidate's
                 rounds[model].append(way.draw(clients, turn_length(CALLS, clients)))
                 done += 1
                 on_turn(done, f"{settings[model]}, {clients} at once")

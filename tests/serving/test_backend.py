@@ -3,7 +3,11 @@
 import importlib.util
 import json
 import os
+import queue
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -39,11 +43,12 @@ def warnings_logged() -> list[str]:
 def backend(monkeypatch: pytest.MonkeyPatch, warnings_logged: list[str]) -> ModuleType:
     """The backend's module, with the few names of Triton's that it uses."""
     utils = SimpleNamespace(
-        Logger=SimpleNamespace(log_warn=warnings_logged.append),
+        Logger=SimpleNamespace(log_warn=warnings_logged.append, log_error=warnings_logged.append),
         get_input_tensor_by_name=lambda request, name: request.inputs[name],
         Tensor=lambda name, array: (name, array),
         TritonError=TritonError,
         InferenceResponse=SimpleNamespace,
+        TRITONSERVER_RESPONSE_COMPLETE_FINAL=1,
     )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
     spec = importlib.util.spec_from_file_location("onnxruntime_backend", ONNXRUNTIME_BACKEND)
@@ -58,13 +63,39 @@ def parameters(**values: object) -> dict[str, Any]:
     return {"parameters": {key: {"string_value": str(value)} for key, value in values.items()}}
 
 
-def request_for(ids: object, *, cancelled: bool = False) -> SimpleNamespace:
-    tensor = SimpleNamespace(as_numpy=lambda: ids)
-    return SimpleNamespace(
-        inputs={"target_labels": tensor},
-        requested_output_names=lambda: ["image"],
-        is_cancelled=lambda: cancelled,
-    )
+class Request:
+    """One of Triton's requests, with the answer that was sent to it."""
+
+    def __init__(self, ids: object, *, cancelled: bool = False, refuses: bool = False) -> None:
+        self.inputs = {"target_labels": SimpleNamespace(as_numpy=lambda: ids)}
+        self._cancelled, self._refuses = cancelled, refuses
+        self._sent: queue.Queue[Any] = queue.Queue()
+
+    def requested_output_names(self) -> list[str]:
+        return ["image"]
+
+    def is_cancelled(self) -> bool:
+        return self._cancelled
+
+    def get_response_sender(self) -> "Request":
+        return self
+
+    def send(self, response: Any, flags: int) -> None:
+        assert flags == 1, "Triton would wait for more"
+        if self._refuses:
+            raise RuntimeError("nobody listens")
+        # Triton takes a copy; whoever sends it next may write over it.
+        copied = [(name, array.copy()) for name, array in getattr(response, "output_tensors", [])]
+        self._sent.put(SimpleNamespace(**vars(response) | {"output_tensors": copied}))
+
+    def answer(self) -> Any:
+        return self._sent.get(timeout=30)
+
+
+def answers(model: Any, requests: list[Request]) -> list[Any]:
+    """The answers to requests that come together."""
+    assert model.execute(requests) is None
+    return [request.answer() for request in requests]
 
 
 def load(
@@ -122,7 +153,7 @@ def test_a_bad_request_fails_alone_and_a_gpu_that_is_none_is_reported(
     assert len(warnings_logged) == 1
     assert "cannot use the GPU" in warnings_logged[0]
     blue, foreign = (np.full((1, 48, 64), class_id, np.uint8) for class_id in (2, 3))
-    good, bad, again = model.execute([request_for(ids) for ids in (blue, foreign, blue)])
+    good, bad, again = answers(model, [Request(ids) for ids in (blue, foreign, blue)])
     assert "out of data bounds" in bad.error
     for response in (good, again):
         ((name, image),) = response.output_tensors
@@ -140,7 +171,7 @@ def test_a_class_beyond_the_palette_is_the_callers_mistake(
         np.full((batch, 48, 64), class_id, np.uint8) for batch, class_id in ((1, 1), (2, 2), (0, 0))
     )
     foreign[0] = 0
-    good, bad, empty = model.execute([request_for(ids) for ids in (known, foreign, none)])
+    good, bad, empty = answers(model, [Request(ids) for ids in (known, foreign, none)])
     assert (good.output_tensors[0][1] == (0, 255, 0)).all()
     assert bad.error.startswith("target_labels has class id 2, and the model has 2 classes, 0 to 1")
     assert bad.error.code == "INVALID_ARG"
@@ -151,17 +182,70 @@ def test_what_nobody_waits_for_is_not_computed(
     backend: ModuleType, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load(backend, tiny_bundle, tmp_path)
-    ids, run, places = np.zeros((1, 48, 64), np.uint8), model._graph.run, []
+    ids, run, runs = np.zeros((1, 48, 64), np.uint8), model._graph.run, []
 
-    def count(inputs: Any, place: int) -> Any:
-        places.append(place)
-        return run(inputs, place)
+    def count(inputs: Any) -> Any:
+        runs.append(inputs)
+        return run(inputs)
 
     monkeypatch.setattr(model._graph, "run", count)
-    gone, good = model.execute([request_for(ids, cancelled=True), request_for(ids)])
+    gone, good = answers(model, [Request(ids, cancelled=True), Request(ids)])
     assert good.output_tensors
     assert gone.error.code == "CANCELLED"
-    assert places == [1]
+    assert len(runs) == 1
+
+
+def test_a_lone_request_is_answered_before_triton_hands_over_the_next(
+    backend: ModuleType, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """Or Triton's statistics would have nothing of the time that it took."""
+    model = load(backend, tiny_bundle, tmp_path)
+    (response,) = model.execute([Request(np.zeros((1, 48, 64), np.uint8))])
+    assert (response.output_tensors[0][1] == (255, 0, 0)).all()
+
+
+def test_the_slowest_of_a_batch_keeps_nobody_waiting(
+    backend: ModuleType, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})  # as many workers
+    model = load(backend, tiny_bundle, tmp_path)
+    run, may_end, begun = model._graph.run, threading.Event(), threading.Semaphore(0)
+
+    def hold(inputs: Any) -> Any:
+        if inputs["target_labels"][0, 0, 0] == 1:
+            begun.release()
+            assert may_end.wait(30)
+        return run(inputs)
+
+    monkeypatch.setattr(model._graph, "run", hold)
+    slow, quick, alone = (Request(np.full((1, 48, 64), class_id, np.uint8)) for class_id in (1, 0, 0))
+    assert model.execute([slow, quick]) is None
+    assert begun.acquire(timeout=30)
+    assert (quick.answer().output_tensors[0][1] == (255, 0, 0)).all()
+    assert model.execute([alone]) is None, "beside what is running, on a worker"
+    assert (alone.answer().output_tensors[0][1] == (255, 0, 0)).all()
+
+    others = [Request(np.full((1, 48, 64), 1, np.uint8)) for _ in range(model._workers - 1)]
+    with ThreadPoolExecutor(1) as triton:
+        full = triton.submit(model.execute, others)
+        time.sleep(0.1)
+        assert not full.done(), "what no worker could begin is Triton's to keep"
+        may_end.set()
+        assert full.result(timeout=30) is None
+    for request in (slow, *others):
+        assert (request.answer().output_tensors[0][1] == (0, 255, 0)).all()
+
+
+def test_an_answer_that_cannot_be_sent_is_logged(
+    backend: ModuleType, tiny_bundle: Path, tmp_path: Path, warnings_logged: list[str]
+) -> None:
+    model = load(backend, tiny_bundle, tmp_path)
+    ids = np.zeros((1, 48, 64), np.uint8)
+    lost, good = Request(ids, refuses=True), Request(ids)
+    assert model.execute([lost, good]) is None
+    assert good.answer().output_tensors
+    model.finalize()
+    assert warnings_logged == ["an answer could not be sent: nobody listens"]
 
 
 def test_requests_answered_together_do_not_share_memory(
@@ -170,7 +254,7 @@ def test_requests_answered_together_do_not_share_memory(
     model = load(backend, tiny_bundle, tmp_path)
     layouts = [np.full((batch, 48, 64), class_id, np.uint8) for class_id, batch in ((0, 1), (1, 1), (2, 3), (0, 3))]
     for _ in range(2):
-        for ids, response in zip(layouts, model.execute([request_for(ids) for ids in layouts]), strict=True):
+        for ids, response in zip(layouts, answers(model, [Request(ids) for ids in layouts]), strict=True):
             ((_, image),) = response.output_tensors
             assert np.array_equal(image, tiny_palette.array[ids])
 
@@ -260,7 +344,7 @@ def test_where_cuda_graphs_cannot_be_recorded_it_runs_without(
     assert warnings_logged[0].endswith(
         "runs without CUDA graphs, which cannot be recorded: not all nodes are on the GPU"
     )
-    (response,) = model.execute([request_for(np.zeros((1, 48, 64), np.uint8))])
+    (response,) = model.execute([Request(np.zeros((1, 48, 64), np.uint8))])
     assert (response.output_tensors[0][1] == (255, 0, 0)).all()
 
 

@@ -8,8 +8,9 @@ repository serves on both. It depends on NumPy and ONNX Runtime alone.
 import ctypes
 import json
 import os
+import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,36 +69,54 @@ class TritonPythonModel:
         self._graph = _open(graph, config, device)
         # Requests that come together are answered side by side: most of a picture's time not all cores have work.
         # A GPU does one thing after the other.
-        self._pool = ThreadPoolExecutor(_threads(config) if device is None else 1)
+        self._workers = _threads(config) if device is None else 1
+        self._pool = ThreadPoolExecutor(self._workers)
+        self._running: set[Future[None]] = set()
         # What optimising the graph took and gave back would otherwise stay with this process, and nobody else have it:
         # 300 of 400 MB for a generator that stores its tables packed.
         ctypes.CDLL(None).malloc_trim(0)
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer each request on its own, so that a bad one fails alone."""
-        if len(requests) == 1:
-            return [self._respond(requests[0], 0)]
-        return list(self._pool.map(self._respond_if_wanted, requests, range(len(requests))))
+    def execute(self, requests: list[Any]) -> list[Any] | None:
+        """Answer each request on its own, so that a bad one fails alone.
+
+        A request that comes alone is answered right here. Those that come together, or while others are being answered,
+        are each answered as soon as their picture is there; this returns when the next could be begun, so that Triton
+        hands it over before the slowest of a batch is done. On two cores that makes a tenth more pictures for eight
+        callers, and Triton's statistics, which end a request's time when this returns, are still about right.
+        """
+        self._running = {answer for answer in self._running if not answer.done()}
+        if len(requests) == 1 and not self._running:
+            return [self._respond(requests[0])]
+        for request in requests:
+            self._running.add(self._pool.submit(self._send_answer, request, request.get_response_sender()))
+            if len(self._running) == self._workers:
+                self._running = wait(self._running, return_when=FIRST_COMPLETED).not_done
+        return None
 
     def finalize(self) -> None:
-        """Free the session's memory and threads."""
+        """Free the session's memory and threads, once all that was asked is answered."""
         self._pool.shutdown()
         del self._graph
 
-    def _respond_if_wanted(self, request: Any, place: int) -> Any:
+    def _send_answer(self, request: Any, sender: Any) -> None:
         """Answer a request that came with others, and may have waited for them while its caller went away.
 
         One that came alone was still wanted when Triton handed it on; asking Triton takes 0.2 ms.
         """
         if request.is_cancelled():
-            return _refusal("the caller has gone", pb_utils.TritonError.CANCELLED)
-        return self._respond(request, place)
+            response = _refusal("the caller has gone", pb_utils.TritonError.CANCELLED)
+        else:
+            response = self._respond(request)
+        try:
+            sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        except Exception as error:  # nobody else would hear of it
+            pb_utils.Logger.log_error(f"an answer could not be sent: {error}")
 
-    def _respond(self, request: Any, place: int) -> Any:
+    def _respond(self, request: Any) -> Any:
         try:
             inputs = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._input_names}
             self._check_classes(inputs)
-            arrays = self._graph.run(inputs, place)
+            arrays = self._graph.run(inputs)
             tensors = [pb_utils.Tensor(name, arrays[name]) for name in request.requested_output_names()]
         except UnknownClassError as error:
             return _refusal(str(error), pb_utils.TritonError.INVALID_ARG)
@@ -149,20 +168,22 @@ class BoundGraph:
         """
         self.session = session
         self._device = device
-        self._place = ("cpu", 0) if device is None else (GPU, device)
+        self._memory = ("cpu", 0) if device is None else (GPU, device)
         self._record = record
         self._bindings: dict[tuple[Any, ...], Binding] = {}
 
-    def run(self, inputs: Mapping[str, Any], place: int = 0) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Run the graph on one request's arrays.
 
         Args:
             inputs: an array per input.
-            place: which of the requests that are answered together this is; the outputs are good until the next
-                run in the same place.
+
+        Returns:
+            An array per output, good until the same thread runs the graph again.
         """
-        # What a GPU wrote is copied out at once, so that its memory serves every place.
-        key = (*((name, array.shape) for name, array in inputs.items()), place if self._device is None else 0)
+        # What a GPU wrote is copied out at once, so that its memory serves every thread.
+        thread = threading.get_ident() if self._device is None else 0
+        key = (*((name, array.shape) for name, array in inputs.items()), thread)
         if (binding := self._bindings.get(key)) is None:
             binding = self._bindings[key] = self._bind(inputs)
         for name, array in inputs.items():
@@ -171,7 +192,7 @@ class BoundGraph:
             else:
                 binding.inputs[name].update_inplace(array)
         for name in binding.moving:
-            binding.io.bind_output(name, *self._place)  # anew, or it would have to be as large as before
+            binding.io.bind_output(name, *self._memory)  # anew, or it would have to be as large as before
         self.session.run_with_iobinding(binding.io, binding.options)
         if self._device is None and not binding.moving:
             return binding.outputs
@@ -197,7 +218,7 @@ class BoundGraph:
         # Only the first dimension may be open: it is the batch.
         shape = [batch if index == 0 and isinstance(size, str) else size for index, size in enumerate(output.shape)]
         if output.type not in ELEMENT_TYPES or not all(isinstance(size, int) for size in shape):
-            io.bind_output(output.name, *self._place)
+            io.bind_output(output.name, *self._memory)
             return None
         dtype = ELEMENT_TYPES[output.type]
         if self._device is None:
