@@ -16,11 +16,14 @@ from semia.labels import Canvas
 from semia.machine import usable_cores
 from semia.model_card import MODEL_FILE
 
-ROUNDS = 10
-"""How often the ways take turns."""
+ROUNDS_OF_ONE, ROUNDS_OF_MANY = 25, 10
+"""How often the ways take turns, with one client and with more.
+
+What Triton adds is a few milliseconds, and the machine changes as much from one second to the next: many short turns.
+"""
 
 WARM_UP_CALLS = 3
-"""Before anything is measured; and one more at the beginning of every turn, when the caches are another's."""
+"""Before anything is measured; `closed_loop` makes one more at the beginning of every turn."""
 
 CALLS_PER_CLIENT = 2
 """At least so many a turn: with fewer, most of the time not all clients would be busy."""
@@ -71,7 +74,7 @@ def measure(
                 }
                 for key in rounds:
                     ways[key].draw(clients, 1)
-                for _ in range(ROUNDS):
+                for _ in range(count_rounds(clients)):
                     for key, turns in rounds.items():
                         turns.append(ways[key].draw(clients, turn_length(calls, clients)))
                         done += 1
@@ -87,13 +90,19 @@ def measure(
 
 def count_turns(subjects: Sequence[Subject], concurrency: Sequence[int]) -> int:
     """How many turns `measure` will have."""
+    levels = _levels(concurrency)
     alone = len(_by_canvas(subjects)) + sum(subject.run is not None for subject in subjects)
-    return ROUNDS * (alone + TAKE_MANY * len(subjects) * len(_levels(concurrency)))
+    return ROUNDS_OF_ONE * alone + TAKE_MANY * len(subjects) * sum(count_rounds(clients) for clients in levels)
+
+
+def count_rounds(clients: int) -> int:
+    """How often the ways take turns with so many clients at once."""
+    return ROUNDS_OF_ONE if clients == 1 else ROUNDS_OF_MANY
 
 
 def turn_length(calls: int, clients: int) -> int:
-    """How many calls all clients together make in one of the `ROUNDS`, for ``calls`` or more altogether."""
-    return max(-(-calls // ROUNDS), CALLS_PER_CLIENT * clients)
+    """How many calls all clients together make in one of the `count_rounds`, for ``calls`` or more altogether."""
+    return max(-(-calls // count_rounds(clients)), CALLS_PER_CLIENT * clients)
 
 
 def _levels(concurrency: Sequence[int]) -> list[int]:

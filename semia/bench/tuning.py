@@ -7,7 +7,7 @@ from pathlib import Path
 
 from semia.bench.load import Round
 from semia.bench.machine import this_machine
-from semia.bench.measurement import ROUNDS, turn_length
+from semia.bench.measurement import count_rounds, turn_length
 from semia.bench.records import pooled
 from semia.bench.served import temporary_triton
 from semia.bench.subjects import made_up_layouts
@@ -73,7 +73,7 @@ def tune(bundle: Path, tell: Callable[[str], None], on_turn: Callable[[int, str]
 
 def count_turns() -> int:
     """How many turns `tune` will have."""
-    return 2 * ROUNDS * len(candidates(usable_cores()))
+    return sum(map(count_rounds, (1, MANY_CLIENTS))) * len(candidates(usable_cores()))
 
 
 def choose(measured: Sequence[Candidate]) -> ServingSettings:
@@ -100,7 +100,7 @@ def _take_turns(
     for rounds, clients in ((alone, 1), (many, MANY_CLIENTS)):
         for way in ways.values():
             way.draw(clients, 1)
-        for _ in range(ROUNDS):
+        for _ in range(count_rounds(clients)):
             for model, way in ways.items():
                 rounds[model].append(way.draw(clients, turn_length(CALLS, clients)))
                 done += 1

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from semia.bench.machine import process_tree
-from semia.bench.measurement import ROUNDS, turn_length
+from semia.bench.measurement import count_rounds, turn_length
 from semia.bench.report import BEGIN, END
 from semia.images import read_rgb
 from semia.labels import Canvas
@@ -51,7 +51,7 @@ def test_models_are_measured_in_every_way_side_by_side(
         quantiles = [*each["quantiles_ms"].values()]
         assert quantiles == sorted(quantiles)
         assert quantiles[0] > 0
-        assert each["calls"] == ROUNDS * turn_length(5, each["clients"])
+        assert each["calls"] == count_rounds(each["clients"]) * turn_length(5, each["clients"])
         assert each["peak_memory_mb"] > 10
     assert content["threads"] == 1
     assert read_rgb(plot).std() > 1
