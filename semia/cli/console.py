@@ -162,6 +162,33 @@ class ClockDisplay(_Display):
             self._say(done, seconds, left_s, str(done), detail, fields)
 
 
+class StageDisplay(_Display):
+    """Which stage a computation is in, and what share of it all is done."""
+
+    def __init__(self, title: str, event: str = "progress", **fields: object) -> None:
+        columns = TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn()
+        super().__init__(title, 1.0, event, fields, *columns)
+        self._stage = ""
+
+    def update(self, stage: str, share: float) -> None:
+        """Say that a stage begins, or that there is news in it, and what share of all stages is done."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=share, detail=stage)
+            return
+        begins, self._stage = stage != self._stage, stage
+        if not (self._line_is_due(share) or begins):
+            return
+        gone_s = time.monotonic() - self._began_at
+        say(
+            f"{self._title} {share:.0%}, {clock(gone_s)} gone  {stage}",
+            self._event,
+            **self._fields,
+            stage=stage,
+            share=share,
+            duration_s=gone_s,
+        )
+
+
 class PhaseDisplay:
     """How a build with phases within phases goes: a bar for each on a terminal; a line now and then elsewhere."""
 

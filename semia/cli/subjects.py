@@ -37,7 +37,8 @@ class Subject:
     canvas: Canvas
     parameters: int
     generator_sha256: str
-    training_s: float | None  # None where it is not known
+    training_s: float | None  # None where it is not known, or nothing was trained
+    preparation_s: float | None  # likewise
     scene: Path | None  # the scene it was made of; None: a model has no photograph
     card: ModelCard | None  # None: a run has none yet
 
@@ -82,6 +83,7 @@ def _open_model(path: Path) -> Subject:
         parameters=card.parameters,
         generator_sha256=card.generator_sha256,
         training_s=None,
+        preparation_s=None,
         scene=None,
         card=card,
     )
@@ -108,6 +110,7 @@ def _open_run(path: Path) -> Subject:
         parameters=sum(parameter.numel() for parameter in generator.parameters()),
         generator_sha256=run.generator_sha256(),
         training_s=training_seconds(path),
+        preparation_s=run.preparation_s,
         scene=path / SCENE_FOLDER,
         card=None,
     )
