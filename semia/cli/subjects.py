@@ -135,7 +135,7 @@ def open_comparable(paths: Sequence[Path]) -> list[Subject]:
         if subject.canvas != first.canvas:
             raise InputError(
                 f"{subject.path} draws {subject.canvas}, {first.path} {first.canvas}: "
-                "compare generators of one size (trained with the same --resize)"
+                "compare generators of one size (made with the same --resize)"
             )
     _check_one_photograph([subject for subject in subjects if subject.scene is not None])
     names = [subject.name for subject in subjects]
@@ -151,7 +151,7 @@ def _check_one_photograph(runs: Sequence[Subject]) -> None:
     for run, scene in zip(runs, scenes, strict=True):
         if not np.array_equal(scene.image, scenes[0].image) or not np.array_equal(scene.labels, scenes[0].labels):
             raise InputError(
-                f"{run.path} was trained on another photograph or label map than {runs[0].path}: "
+                f"{run.path} was made of another photograph or label map than {runs[0].path}: "
                 "compare generators of one scene"
             )
 

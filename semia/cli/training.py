@@ -34,8 +34,8 @@ PresetOption = Annotated[
     str,
     typer.Option(
         "--preset",
-        help="[bold]default[/]: the generator that copies from the photograph; it is prepared, not trained, within "
-        "a minute or so. "
+        help="[bold]default[/]: the generator that copies from the photograph; it is prepared, not trained, which "
+        "takes what it takes. "
         "[bold]paper[/]: the published generator and hyperparameters, 2,500 iterations, many hours on two cores. "
         "[bold]paper-short[/]: the published generator, half as wide, 220 iterations of at most 224 pixels.",
     ),

@@ -134,7 +134,7 @@ def test_generators_of_different_scenes_are_not_compared(
         open_comparable([run, grey])
     other = shutil.copytree(run, tmp_path / "other")
     write_rgb(other / "scene" / "img.png", np.flip(scene.image, axis=1))
-    with pytest.raises(InputError, match=r"other was trained on another photograph or label map than .*run"):
+    with pytest.raises(InputError, match=r"other was made of another photograph or label map than .*run"):
         open_comparable([bundle, run, other])
 
 

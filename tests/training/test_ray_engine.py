@@ -85,9 +85,9 @@ def test_a_local_ray_trains_scenes_side_by_side(scene_folder: Path, tmp_path: Pa
 def test_a_local_ray_prepares_generators(scene_folder: Path, tmp_path: Path) -> None:
     result = semia(
         *("--log-format", "json", "train", scene_folder, "--engine", "ray", "--address", "local", "--cpus", "1"),
-        *("--run", tmp_path / "runs"),
+        *("--run", tmp_path / "run"),
     )
     assert result.returncode == 0, result.stderr
     events = [json.loads(line)["event"] for line in result.stderr.splitlines()]
     assert {"preparation_started", "generator_prepared"} <= set(events)
-    assert RunFolder.open(tmp_path / "runs" / "tiny-scene").finished
+    assert RunFolder.open(tmp_path / "run").finished
