@@ -258,15 +258,19 @@ def losses_in_words(losses: Mapping[str, float]) -> str:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Yield what tells whether a first Ctrl-C or SIGTERM has asked to stop; a second one stops at once."""
+def stop_on_signals(unit: str = "iteration") -> Iterator[Callable[[], bool]]:
+    """Yield what tells whether a first Ctrl-C or SIGTERM has asked to stop; a second one stops at once.
+
+    Args:
+        unit: of the work, after which it stops.
+    """
     asked = threading.Event()
 
     def ask(_signal: int, _frame: FrameType | None) -> None:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
-        say("stopping after this iteration; press Ctrl-C again to stop at once", "stop_requested")
+        say(f"stopping after this {unit}; press Ctrl-C again to stop at once", "stop_requested")
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -84,10 +84,10 @@ def train_many(requests: "Sequence[TrainRequest]", where: Where) -> None:
     jobs = plan(requests, threads)
     engine = _engine(where, threads, requests[0].device)
     many = f"{len(jobs)} scenes" if len(jobs) > 1 else "1 scene"
-    work = "preparing" if requests[0].is_prepared else "training"
+    work, unit = ("preparing", "stage") if requests[0].is_prepared else ("training", "iteration")
     say(f"{work} {many}, {threads} CPU threads each", "fleet_started", scenes=[job.name for job in jobs])
     began = time.monotonic()
-    with FleetDisplay(jobs) as display, stop_on_signals() as stop:
+    with FleetDisplay(jobs) as display, stop_on_signals(unit) as stop:
         ended = train_fleet(jobs, engine, at_once=at_once, tell=display.tell, should_stop=stop)
     counts = {state.value: sum(news.state is state for news in ended.values()) for state in State if state.final}
     words = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
