@@ -22,35 +22,35 @@ $(INSTALLED): pyproject.toml constraints.txt
 install: $(INSTALLED) ## Make .venv with everything pinned as tested
 
 .PHONY: demo
-demo: $(INSTALLED) ## Train the pagoda, serve it with Triton, get new pictures over gRPC
+demo: $(INSTALLED) ## Make the pagoda's generator, serve it with Triton, get new pictures over gRPC
 	$(BIN)/semia train-and-export examples/pagoda --resume --run demo/run --bundle demo/bundle --repository demo/model_repository
 	$(BIN)/python examples/demo.py
 
 .PHONY: side-by-side
-side-by-side: $(INSTALLED) ## Train both generators on the pagoda for three minutes each and compare them
-	$(BIN)/semia train examples/pagoda --resize 0.35 --minutes 3 --resume --run demo/copying
+side-by-side: $(INSTALLED) ## Prepare one generator of the pagoda, train the other for three minutes, compare them
+	$(BIN)/semia train examples/pagoda --resize 0.35 --resume --run demo/copying
 	$(BIN)/semia train examples/pagoda --resize 0.35 --minutes 3 --resume --run demo/published --preset paper-short
 	$(BIN)/semia compare demo/copying demo/published --sheet demo/side_by_side.png
 
 SCENES := $(notdir $(patsubst %/,%,$(wildcard examples/scenes/*/)))
 
 .PHONY: scenes
-scenes: $(INSTALLED) ## Train the example scenes for a minute each, judge them, make their sheets and table
+scenes: $(INSTALLED) ## Prepare generators of the example scenes, judge them, make their sheets and table
 	for scene in $(SCENES); do \
-		$(BIN)/semia train examples/scenes/$$scene --minutes 1 --overwrite --run demo/scenes/$$scene \
+		$(BIN)/semia train examples/scenes/$$scene --overwrite --run demo/scenes/$$scene \
 			&& $(BIN)/semia evaluate demo/scenes/$$scene || exit 1; \
 	done
 	$(BIN)/python examples/scenes.py
 
-# How long generators were trained does not change how fast they answer. A few iterations are enough for the published
-# one's pictures in eight bits to pass their gate, which an untrained one's do not.
+# How long the published generator is trained does not change how fast it answers. A few iterations are enough for its
+# pictures in eight bits to pass their gate, which an untrained one's do not.
 BENCH_SCENE ?= examples/pagoda
 BENCH_RESIZE ?= 0.89
 BENCH_RUNS := demo/bench/copying demo/bench/published
 BENCH_BUNDLES := demo/bench/published-fp32 demo/bench/published-int8
 
 demo/bench/copying: | $(INSTALLED)
-	$(BIN)/semia train $(BENCH_SCENE) --resize $(BENCH_RESIZE) --minutes 0.3 --resume --run $@
+	$(BIN)/semia train $(BENCH_SCENE) --resize $(BENCH_RESIZE) --resume --run $@
 
 demo/bench/published: | $(INSTALLED)
 	$(BIN)/semia train $(BENCH_SCENE) --resize $(BENCH_RESIZE) --preset paper --minutes 3 --resume --run $@

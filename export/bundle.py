@@ -24,6 +24,7 @@ from training.evaluation import quality_of_run
 from training.rendering import Renderer
 from training.run_folder import RunFolder
 from training.scene import Scene
+from training.settings import TrainingSettings
 from training.tensors import SceneTensors
 
 DEFAULT_TOLERANCE = 2
@@ -47,7 +48,7 @@ def export_run(
     The card carries the figures of the run's latest evaluation, if that was of this very generator.
 
     Args:
-        run: a run with a trained generator.
+        run: a run that has its generator.
         bundle: the folder to make.
         name: the served model's name; by default the scene's.
         tolerance: the largest allowed difference of any pixel from PyTorch, in 8-bit levels.
@@ -67,7 +68,8 @@ def export_run(
     if bundle.exists() and not (bundle / CARD_FILE).is_file() and not (bundle.is_dir() and not any(bundle.iterdir())):
         raise ExportError(f"{bundle} exists and is not a bundle: choose another with --bundle")
     scene = run.load_scene()
-    tensors = SceneTensors.from_scene(scene, run.config.settings.multiple, torch.device("cpu"))
+    settings = run.config.settings
+    tensors = SceneTensors.from_scene(scene, settings.multiple, torch.device("cpu"))
     generator = run.load_generator(tensors)
     quality = quality_of_run(run.path, run.generator_sha256())
     try:
@@ -80,19 +82,21 @@ def export_run(
             check_parity(parity, tolerance)
             precision_check = None
             if precision.precision != "fp32":
-                assert isinstance(graph, SynthesisGraph), "precision.check lets no other graph through"
-                augmentation = run.config.settings.augmentation
+                # `precision.check` lets no other generator through.
+                assert isinstance(graph, SynthesisGraph)
+                assert isinstance(settings, TrainingSettings)
+                augmentation = settings.augmentation
                 precision_check = lower_precision(model, graph, precision, targets, augmentation, on_precision)
             card = ModelCard(
                 name=model_name,
-                generator=run.config.settings.generator,
-                preset=run.config.settings.preset,
+                generator=settings.generator,
+                preset=settings.preset,
                 canvas_height=scene.canvas.height,
                 canvas_width=scene.canvas.width,
                 palette=scene.palette.hex_codes,
                 class_names=scene.palette.names,
                 parameters=sum(parameter.numel() for parameter in generator.parameters()),
-                iterations=None if run.config.imported else run.iterations_done,
+                iterations=run.iterations_done if run.config.counts_iterations else None,
                 precision=precision.precision,
                 opset=precision.opset,
                 generator_sha256=run.generator_sha256(),

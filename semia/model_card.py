@@ -122,13 +122,13 @@ class ModelCard:
     """Everything a bundle says about itself; ``model_card.json`` is this, as JSON."""
 
     name: str  # the served model's name
-    preset: str  # training preset
+    preset: str  # that its training or preparation began as
     canvas_height: int  # pixels
     canvas_width: int  # pixels
     palette: tuple[str, ...]  # #RRGGBB per class id
     class_names: tuple[str, ...]  # one per class id, or empty
     parameters: int  # number of the generator's parameters
-    iterations: int | None  # iterations it was trained for, None where nobody recorded it: an imported generator
+    iterations: int | None  # it was trained for; None for one that is prepared, or imported: nobody recorded it
     precision: Precision
     opset: int  # ONNX operator set
     generator_sha256: str  # of generator.safetensors

@@ -17,14 +17,23 @@ TOLERANCE = 2
 
 
 @pytest.mark.usefixtures("embedded_triton")
-@pytest.mark.parametrize(("preset", "generator"), [("quick", "copying"), ("paper-short", "published")])
+@pytest.mark.parametrize(
+    ("options", "generator", "iterations"),
+    [((), "copying", None), (("--preset", "paper-short", "--iterations", "2"), "published", 2)],
+)
 def test_a_photograph_becomes_a_server_that_draws_what_pytorch_draws(
-    scene_folder: Path, tmp_path: Path, server_options: Callable[[], ServerOptions], preset: str, generator: str
+    scene_folder: Path,
+    tmp_path: Path,
+    server_options: Callable[[], ServerOptions],
+    options: tuple[str, ...],
+    generator: str,
+    iterations: int | None,
 ) -> None:
     run, repository = tmp_path / "run", tmp_path / "model_repository"
     result = semia(
-        *("train-and-export", scene_folder, "--preset", preset, "--iterations", "2", "--name", "scene"),
+        *("train-and-export", scene_folder, "--name", "scene"),
         *("--run", run, "--bundle", tmp_path / "bundle", "--repository", repository),
+        *options,
     )
     assert result.returncode == 0, result.stderr
     assert "model scene, version 1" in result.stdout
@@ -46,5 +55,5 @@ def test_a_photograph_becomes_a_server_that_draws_what_pytorch_draws(
     assert served.std() > 1  # a picture, not a flat colour
 
     card = json.loads((repository / "scene" / "1" / "model_card.json").read_text())
-    assert card["generator"] == generator
+    assert (card["generator"], card["iterations"]) == (generator, iterations)
     assert max(entry["max_abs"] for entry in card["parity"]) <= TOLERANCE

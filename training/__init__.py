@@ -1,1 +1,4 @@
-"""From a scene folder to a run folder: `training.train.train` on what `training.scene.load_scene` read."""
+"""From a scene folder to a run folder, on what `training.scene.load_scene` read.
+
+`training.train.train` trains the published generator, `training.preparation.prepare_run` prepares the copying one.
+"""

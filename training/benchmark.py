@@ -23,13 +23,13 @@ from training.errors import SettingsError
 from training.generator import Translation
 from training.machine import has_fast_bfloat16, prepare_process
 from training.scene import load_scene
-from training.settings import PRESETS
+from training.settings import PRESETS, TrainingSettings
 from training.steps import AlternatingTrainer
 from training.tensors import SceneTensors
 from training.train import device_from_name
 from training.vgg import patch_features_from
 
-PUBLISHED = {name: settings for name, settings in PRESETS.items() if settings.generator == "published"}
+PUBLISHED = {name: settings for name, settings in PRESETS.items() if isinstance(settings, TrainingSettings)}
 """The presets whose iteration has the parts timed here."""
 
 PEAK_SIDE = 2048

@@ -1,7 +1,7 @@
 """Descriptors of layouts: what every token of a label map has around it, near and far.
 
 Two tokens, one of the photograph's labels and one of a target's, belong together where their descriptors
-are close. Windows of growing dilation see class shares; a learned metric weighs them.
+are close. Windows of growing dilation see class shares.
 """
 
 from typing import cast
@@ -40,9 +40,6 @@ def smoothed(shares: Tensor, dilation: int) -> Tensor:
 class ContextEncoder(nn.Module):
     """Class shares of tokens to descriptors, translation-equivariant: it knows no positions."""
 
-    metric_scale: Tensor
-    first_spread: Tensor
-
     def __init__(self, classes: int, width: int) -> None:
         """Build an encoder whose projection is not set yet: see `project`.
 
@@ -54,45 +51,35 @@ class ContextEncoder(nn.Module):
         self.windows = nn.ModuleList(
             nn.Conv2d(classes, width, size, dilation=dilation, bias=False) for size, dilation, _ in WINDOWS
         )
-        self.hidden = nn.Conv2d(width, 2 * width, 1)
-        self.correction = nn.Conv2d(2 * width, width, 1, bias=False)
-        nn.init.zeros_(self.correction.weight)
-        # Squared distances between descriptors keep one scale, whatever is learnt: the other costs are set to it.
-        self.register_buffer("metric_scale", torch.ones(()))
-        self.register_buffer("first_spread", torch.ones(()))
 
     def forward(self, shares: Tensor) -> Tensor:
         """Shares ``[N, K, h, w]`` in [0, 1] to descriptors ``[N, D, h, w]``.
 
-        At inference all is rounded to grids on which float32 sums are exact: every machine finds the same.
+        All is rounded to grids on which float32 sums are exact: every machine finds the same.
         """
-        shares = self._rounded(shares, SHARE_STEPS)
+        shares = on_grid(shares, SHARE_STEPS)
         z = torch.zeros((), device=shares.device)
         for window, (size, dilation, _) in zip(self.windows, WINDOWS, strict=True):
-            seen = pad_edges(self._rounded(smoothed(shares, dilation), SHARE_STEPS), size // 2 * dilation)
+            seen = pad_edges(on_grid(smoothed(shares, dilation), SHARE_STEPS), size // 2 * dilation)
             weight = cast(nn.Conv2d, window).weight
-            z = z + F.conv2d(seen, self._rounded(weight, WEIGHT_STEPS), dilation=dilation)
-        steps = DESCRIPTOR_STEPS
-        weight, bias = (self._rounded(values, steps) for values in self.hidden.parameters())
-        hidden = F.conv2d(self._rounded(z, steps), weight, bias)
-        active = self._rounded(F.leaky_relu(hidden, 0.2), steps)
-        corrected = z + F.conv2d(active, self._rounded(self.correction.weight, steps))
-        return self._rounded(corrected * self.metric_scale, steps)
-
-    def _rounded(self, x: Tensor, steps: float) -> Tensor:
-        return x if self.training else on_grid(x, steps)
+            z = z + F.conv2d(seen, on_grid(weight, WEIGHT_STEPS), dilation=dilation)
+        return on_grid(z, DESCRIPTOR_STEPS)
 
     @torch.no_grad()
     def project(self, shares: Tensor) -> None:
-        """Begin as the best rotation of the plain windows: their principal components over a scene's own layouts.
+        """Become the best rotation of the plain windows: their principal components over a scene's own layouts.
+
+        The same shares give the same weights, whatever device the encoder is on.
 
         Args:
-            shares: class shares ``[N, K, h, w]`` of the scene's label map, as it is and transformed.
+            shares: class shares ``[N, K, h, w]`` of the scene's label map, on the CPU.
         """
         contexts = plain_contexts(shares)
-        width = self.hidden.in_channels
+        width = cast(nn.Conv2d, self.windows[0]).out_channels
         components = min(width, *contexts.shape)
-        directions = torch.pca_lowrank(contexts, q=components, niter=4)[2]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # the approximation begins with random directions
+            directions = torch.pca_lowrank(contexts, q=components, niter=4)[2]
         directions = F.pad(directions, (0, width - components))
         begin = 0
         for module, (size, _, weight) in zip(self.windows, WINDOWS, strict=True):
@@ -101,18 +88,6 @@ class ContextEncoder(nn.Module):
             rows = directions[begin : begin + taps].T.reshape(width, window.in_channels, size, size)
             window.weight.copy_(rows * (weight * gaussian(size).sqrt()))
             begin += taps
-        self.metric_scale.fill_(1)
-        self.first_spread.copy_(self._spread(shares))
-
-    @torch.no_grad()
-    def normalise(self, shares: Tensor) -> None:
-        """Scale the descriptors so that those of the same layouts spread as they did after `project`."""
-        self.metric_scale.fill_(1)
-        self.metric_scale.copy_((self.first_spread / self._spread(shares).clamp_min(1e-12)).sqrt())
-
-    def _spread(self, shares: Tensor) -> Tensor:
-        z = self.forward(shares).flatten(2)
-        return (z - z.mean(2, keepdim=True)).square().sum(1).mean()
 
 
 def joined_descriptors(fine: Tensor) -> Tensor:

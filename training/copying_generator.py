@@ -1,8 +1,8 @@
 """The generator that copies: it decides where in the photograph every pixel comes from.
 
 Layout contexts are matched (`layout_matching`), copies are joined (`composition`); classes that run along
-the canvas's border, such as sky or grass, stay in place. Learnt are the descriptors that are matched
-(`context_encoder`); the photograph's class layers (`class_layers`) are completed once.
+the canvas's border, such as sky or grass, stay in place. It is prepared, not trained: the photograph's class
+layers (`class_layers`) are completed and the descriptors that are matched (`context_encoder`) are set to it, once.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from training.class_layers import complete_layers
 from training.composition import Photograph, compose, photograph_tables
 from training.context_encoder import ContextEncoder
 from training.copying_settings import CopyingSettings
-from training.interface import SceneGenerator
+from training.interface import OnStage, SceneGenerator
 from training.layout_matching import match
 from training.machine import one_thread
 from training.source_tokens import VARIANTS, SourceTokens, cells_of, lay_out, number_tokens, token_shares
@@ -32,6 +32,10 @@ SMALLEST_TOKEN = 4
 
 UNMOVED_SHARE = 0.3
 """A class that holds this much of the canvas's border is a background: it stays in place."""
+
+
+DESCRIPTORS_BEGIN = 0.95
+"""The share of the preparation's time that is gone when the class layers are completed."""
 
 
 def token_side(height: int, width: int) -> int:
@@ -70,13 +74,19 @@ class CopyingGenerator(SceneGenerator):
         self.register_buffer("palette", scene.palette, persistent=False)
 
     @torch.no_grad()
-    def prepare(self) -> None:
-        """Complete the class layers and set the encoder to where it begins; needs seconds."""
-        image = (self.image[0].cpu() + 1) / 2
+    def prepare(self, on_stage: OnStage = lambda _name, _share_done: None) -> None:
+        """Work out from the photograph all that it copies by; the same scene gives the same state.
+
+        Args:
+            on_stage: see `training.interface.OnStage`.
+        """
         with one_thread():
+            on_stage("class layers", 0.0)
+            image = (self.image[0].cpu() + 1) / 2
             layers = complete_layers(image, self.class_ids[0].cpu(), self.unmoved().tolist())
-        self.layers.copy_((layers * 255).round().permute(0, 2, 3, 1))
-        self.encoder.project(self.shares(self.class_ids))
+            self.layers.copy_((layers * 255).round().permute(0, 2, 3, 1))
+            on_stage("layout descriptors", DESCRIPTORS_BEGIN)
+            self.encoder.project(self.shares(self.class_ids.cpu()))
 
     def unmoved(self) -> Tensor:
         """Which classes stay in place, bool ``[K]``."""

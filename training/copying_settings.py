@@ -1,25 +1,40 @@
-"""What decides how the copying generator is built and trained."""
+"""What decides how the copying generator is built."""
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
+from semia.model_card import GeneratorKind
 from training.errors import SettingsError
 
 
 @dataclass(frozen=True)
 class CopyingSettings:
-    """The copying generator's settings."""
+    """The copying generator's settings; nothing in them says how long anything takes, for it is not trained."""
+
+    preset: ClassVar[str] = "default"
+    generator: ClassVar[GeneratorKind] = "copying"
+    multiple: ClassVar[int] = 1  # canvas sides are taken as they are: it pads them itself
+    max_side: ClassVar[int | None] = None  # photographs keep their size
 
     width: int = 32  # of a layout descriptor
-    # AdamW's, at the beginning; it falls to a twentieth. Faster, or for longer, descriptors fit the random layouts
-    # better and what people draw worse: this stays near the principal components that they begin as.
-    rate: float = 2.5e-7
-    batch: int = 4  # random layouts a step
-    tokens: int = 1024  # of them, matched a step
-    initial_sharpness: float = 0.5  # logarithm of how fast a match's likelihood falls with squared distance
 
     def __post_init__(self) -> None:
-        for name in ("width", "batch", "tokens"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"the copying generator's {name} must be at least 1, not {getattr(self, name)}")
-        if not 0 < self.rate < 1:
-            raise SettingsError(f"the copying generator's rate must be within 0 and 1, not {self.rate}")
+        if self.width < 1:
+            raise SettingsError(f"the copying generator's width must be at least 1, not {self.width}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings, for JSON."""
+        return {"generator": self.generator, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "CopyingSettings":
+        """The inverse of `to_dict`.
+
+        Raises:
+            SettingsError: if these are another version's, or out of range.
+        """
+        fields = {name: value for name, value in content.items() if name != "generator"}
+        if fields.keys() != {field.name for field in dataclasses.fields(cls)}:
+            raise SettingsError("prepared by an older semia: prepare it again with --overwrite")
+        return cls(**fields)

@@ -1,4 +1,4 @@
-"""What can go wrong while training.
+"""What can go wrong while a generator is trained or prepared.
 
 TrainingError(SemiaError)
 ├── DivergedError               a loss became infinite or not a number
@@ -13,7 +13,7 @@ from semia.errors import InputError, SemiaError
 
 
 class TrainingError(SemiaError):
-    """Training failed."""
+    """Training, or preparing, failed."""
 
 
 class DivergedError(TrainingError):

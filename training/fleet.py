@@ -1,4 +1,4 @@
-"""Training many scenes: each in a process of its own, which an engine starts on this machine or on a cluster."""
+"""Making generators of many scenes: each in a process of its own, on this machine or on a cluster."""
 
 import time
 from collections import deque
@@ -12,7 +12,9 @@ import torch
 from semia.errors import InputError, SemiaError
 from semia.files import model_name_from_path
 from semia.machine import usable_cores
-from training.request import TrainRequest
+from training.copying_settings import CopyingSettings
+from training.preparation import PreparationProgress, prepare_run
+from training.request import OpenedRun, TrainRequest
 from training.settings import TrainingSettings
 from training.train import Progress, train
 
@@ -25,6 +27,7 @@ class State(StrEnum):
 
     WAITING = "waiting"
     TRAINING = "training"
+    PREPARING = "preparing"
     DONE = "done"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
@@ -37,7 +40,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Job:
-    """One scene to train."""
+    """One scene to make a generator of."""
 
     name: str  # the scene's; no two jobs of a fleet share one
     request: TrainRequest
@@ -50,10 +53,11 @@ class News:
 
     name: str  # the job's
     state: State
-    iteration: int = 0  # iterations done, of the run's whole life
-    seconds: float = 0.0  # that it has been training, likewise
+    iteration: int = 0  # iterations of training done, of the run's whole life
+    seconds: float = 0.0  # that it has been trained, likewise, or prepared
     left_s: float | None = None  # until it is done, about; None while nothing tells
     losses: Mapping[str, float] = field(default_factory=dict)  # of the last iteration
+    stage: str = ""  # of the preparation
     note: str = ""  # one line: why it failed, or what else there is to say
 
 
@@ -68,11 +72,11 @@ class Engine(Protocol):
     def __exit__(self, *exception: object) -> None: ...
 
     def start(self, job: Job) -> None:
-        """Have a job trained, soon if not at once."""
+        """Have a job done, soon if not at once."""
         ...
 
     def stop(self) -> None:
-        """Ask every job that was started to end after its iteration, and to keep what it learnt."""
+        """Ask every job that was started to end soon; training keeps what it learnt."""
         ...
 
     def news(self) -> list[News]:
@@ -97,7 +101,7 @@ def plan(requests: Sequence[TrainRequest], threads: int) -> list[Job]:
         if name in jobs:
             raise InputError(
                 f"{jobs[name].request.scene} and {request.scene} are both called {name!r}: "
-                "rename a folder, or train them in two calls, each with a --run of its own"
+                "rename a folder, or name them in two calls, each with a --run of its own"
             )
         jobs[name] = Job(name, request, threads)
     return list(jobs.values())
@@ -116,10 +120,10 @@ def train_fleet(
     tell: Callable[[News], None],
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, News]:
-    """Train all; one that fails does not stop the others.
+    """Do all jobs; one that fails does not stop the others.
 
     Args:
-        jobs: what to train, in this order.
+        jobs: what to do, in this order.
         engine: where.
         at_once: how many jobs are started at a time.
         tell: told every news; of each job the last is final.
@@ -159,12 +163,12 @@ def train_fleet(
 
 
 def train_job(job: Job, tell: Callable[[News], None], should_stop: Callable[[], bool]) -> News:
-    """Train one scene in this process, which is the job's own; whatever goes wrong is in the answer.
+    """Train or prepare one generator in this process, which is the job's own; what goes wrong is in the answer.
 
     Args:
         job: the scene.
-        tell: told news while it trains.
-        should_stop: asked after every iteration.
+        tell: told news meanwhile.
+        should_stop: asked after every iteration, or whenever a preparation has news.
 
     Returns:
         The final news.
@@ -172,23 +176,48 @@ def train_job(job: Job, tell: Callable[[News], None], should_stop: Callable[[], 
     torch.set_num_threads(job.threads)
     try:
         opened = job.request.open_run()
-        run = opened.run
-        if run.finished:
-            return News(job.name, State.DONE, run.iterations_done, run.seconds_done, note="was trained already")
-        tell(News(job.name, State.TRAINING, run.iterations_done, run.seconds_done))
-        finished = train(
-            run,
-            opened.device,
-            patch_features=opened.patch_features,
-            on_progress=_now_and_then(job.name, run.config.settings, tell),
-            should_stop=should_stop,
-        )
-        state = State.DONE if finished else State.INTERRUPTED
-        return News(job.name, state, run.iterations_done, run.seconds_done)
+        settings = opened.run.config.settings
+        if isinstance(settings, CopyingSettings):
+            return _prepare(job.name, opened, tell, should_stop)
+        return _train(job.name, opened, settings, tell, should_stop)
     except SemiaError as error:
         return News(job.name, State.FAILED, note=" ".join(str(error).split()))
     except Exception as error:  # one scene's trouble, whatever it is, is not the others'
         return News(job.name, State.FAILED, note=f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _prepare(name: str, opened: OpenedRun, tell: Callable[[News], None], should_stop: Callable[[], bool]) -> News:
+    run = opened.run
+    if run.finished:
+        return News(name, State.DONE, note="was prepared already")
+    tell(News(name, State.PREPARING))
+
+    def on_progress(progress: PreparationProgress) -> None:
+        tell(News(name, State.PREPARING, 0, progress.seconds, progress.left_s, stage=progress.stage))
+
+    finished = prepare_run(run, opened.device, on_progress=on_progress, should_stop=should_stop)
+    return News(name, State.DONE if finished else State.INTERRUPTED, seconds=run.preparation_s or 0.0)
+
+
+def _train(
+    name: str,
+    opened: OpenedRun,
+    settings: TrainingSettings,
+    tell: Callable[[News], None],
+    should_stop: Callable[[], bool],
+) -> News:
+    run = opened.run
+    if run.finished:
+        return News(name, State.DONE, run.iterations_done, run.seconds_done, note="was trained already")
+    tell(News(name, State.TRAINING, run.iterations_done, run.seconds_done))
+    finished = train(
+        run,
+        opened.device,
+        patch_features=opened.patch_features,
+        on_progress=_now_and_then(name, settings, tell),
+        should_stop=should_stop,
+    )
+    return News(name, State.DONE if finished else State.INTERRUPTED, run.iterations_done, run.seconds_done)
 
 
 def _now_and_then(name: str, settings: TrainingSettings, tell: Callable[[News], None]) -> Callable[[Progress], None]:

@@ -17,7 +17,7 @@ POLL_S = 0.2
 
 
 class LocalEngine:
-    """Starts processes of `train_job`; they end with this one, however it dies, and keep what they learnt.
+    """Starts processes of `train_job`; they end with this one, however it dies; training keeps what it learnt.
 
     Processes rather than threads or one pool: a scene that runs out of memory or crashes takes no other with it, and
     what training does to a process (see `training.machine`) ends with the scene.
@@ -27,7 +27,7 @@ class LocalEngine:
         """Make the engine.
 
         Args:
-            initializer: called in each process before it trains; must be picklable.
+            initializer: called in each process before its work; must be picklable.
         """
         self._initializer = initializer
         self._workers: list[_Worker] = []
@@ -58,7 +58,7 @@ class LocalEngine:
 
 
 class _Worker:
-    """A process that trains one job, and the pipe to it."""
+    """A process that does one job, and the pipe to it."""
 
     def __init__(self, job: Job, initializer: Callable[[], None] | None) -> None:
         self.ended = False
@@ -98,11 +98,11 @@ class _Worker:
     def _ending(self) -> str:
         code = self._process.exitcode or 0
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return f"its process {how} (out of memory?); --resume goes on from its last checkpoint"
+        return f"its process {how} (out of memory?); the same command with --resume goes on"
 
 
 def _serve(job: Job, pipe: Connection, initializer: Callable[[], None] | None) -> None:
-    """The process: trains, and sends news; stops when it is told something, or by SIGTERM, or without its parent."""
+    """The process: does the job, sends news; stops when it is told something, or by SIGTERM, or without its parent."""
     terminated = threading.Event()
 
     def terminate(_signal: int, _frame: FrameType | None) -> None:

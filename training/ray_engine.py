@@ -1,7 +1,7 @@
 """Jobs as tasks on a Ray cluster, or on a Ray of this machine alone.
 
-Scene and run folders are on storage that all nodes see under the same paths: a run is watched while it trains and
-resumed wherever there is room, which copies of it could not be. Every task checks that before it does anything.
+Scene and run folders are on storage that all nodes see under the same paths: training is watched while it goes on
+and resumed wherever there is room, which copies could not be. Every task checks that before it does anything.
 """
 
 import contextlib
@@ -127,12 +127,12 @@ class RayEngine:
         try:
             return ray.get(task)
         except ray.exceptions.TaskCancelledError:
-            return News(name, State.INTERRUPTED, note="cancelled before it learnt anything")
+            return News(name, State.INTERRUPTED, note="cancelled before it began")
         except ray.exceptions.RayTaskError as error:  # `train_job` raises nothing: semia itself is not what it is here
             return News(name, State.FAILED, note=f"cannot run on its node: {_first_line(error.cause)}")
         except ray.exceptions.RayError as error:
             reason = f"its process died ({type(error).__name__}, out of memory?)"
-            return News(name, State.FAILED, note=f"{reason}; --resume goes on from its last checkpoint")
+            return News(name, State.FAILED, note=f"{reason}; the same command with --resume goes on")
 
     def _marker_beside(self, run: Path) -> Path:
         """A file that nodes which share the run folder's storage see."""

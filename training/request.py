@@ -1,4 +1,4 @@
-"""What a person asks for when they have a scene trained: a preset with changes, on a scene, into a run folder."""
+"""What a person asks for when they have a generator made: a preset with changes, on a scene, into a run folder."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from semia.errors import InputError
+from training.copying_settings import CopyingSettings
 from training.patch_coherence import FeatureMaps
 from training.run_folder import RunFolder
 from training.scene import Scene, load_scene
@@ -16,7 +17,7 @@ from training.vgg import patch_features_from
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest:
-    """One training asked for; the fields are the options of ``semia train``."""
+    """One generator asked for; the fields are the options of ``semia train``."""
 
     scene: Path  # scene folder
     run: Path  # run folder to make or go on with
@@ -25,7 +26,7 @@ class TrainRequest:
     resize: float | None = None
     iterations: int | None = None
     minutes: float | None = None
-    seed: int = 0
+    seed: int = 0  # of training; the copying generator draws nothing at random
     device: str = "auto"
     vgg_weights: Path | None = None
     rotate: float | None = None
@@ -33,7 +34,7 @@ class TrainRequest:
     resume: bool = False
     overwrite: bool = False
 
-    def settings(self) -> TrainingSettings:
+    def settings(self) -> TrainingSettings | CopyingSettings:
         """The preset with the options' changes.
 
         Raises:
@@ -41,21 +42,49 @@ class TrainRequest:
         """
         if self.preset not in PRESETS:
             raise InputError(f"no preset {self.preset!r}: choose {', '.join(PRESETS)}")
+        settings = PRESETS[self.preset]
+        if isinstance(settings, CopyingSettings):
+            self._check_nothing_is_trained()
+            return settings
         if self.iterations is not None and self.minutes is not None:
             raise InputError("--iterations and --minutes both say when training ends: give one of them")
-        settings = PRESETS[self.preset]
         if self.iterations is not None:
             settings = settings.with_iterations(self.iterations)
         if self.minutes is not None:
             settings = replace(settings, minutes=self.minutes)
-        if self.vgg_weights is not None and settings.generator != "published":
-            raise InputError(f"--vgg-weights: the {settings.generator} generator compares no VGG19 features; drop it")
         asked = {"max_rotation_degrees": self.rotate, "max_shift": self.shift}
         changes = {field: value for field, value in asked.items() if value is not None}
         return replace(settings, augmentation=replace(settings.augmentation, **changes))
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the generator asked for is prepared, not trained.
+
+        Raises:
+            InputError: as `settings` does.
+        """
+        return isinstance(self.settings(), CopyingSettings)
+
+    def _check_nothing_is_trained(self) -> None:
+        options = {
+            "--iterations": self.iterations,
+            "--minutes": self.minutes,
+            "--rotate": self.rotate,
+            "--shift": self.shift,
+            "--vgg-weights": self.vgg_weights,
+        }
+        given = [option for option, value in options.items() if value is not None]
+        if given:
+            trained = [name for name, settings in PRESETS.items() if isinstance(settings, TrainingSettings)]
+            raise InputError(
+                f"preset {self.preset} is prepared, not trained: drop {', '.join(given)}, "
+                f"or choose --preset {' or '.join(trained)}"
+            )
+
     def open_run(self) -> "OpenedRun":
         """Read the scene, and begin its run or open the one to go on with.
+
+        A run of the copying generator that holds none yet has nothing to go on with: it begins anew.
 
         Raises:
             InputError: if an option, the scene or the run folder is at fault; a run folder that was there stays.
@@ -66,23 +95,29 @@ class TrainRequest:
         scene = load_scene(self.scene, name=self.name, resize=self.resize, max_side=settings.max_side)
         if RunFolder.is_run(self.run) and not self.overwrite:
             run = RunFolder.open(self.run)
-            run.check_trainable()
-            if not self.resume:
-                state = "a finished run" if run.finished else f"a run stopped after {run.iterations_done} iterations"
-                raise InputError(
-                    f"{self.run} holds {state}: add --resume to go on with it, or --overwrite to start anew"
-                )
-            check_same_run(run, scene, settings, self.seed, features_id)
-        else:
-            run = RunFolder.create(self.run, scene, settings, self.seed, features_id)
+            run.check_not_imported()
+            if run.finished or isinstance(run.config.settings, TrainingSettings):
+                if not self.resume:
+                    raise InputError(f"{self.run} holds {_state(run)}, or --overwrite to start anew")
+                check_same_run(run, scene, settings, self.seed, features_id)
+                return OpenedRun(run, scene, device, patch_features)
+        run = RunFolder.create(self.run, scene, settings, self.seed, features_id)
         return OpenedRun(run, scene, device, patch_features)
+
+
+def _state(run: RunFolder) -> str:
+    """What a run folder holds, and what --resume makes of it."""
+    if isinstance(run.config.settings, CopyingSettings):
+        return "a prepared generator: add --resume to keep it"
+    state = "a finished run" if run.finished else f"a run stopped after {run.iterations_done} iterations"
+    return f"{state}: add --resume to go on with it"
 
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """A run that can be trained, with what training needs; `training.train.train` makes nothing of a finished one."""
+    """A run with what `training.train.train` or `training.preparation.prepare_run` needs; finished ones stay as is."""
 
     run: RunFolder
     scene: Scene
     device: torch.device
-    patch_features: FeatureMaps
+    patch_features: FeatureMaps  # for training alone

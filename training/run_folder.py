@@ -1,14 +1,22 @@
-"""A run folder: all that a training run is and has learnt; a killed run goes on from it.
+"""A run folder: a generator and all that made it; training that was killed goes on from it.
 
 RUN/config.json              scene, settings, seed, versions; written once, before the first step
-RUN/scene/                   the scene as it was trained, a scene folder of its own
-RUN/last.pt                  networks and optimisers, to go on from
+RUN/scene/                   the scene as it was taken, a scene folder of its own
 RUN/generator.safetensors    the generator, to render, export and serve
+
+The published generator is trained, which adds:
+
+RUN/last.pt                  networks and optimisers, to go on from
 RUN/metrics.jsonl            one line of losses an iteration
 RUN/events.out.tfevents.*    the same for TensorBoard
 RUN/samples/NNNNNN.png       contact sheets made on the way
 
-An imported run has the config, the scene and the generator, and nothing to go on from.
+The copying generator is prepared, which adds:
+
+RUN/prepared.json            how long that took
+RUN/samples/prepared.png     a contact sheet
+
+It is whole or not there; without it, preparing begins anew. An imported run adds nothing.
 """
 
 import dataclasses
@@ -29,12 +37,13 @@ from semia.errors import InputError
 from semia.files import sha256_of_file, write_bytes, write_text
 from semia.palette import Palette
 from semia.staging import staged_directory
-from training.errors import RunError, TrainingError
+from training.copying_settings import CopyingSettings
+from training.errors import RunError, SettingsError, TrainingError
 from training.generator import Generator
 from training.generators import new_generator
 from training.interface import SceneGenerator
 from training.scene import Scene, load_scene, save_scene
-from training.settings import TrainingSettings
+from training.settings import TrainingSettings, settings_from_dict
 from training.tensors import SceneTensors
 
 CONFIG_FILE = "config.json"
@@ -42,6 +51,7 @@ SCENE_FOLDER = "scene"
 CHECKPOINT_FILE = "last.pt"
 GENERATOR_FILE = "generator.safetensors"
 METRICS_FILE = "metrics.jsonl"
+PREPARED_FILE = "prepared.json"
 SAMPLES_FOLDER = "samples"
 FORMAT = 1
 """Raised when a run folder's meaning changes."""
@@ -71,19 +81,24 @@ class RunConfig:
 
     scene_name: str
     palette: Palette
-    settings: TrainingSettings
-    seed: int
-    patch_features: str  # "rgb", or the SHA-256 of a VGG19 weights file
+    settings: TrainingSettings | CopyingSettings
     versions: dict[str, str]
-    imported: Imported | None = None  # None for a run that was trained here
+    seed: int = 0  # of training; nothing random is in a preparation
+    patch_features: str = "rgb"  # in training: "rgb", or the SHA-256 of a VGG19 weights file
+    imported: Imported | None = None  # None for a generator that was made here
 
     @classmethod
     def of_import(cls, scene_name: str, palette: Palette, imported: Imported, versions: dict[str, str]) -> "RunConfig":
         """The config of an imported run: no seed and no patches of ours had a part in it."""
-        return cls(scene_name, palette, imported.settings, 0, "unknown", versions, imported)
+        return cls(scene_name, palette, imported.settings, versions, imported=imported)
+
+    @property
+    def counts_iterations(self) -> bool:
+        """Whether it is known for how many iterations its generator was trained."""
+        return self.imported is None and isinstance(self.settings, TrainingSettings)
 
     def to_json(self) -> str:
-        """The config as indented JSON; an imported run's says nothing about a training that nobody recorded."""
+        """The config as indented JSON; it says nothing about a training that nobody recorded, or that is none."""
         content: dict[str, Any] = {
             "format": FORMAT,
             "scene": self.scene_name,
@@ -94,9 +109,10 @@ class RunConfig:
         if self.imported is not None:
             content["imported"] = dataclasses.asdict(self.imported)
         else:
-            content["seed"] = self.seed
-            content["patch_features"] = self.patch_features
             content["settings"] = self.settings.to_dict()
+            if isinstance(self.settings, TrainingSettings):
+                content["seed"] = self.seed
+                content["patch_features"] = self.patch_features
         return json.dumps(content, indent=2) + "\n"
 
     @classmethod
@@ -108,14 +124,10 @@ class RunConfig:
         palette = Palette.from_hex(content["palette"], content["class_names"])
         if "imported" in content:
             return cls.of_import(content["scene"], palette, Imported(**content["imported"]), content["versions"])
-        return cls(
-            scene_name=content["scene"],
-            palette=palette,
-            settings=TrainingSettings.from_dict(content["settings"]),
-            seed=content["seed"],
-            patch_features=content["patch_features"],
-            versions=content["versions"],
-        )
+        config = cls(content["scene"], palette, settings_from_dict(content["settings"]), content["versions"])
+        if isinstance(config.settings, CopyingSettings):
+            return config
+        return dataclasses.replace(config, seed=content["seed"], patch_features=content["patch_features"])
 
 
 @dataclass(frozen=True)
@@ -124,7 +136,7 @@ class Checkpoint:
 
     iteration: int  # iterations done
     seconds: float  # of training they took, preparations, checkpoints and sheets included
-    trainer: dict[str, Any]  # as `training.interface.Trainer.state_dict` gives it
+    trainer: dict[str, Any]  # as `training.steps.AlternatingTrainer.state_dict` gives it
 
 
 @dataclass(frozen=True)
@@ -136,14 +148,21 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, path: Path, scene: Scene, settings: TrainingSettings, seed: int, patch_features: str = "rgb"
+        cls,
+        path: Path,
+        scene: Scene,
+        settings: TrainingSettings | CopyingSettings,
+        seed: int = 0,
+        patch_features: str = "rgb",
     ) -> "RunFolder":
         """Begin a run: config and scene appear under ``path`` together; what was there is replaced.
+
+        Seed and patch features are for training alone.
 
         Raises:
             RunError: if ``path`` is something other than a run folder, or cannot be written.
         """
-        config = RunConfig(scene.name, scene.palette, settings, seed, patch_features, _versions())
+        config = RunConfig(scene.name, scene.palette, settings, _versions(), seed, patch_features)
         return cls._write(path, scene, config)
 
     @classmethod
@@ -196,7 +215,9 @@ class RunFolder:
         try:
             return cls(path, RunConfig.from_json((path / CONFIG_FILE).read_text(encoding="utf-8")))
         except (FileNotFoundError, NotADirectoryError):
-            raise RunError(f"no run folder at {path}: train one with `semia train SCENE --run {path}`") from None
+            raise RunError(f"no run folder at {path}: make one with `semia train SCENE --run {path}`") from None
+        except SettingsError as error:
+            raise RunError(f"{path}: {error}") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError) as error:
             raise RunError(f"cannot read {path / CONFIG_FILE}: {type(error).__name__}: {error}") from error
 
@@ -206,8 +227,38 @@ class RunFolder:
         return (path / CONFIG_FILE).is_file()
 
     def load_scene(self) -> Scene:
-        """The scene as it was trained."""
+        """The scene as it was taken."""
         return load_scene(self.path / SCENE_FOLDER, name=self.config.scene_name, palette=self.config.palette)
+
+    def save_prepared(self, generator: SceneGenerator, seconds: float) -> None:
+        """Write a prepared generator, whole or not at all, and how many seconds preparing it took.
+
+        Raises:
+            TrainingError: if the disk refuses.
+        """
+        try:
+            # The generator last: it is what makes the run finished.
+            write_text(self.path / PREPARED_FILE, json.dumps({"seconds": round(seconds, 3)}) + "\n")
+            write_bytes(self.path / GENERATOR_FILE, _generator_bytes(generator, {}))
+        except OSError as error:
+            raise TrainingError(
+                f"cannot write the generator to {self.path}: {error}; the same command prepares it anew"
+            ) from error
+
+    @property
+    def preparation_s(self) -> float | None:
+        """How many seconds preparing the generator took; None where none was prepared.
+
+        Raises:
+            RunError: if the file that says so is broken.
+        """
+        path = self.path / PREPARED_FILE
+        if not self.finished or not path.is_file():
+            return None
+        try:
+            return float(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"cannot read {path}: {type(error).__name__}: {error}") from error
 
     def save_checkpoint(self, checkpoint: Checkpoint, generator: SceneGenerator) -> None:
         """Write a checkpoint and the generator as it is then, each file whole or not at all.
@@ -245,8 +296,8 @@ class RunFolder:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise RunError(f"cannot resume from {path}: {reason}; start anew with --overwrite") from error
 
-    def check_trainable(self) -> None:
-        """Refuse to train an imported run: only the generator was published, not what it was trained against.
+    def check_not_imported(self) -> None:
+        """Refuse to go on with an imported run: only the generator was published, not what it was trained against.
 
         Raises:
             RunError: if the run was imported.
@@ -261,7 +312,7 @@ class RunFolder:
     def iterations_done(self) -> int:
         """How many iterations this run has trained its generator for; 0 before the first checkpoint.
 
-        0 for an imported generator too: of its training nothing is known.
+        0 as well where they are not counted: see `RunConfig.counts_iterations`.
 
         Raises:
             RunError: if the generator file is broken.
@@ -270,7 +321,7 @@ class RunFolder:
 
     @property
     def seconds_done(self) -> float:
-        """How many seconds the saved generator was trained for; 0 before the first checkpoint or if imported.
+        """How many seconds the saved generator was trained for; 0 before the first checkpoint, or as above.
 
         Raises:
             RunError: if the generator file is broken.
@@ -279,19 +330,21 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to train.
+        """Whether there is nothing left to do.
 
-        All iterations are made, all minutes are used up, or the generator was imported.
+        All iterations are made, all minutes are used up, or the generator is prepared, or was imported.
 
         Raises:
             RunError: if the generator file is broken.
         """
+        if isinstance(self.config.settings, CopyingSettings):
+            return (self.path / GENERATOR_FILE).is_file()
         return self.config.imported is not None or self.config.settings.progress(*self._training_done()) >= 1
 
     def _training_done(self) -> tuple[int, float]:
         """Iterations and seconds that the saved generator was trained for."""
         path = self.path / GENERATOR_FILE
-        if self.config.imported is not None or not path.is_file():
+        if not self.config.counts_iterations or not path.is_file():
             return 0, 0.0
         try:
             with safetensors.safe_open(path, framework="pt") as file:
@@ -302,17 +355,17 @@ class RunFolder:
             raise RunError(f"{path} is not a generator of ours: {type(error).__name__}: {error}") from error
 
     def load_generator(self, scene: SceneTensors) -> SceneGenerator:
-        """The trained generator, in inference mode, on the scene's device.
+        """The generator that was made, in inference mode, on the scene's device.
 
         Args:
             scene: `load_scene` as tensors, padded as the run's settings want it.
 
         Raises:
-            RunError: if no checkpoint was written yet, or the file is broken.
+            RunError: if none was written yet, or the file is broken.
         """
         path = self.path / GENERATOR_FILE
         if not path.is_file():
-            raise RunError(f"{self.path} has no {GENERATOR_FILE} yet: train it with `semia train SCENE --resume`")
+            raise RunError(f"{self.path} has no {GENERATOR_FILE} yet: make it with `semia train SCENE --resume`")
         generator = new_generator(self.config.settings, scene)
         try:
             generator.load_state_dict(safetensors.torch.load_file(path))

@@ -1,4 +1,4 @@
-"""The training loop: iterations, checkpoints, records; it can be stopped and goes on where it was."""
+"""The published generator's training loop: iterations, checkpoints, records; stopped, it goes on where it was."""
 
 import itertools
 import math
@@ -8,20 +8,16 @@ from dataclasses import dataclass
 
 import torch
 
-from semia.contact_sheet import Tile, result_sheet
-from semia.images import RGB
 from training.errors import DivergedError, RunError, SettingsError
-from training.generators import new_trainer
 from training.journal import Journal
 from training.machine import prepare_process
 from training.patch_coherence import FeatureMaps, rgb_features
-from training.rendering import Renderer
+from training.rendering import Renderer, sample_sheet
 from training.run_folder import Checkpoint, RunFolder
 from training.scene import Scene
+from training.settings import TrainingSettings
+from training.steps import AlternatingTrainer
 from training.tensors import SceneTensors
-
-SHEET_TARGETS = 5
-"""A sample sheet shows at most this many targets."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ def device_from_name(name: str) -> torch.device:
 
 
 def check_same_run(run: RunFolder, scene: Scene, config_settings: object, seed: int, patch_features: str) -> None:
-    """Refuse to go on with a run that was begun otherwise.
+    """Refuse to go on with a run that was begun otherwise; seed and patch features count where a run is trained.
 
     Raises:
         RunError: naming what differs.
@@ -60,9 +56,10 @@ def check_same_run(run: RunFolder, scene: Scene, config_settings: object, seed: 
         "label map": begun.labels.tobytes() != scene.labels.tobytes(),
         "palette": begun.palette != scene.palette,
         "settings": run.config.settings != config_settings,
-        "seed": run.config.seed != seed,
-        "patch features": run.config.patch_features != patch_features,
     }
+    if isinstance(run.config.settings, TrainingSettings):
+        differences["seed"] = run.config.seed != seed
+        differences["patch features"] = run.config.patch_features != patch_features
     differing = [name for name, differs in differences.items() if differs]
     if differing:
         raise RunError(
@@ -98,19 +95,21 @@ def train(
         sheet_interval_s: seconds between sample sheets.
 
     Raises:
-        RunError: if the checkpoint is broken, or the run was imported.
+        RunError: if the checkpoint is broken, the run was imported, or its generator is not one that is trained.
         DivergedError: if a loss is no longer finite; the last checkpoint stays.
         TrainingError: if the disk refuses.
     """
-    run.check_trainable()
+    run.check_not_imported()
+    settings = run.config.settings
+    if not isinstance(settings, TrainingSettings):
+        raise RunError(f"{run.path}: the {settings.generator} generator is prepared, not trained")
     if run.finished:
         return True
     began = time.monotonic()
     prepare_process()
-    settings = run.config.settings
     scene = run.load_scene()
     tensors = SceneTensors.from_scene(scene, settings.multiple, device)
-    trainer = new_trainer(settings, tensors, run.config.seed, patch_features)
+    trainer = AlternatingTrainer(tensors, settings, run.config.seed, patch_features)
     checkpoint = run.load_checkpoint(device)
     first, seconds_before = (0, 0.0) if checkpoint is None else (checkpoint.iteration, checkpoint.seconds)
     if checkpoint is not None:
@@ -137,21 +136,11 @@ def train(
                 run.save_checkpoint(Checkpoint(done, seconds, trainer.state_dict()), generator)
                 saved_at = time.monotonic()
             if show:
-                journal.sheet(done, _sample_sheet(scene, Renderer(generator, tensors)))
+                journal.sheet(done, sample_sheet(scene, Renderer(generator, tensors)))
                 shown_at = time.monotonic()
             if last:
                 break
     return run.finished
-
-
-def _sample_sheet(scene: Scene, render: Renderer) -> RGB:
-    shown = dict(itertools.islice(scene.targets.items(), SHEET_TARGETS))
-    return result_sheet(
-        Tile("photograph", scene.image),
-        Tile("its labels", scene.palette.render(scene.labels)),
-        targets={stem: scene.palette.render(ids) for stem, ids in shown.items()},
-        results={stem: render(ids) for stem, ids in shown.items()},
-    )
 
 
 def _check_finite(losses: dict[str, float], iteration: int) -> None:

@@ -90,7 +90,7 @@ def _runs_by_generator(paths: Sequence[Path]) -> dict[str, Path]:
             )
         run = RunFolder.open(path)
         if not (path / "generator.safetensors").is_file():
-            raise InputError(f"{path} has no generator yet: train it first")
+            raise InputError(f"{path} has no generator yet: `semia train` makes it")
         runs[run.generator_sha256()] = path
     return runs
 

@@ -186,14 +186,13 @@ def _open_reference(canvas: Canvas, threads: int) -> Draw:
     import torch
 
     from training.generator import Generator
-    from training.settings import PRESETS
+    from training.settings import PAPER
     from training.tensors import padded_length
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    settings = PRESETS["paper"]
-    generator = Generator.from_settings(settings).eval()
-    size = [padded_length(length, settings.multiple) for length in canvas]
+    generator = Generator.from_settings(PAPER).eval()
+    size = [padded_length(length, PAPER.multiple) for length in canvas]
     # What is in the pictures and the weights does not matter to the time of dense convolutions.
     image, source_labels, target_labels = torch.rand(3, 1, 3, *size).mul(2).sub(1)
 

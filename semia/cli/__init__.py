@@ -47,7 +47,7 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     help=(
-        "Train a generator from one photograph and its label map, serve it with Triton, "
+        "Make a generator from one photograph and its label map, serve it with Triton, "
         "and turn new label maps into pictures over gRPC."
     ),
     pretty_exceptions_enable=False,

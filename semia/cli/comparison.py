@@ -59,9 +59,9 @@ def compare(
     """Put several generators of one scene side by side: one sheet, one table.
 
     The table has the means of the five figures that `semia evaluate` explains,
-    the number of parameters, how long the iterations of the training took, and
-    the milliseconds of drawing one picture. All are drawn in this process, on
-    the CPU: runs in PyTorch, models in ONNX Runtime.
+    the number of parameters, how long the iterations of its training took, or
+    preparing it, and the milliseconds of drawing one picture. All are drawn in
+    this process, on the CPU: runs in PyTorch, models in ONNX Runtime.
     """
     if sheet.suffix.lower() not in IMAGE_SUFFIXES:
         raise InputError(f"--sheet {sheet} is no picture file: end it in .png")
@@ -78,11 +78,12 @@ def compare(
 
 def _show(judged: Sequence[Judged]) -> None:
     rows: dict[str, list[str]] = {
-        heading: [] for heading in (*FIGURE_HEADINGS, "parameters", "training", "ms a picture")
+        heading: [] for heading in (*FIGURE_HEADINGS, "parameters", "made in", "ms a picture")
     }
     for subject, _, milliseconds, evaluation in judged:
-        training = "-" if subject.training_s is None else clock(subject.training_s)
-        cells = [*row_of(evaluation.mean), f"{subject.parameters:,}", training, f"{milliseconds:.1f}"]
+        made_in_s = subject.training_s if subject.preparation_s is None else subject.preparation_s
+        made_in = "-" if made_in_s is None else clock(made_in_s)
+        cells = [*row_of(evaluation.mean), f"{subject.parameters:,}", made_in, f"{milliseconds:.1f}"]
         for row, cell in zip(rows.values(), cells, strict=True):
             row.append(cell)
     table = Table(box=None)
@@ -120,5 +121,6 @@ def _entry(judged: Judged) -> dict[str, Any]:
         **judged.evaluation.to_dict(),
         "parameters": judged.subject.parameters,
         "training_seconds": judged.subject.training_s,
+        "preparation_seconds": judged.subject.preparation_s,
         "milliseconds": round(judged.milliseconds, 2),
     }

@@ -162,6 +162,33 @@ class ClockDisplay(_Display):
             self._say(done, seconds, left_s, str(done), detail, fields)
 
 
+class StageDisplay(_Display):
+    """Which stage a computation is in, and what share of it all is done."""
+
+    def __init__(self, title: str, event: str = "progress", **fields: object) -> None:
+        columns = TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn()
+        super().__init__(title, 1.0, event, fields, *columns)
+        self._stage = ""
+
+    def update(self, stage: str, share: float) -> None:
+        """Say that a stage begins, or that there is news in it, and what share of all stages is done."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=share, detail=stage)
+            return
+        begins, self._stage = stage != self._stage, stage
+        if not (self._line_is_due(share) or begins):
+            return
+        gone_s = time.monotonic() - self._began_at
+        say(
+            f"{self._title} {share:.0%}, {clock(gone_s)} gone  {stage}",
+            self._event,
+            **self._fields,
+            stage=stage,
+            share=share,
+            duration_s=gone_s,
+        )
+
+
 class PhaseDisplay:
     """How a build with phases within phases goes: a bar for each on a terminal; a line now and then elsewhere."""
 
@@ -231,15 +258,19 @@ def losses_in_words(losses: Mapping[str, float]) -> str:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Yield what tells whether a first Ctrl-C or SIGTERM has asked to stop; a second one stops at once."""
+def stop_on_signals(unit: str = "iteration") -> Iterator[Callable[[], bool]]:
+    """Yield what tells whether a first Ctrl-C or SIGTERM has asked to stop; a second one stops at once.
+
+    Args:
+        unit: of the work, after which it stops.
+    """
     asked = threading.Event()
 
     def ask(_signal: int, _frame: FrameType | None) -> None:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
-        say("stopping after this iteration; press Ctrl-C again to stop at once", "stop_requested")
+        say(f"stopping after this {unit}; press Ctrl-C again to stop at once", "stop_requested")
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

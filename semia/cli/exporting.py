@@ -94,7 +94,7 @@ def export(
     min_psnr: MinPsnrOption = None,
     for_another_machine: AnotherMachineOption = False,
 ) -> None:
-    """Turn a trained generator into a bundle: model.onnx and its model card.
+    """Turn a run's generator into a bundle: model.onnx and its model card.
 
     ONNX Runtime draws every target of the scene beside PyTorch; an export that differs too much fails and leaves
     nothing behind. So does a lower precision whose pictures are too far from fp32's, or that is not faster. A TensorRT
@@ -121,12 +121,14 @@ def export_run_folder(
     """Export with everything shown; returns the bundle's folder."""
     from export.bundle import export_run
     from training.run_folder import RunFolder
+    from training.settings import TrainingSettings
 
     run = RunFolder.open(run_path)
     model_name = check_model_name(name or run.config.scene_name)
     folder = bundle or BUNDLES_FOLDER / model_name
-    if not run.finished:
-        say(f"{run_path} is not trained to its end: {how_far(run)}")
+    settings = run.config.settings
+    if isinstance(settings, TrainingSettings) and not run.finished:
+        say(f"{run_path} is not trained to its end: {how_far(run, settings)}")
     began = time.monotonic()
     say(
         f"exporting {model_name} and comparing ONNX Runtime with PyTorch",
@@ -259,15 +261,15 @@ def train_and_export(
     *,
     access: "ServerAccess",
 ) -> None:
-    """Train, export and publish: from a scene folder to a model that Triton can serve."""
+    """Make a generator, export and publish it: from a scene folder to a model that Triton can serve."""
     from export.precision import PrecisionRequest
     from training.request import TrainRequest
     from training.settings import PRESETS
 
     request = PrecisionRequest(precision, min_psnr, for_another_machine)
     if preset in PRESETS:
-        request.check(PRESETS[preset].generator)  # before minutes of training; the run is checked again
-    trained = carry_out(
+        request.check(PRESETS[preset].generator)  # before minutes of work; the run is checked again
+    run_folder = carry_out(
         TrainRequest(
             scene=scene,
             run=run_path(scene, run, name),
@@ -285,6 +287,6 @@ def train_and_export(
             overwrite=overwrite,
         )
     )
-    folder = export_run_folder(trained.path, bundle, name, tolerance, request)
+    folder = export_run_folder(run_folder.path, bundle, name, tolerance, request)
     changes = {} if threads is None else {"threads": threads}
     publishing.publish_bundle(folder, repository, None, changes, load, keep, access)

@@ -1,4 +1,4 @@
-"""``semia train`` of many scenes: where they are trained, and how all of them are shown."""
+"""``semia train`` of many scenes: where the work is done, and how all of them are shown."""
 
 import functools
 import logging
@@ -21,12 +21,33 @@ if TYPE_CHECKING:
 
 DEFAULT_ADDRESS = "auto"
 DEFAULT_CPUS = 2
-STATE_STYLES = {"training": "cyan", "failed": "red", "interrupted": "yellow", "waiting": "dim", "done": "green"}
+STATE_STYLES = {
+    "training": "cyan",
+    "preparing": "cyan",
+    "failed": "red",
+    "interrupted": "yellow",
+    "waiting": "dim",
+    "done": "green",
+}
 """In the order in which one looks for them: where there are more scenes than lines, the last are not seen."""
+
+TRAINING_EVENTS = {
+    "training": "training_started",
+    "done": "training_finished",
+    "interrupted": "training_stopped",
+    "failed": "training_failed",
+}
+PREPARATION_EVENTS = {
+    "preparing": "preparation_started",
+    "done": "generator_prepared",
+    "interrupted": "preparation_stopped",
+    "failed": "preparation_failed",
+}
+"""What a state is called in a log."""
 
 
 class EngineName(StrEnum):
-    """Where scenes are trained."""
+    """Where the work is done."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -47,7 +68,7 @@ class Where:
 
 
 def train_many(requests: "Sequence[TrainRequest]", where: Where) -> None:
-    """Train all with everything shown.
+    """Train or prepare all with everything shown.
 
     Raises:
         SemiaError: if any failed.
@@ -63,9 +84,10 @@ def train_many(requests: "Sequence[TrainRequest]", where: Where) -> None:
     jobs = plan(requests, threads)
     engine = _engine(where, threads, requests[0].device)
     many = f"{len(jobs)} scenes" if len(jobs) > 1 else "1 scene"
-    say(f"training {many}, {threads} CPU threads each", "fleet_started", scenes=[job.name for job in jobs])
+    work, unit = ("preparing", "stage") if requests[0].is_prepared else ("training", "iteration")
+    say(f"{work} {many}, {threads} CPU threads each", "fleet_started", scenes=[job.name for job in jobs])
     began = time.monotonic()
-    with FleetDisplay(jobs) as display, stop_on_signals() as stop:
+    with FleetDisplay(jobs) as display, stop_on_signals(unit) as stop:
         ended = train_fleet(jobs, engine, at_once=at_once, tell=display.tell, should_stop=stop)
     counts = {state.value: sum(news.state is state for news in ended.values()) for state in State if state.final}
     words = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
@@ -136,26 +158,29 @@ class FleetDisplay:
             self._say_progress(news)
 
     def _say_state(self, news: "News") -> None:
+        request = self._jobs[news.name].request
+        event = (PREPARATION_EVENTS if request.is_prepared else TRAINING_EVENTS)[news.state]
         fields = {
             "scene": news.name,
-            "run": self._jobs[news.name].request.run,
-            "iteration": news.iteration,
+            "run": request.run,
+            "iteration": None if request.is_prepared else news.iteration,
             "duration_s": news.seconds,
             "note": news.note or None,
         }
         if news.state == "failed":
-            complain(f"{news.name} failed: {news.note}", "training_failed", logging.ERROR, **fields)
+            complain(f"{news.name} failed: {news.note}", event, logging.ERROR, **fields)
         else:
-            event = {"training": "training_started", "done": "training_finished", "interrupted": "training_stopped"}
-            say(f"{news.name}: {_so_far(news)}", event[news.state], **fields)
+            say(f"{news.name}: {_so_far(news)}", event, **fields)
 
     def _say_progress(self, news: "News") -> None:
+        is_prepared = news.state == "preparing"
         say(
-            f"{news.name}: {_so_far(news)}  {losses_in_words(news.losses)}",
-            "training_progress",
+            f"{news.name}: {_so_far(news)}  {_detail(news)}",
+            "preparation_progress" if is_prepared else "training_progress",
             scene=news.name,
-            iteration=news.iteration,
-            losses=dict(news.losses),
+            stage=news.stage or None,
+            iteration=None if is_prepared else news.iteration,
+            losses=None if is_prepared else dict(news.losses),
             duration_s=news.seconds,
             left_s=news.left_s,
         )
@@ -174,16 +199,22 @@ class FleetDisplay:
                 table.add_row(name, states[name], style=style)
                 continue
             left = "" if news.left_s is None else clock(news.left_s)
-            table.add_row(
-                name, f"[{style}]{news.state}[/]", str(news.iteration), left, news.note or losses_in_words(news.losses)
-            )
+            iteration = "" if self._jobs[name].request.is_prepared else str(news.iteration)
+            table.add_row(name, f"[{style}]{news.state}[/]", iteration, left, news.note or _detail(news))
         return table
+
+
+def _detail(news: "News") -> str:
+    """What a job is at: the stage of its preparation, or the losses of its last iteration."""
+    return news.stage or losses_in_words(news.losses)
 
 
 def _so_far(news: "News") -> str:
     parts = [str(news.state), news.note] if news.note else [str(news.state)]
     if news.iteration:
         parts.append(f"{news.iteration} iterations in {clock(news.seconds)}")
+    elif news.seconds:
+        parts.append(f"in {clock(news.seconds)}" if news.state.final else f"{clock(news.seconds)} gone")
     if news.left_s is not None:
         parts.append(f"{clock(news.left_s)} left")
     return ", ".join(parts)

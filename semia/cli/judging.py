@@ -33,7 +33,7 @@ SceneOption = Annotated[
         "--scene",
         metavar="SCENE",
         help="Scene folder with the photograph to judge against. A model needs one, for it holds no photograph; for a "
-        "run it is by default the photograph as it was trained on, which --resize may have made smaller.",
+        "run it is by default the photograph it was made of, which --resize may have made smaller.",
     ),
 ]
 WidthOption = Annotated[

@@ -37,7 +37,8 @@ class Subject:
     canvas: Canvas
     parameters: int
     generator_sha256: str
-    training_s: float | None  # None where it is not known
+    training_s: float | None  # None where it is not known, or nothing was trained
+    preparation_s: float | None  # likewise
     scene: Path | None  # the scene it was made of; None: a model has no photograph
     card: ModelCard | None  # None: a run has none yet
 
@@ -82,6 +83,7 @@ def _open_model(path: Path) -> Subject:
         parameters=card.parameters,
         generator_sha256=card.generator_sha256,
         training_s=None,
+        preparation_s=None,
         scene=None,
         card=card,
     )
@@ -108,6 +110,7 @@ def _open_run(path: Path) -> Subject:
         parameters=sum(parameter.numel() for parameter in generator.parameters()),
         generator_sha256=run.generator_sha256(),
         training_s=training_seconds(path),
+        preparation_s=run.preparation_s,
         scene=path / SCENE_FOLDER,
         card=None,
     )
@@ -132,7 +135,7 @@ def open_comparable(paths: Sequence[Path]) -> list[Subject]:
         if subject.canvas != first.canvas:
             raise InputError(
                 f"{subject.path} draws {subject.canvas}, {first.path} {first.canvas}: "
-                "compare generators of one size (trained with the same --resize)"
+                "compare generators of one size (made with the same --resize)"
             )
     _check_one_photograph([subject for subject in subjects if subject.scene is not None])
     names = [subject.name for subject in subjects]
@@ -148,7 +151,7 @@ def _check_one_photograph(runs: Sequence[Subject]) -> None:
     for run, scene in zip(runs, scenes, strict=True):
         if not np.array_equal(scene.image, scenes[0].image) or not np.array_equal(scene.labels, scenes[0].labels):
             raise InputError(
-                f"{run.path} was trained on another photograph or label map than {runs[0].path}: "
+                f"{run.path} was made of another photograph or label map than {runs[0].path}: "
                 "compare generators of one scene"
             )
 

@@ -9,13 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from semia.cli import fleet
-from semia.cli.console import ClockDisplay, StepDisplay, clock, losses_in_words, record, say, stop_on_signals
+from semia.cli.console import (
+    ClockDisplay,
+    StageDisplay,
+    StepDisplay,
+    clock,
+    interruptible,
+    losses_in_words,
+    record,
+    say,
+    stop_on_signals,
+)
 from semia.cli.options import RUNS_FOLDER, NameOption, RunArgument
 from semia.errors import InputError, SemiaError
 from semia.files import check_model_name, model_name_from_path
 
 if TYPE_CHECKING:
-    from training.request import TrainRequest
+    from training.request import OpenedRun, TrainRequest
     from training.run_folder import RunFolder
     from training.settings import TrainingSettings
     from training.train import Progress
@@ -24,8 +34,8 @@ PresetOption = Annotated[
     str,
     typer.Option(
         "--preset",
-        help="[bold]default[/]: the generator that copies from the photograph, three minutes on any machine. "
-        "[bold]quick[/]: the same in one minute. "
+        help="[bold]default[/]: the generator that copies from the photograph; it is prepared, not trained, which "
+        "takes what it takes. "
         "[bold]paper[/]: the published generator and hyperparameters, 2,500 iterations, many hours on two cores. "
         "[bold]paper-short[/]: the published generator, half as wide, 220 iterations of at most 224 pixels.",
     ),
@@ -37,24 +47,35 @@ ResizeOption = Annotated[
     ),
 ]
 IterationsOption = Annotated[
-    int | None, typer.Option("--iterations", min=1, help="Another number of iterations; the schedules scale with it.")
+    int | None,
+    typer.Option(
+        "--iterations",
+        min=1,
+        help="Published presets: another number of iterations; the schedules scale with it.",
+    ),
 ]
 MinutesOption = Annotated[
     float | None,
     typer.Option(
         "--minutes",
         min=0.01,
-        help="Train for so many minutes, whatever the machine, in place of a number of iterations; "
-        "the schedules scale with it.",
+        help="Published presets: train for so many minutes, whatever the machine, in place of a number of "
+        "iterations; the schedules scale with it.",
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+SeedOption = Annotated[
+    int,
+    typer.Option(
+        "--seed", min=0, help="Published presets: seed of everything random; preparing draws nothing at random."
+    ),
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 VggOption = Annotated[
     Path | None,
     typer.Option(
         "--vgg-weights",
-        help="VGG19 state dict in torchvision's layout: patch coherence on its features instead of on pixels.",
+        help="Published presets: VGG19 state dict in torchvision's layout, for patch coherence on its features "
+        "instead of on pixels.",
     ),
 ]
 RotateOption = Annotated[
@@ -63,16 +84,24 @@ RotateOption = Annotated[
         "--rotate",
         min=0,
         max=180,
-        help="Augment by rotations up to so many degrees either way; by default the preset's.",
+        help="Published presets: augment by rotations up to so many degrees either way; by default the preset's.",
     ),
 ]
 ShiftOption = Annotated[
     float | None,
     typer.Option(
-        "--shift", min=0, max=1, help="Augment by shifts up to this share of each side; by default the preset's."
+        "--shift",
+        min=0,
+        max=1,
+        help="Published presets: augment by shifts up to this share of each side; by default the preset's.",
     ),
 ]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder, if there is one.")]
+ResumeOption = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="Go on with the run in the run folder, if there is one; leave a finished one as it is."
+    ),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Start anew where a run folder exists.")]
 
 
@@ -112,7 +141,7 @@ def train(
         typer.Option(
             "--jobs",
             min=1,
-            help="Scenes trained side by side, each with its share of the cores and in a process of its own; by "
+            help="Scenes worked on side by side, each with its share of the cores and in a process of its own; by "
             "default one after another, on a cluster as many as it has room for.",
         ),
     ] = None,
@@ -133,10 +162,13 @@ def train(
         typer.Option("--cpus", min=1, help="With --engine ray: CPU cores that each scene takes; by default 2."),
     ] = None,
 ) -> None:
-    """Train a generator for one photograph, or for each of several.
+    """Make a generator for one photograph, or for each of several.
 
-    Writes a run folder: checkpoints, losses (metrics.jsonl, TensorBoard), sample sheets. Ctrl-C keeps what was
-    learnt; the same command with --resume goes on.
+    The copying generator (preset default) is prepared, not trained, which takes what it takes; after Ctrl-C the same
+    command begins again. It writes a run folder: the generator and a sample sheet.
+
+    The published one (presets paper and paper-short) is trained. Its run folder also has checkpoints and losses
+    (metrics.jsonl, TensorBoard); Ctrl-C keeps what was learnt, and the same command with --resume goes on.
 
     Of several scenes, one that fails does not stop the others, --minutes are each one's own, and --resume skips
     those that are done. With --engine ray, scenes and run folders must be on storage that all nodes see under
@@ -169,8 +201,7 @@ def train(
     if len(requests) > 1 or engine is fleet.EngineName.RAY:
         fleet.train_many(requests, where)
     else:
-        trained = carry_out(requests[0])
-        say(f"next: semia export {trained.path}")
+        say(f"next: semia export {carry_out(requests[0]).path}")
 
 
 def run_path(scene: Path, run: Path | None = None, name: str | None = None, *, runs: Path = RUNS_FOLDER) -> Path:
@@ -179,29 +210,73 @@ def run_path(scene: Path, run: Path | None = None, name: str | None = None, *, r
 
 
 def carry_out(request: "TrainRequest") -> "RunFolder":
-    """Train to the end, with everything shown; raises SystemExit(130) if a signal stopped it before."""
-    from training.train import train
+    """Prepare or train to the end, with everything shown; raises SystemExit(130) if a signal stopped it before."""
+    from training.copying_settings import CopyingSettings
 
     opened = request.open_run()
     run, scene, settings = opened.run, opened.scene, opened.run.config.settings
     record("scene_loaded", scene=scene.name, path=request.scene, canvas=str(scene.canvas), targets=len(scene.targets))
+    if isinstance(settings, CopyingSettings):
+        _prepare(opened, request.preset)
+    else:
+        _train(opened, settings, request.preset)
+    return run
+
+
+def _prepare(opened: "OpenedRun", preset: str) -> None:
+    from training.preparation import prepare_run
+
+    run, scene = opened.run, opened.scene
+    subject = {"scene": scene.name, "run": run.path}
+    if run.finished:
+        say(f"{run.path} is already prepared", "generator_prepared", **subject, duration_s=0.0)
+        return
+    say(
+        f"preparing {_in_words(opened)}; preset {preset}, on {opened.device.type}",
+        "preparation_started",
+        **subject,
+        preset=preset,
+        device=opened.device.type,
+    )
+    began = time.monotonic()
+    try:
+        with interruptible(), StageDisplay("preparing", "preparation_progress", scene=scene.name) as display:
+            prepare_run(run, opened.device, on_progress=lambda news: display.update(news.stage, news.share))
+    except KeyboardInterrupt:
+        say(
+            f"stopped; the same command prepares {scene.name} anew",
+            "preparation_stopped",
+            **subject,
+            duration_s=time.monotonic() - began,
+        )
+        raise SystemExit(130) from None
+    say(
+        f"prepared: {run.path}, in {clock(run.preparation_s or 0.0)}",
+        "generator_prepared",
+        **subject,
+        duration_s=run.preparation_s,
+    )
+
+
+def _train(opened: "OpenedRun", settings: "TrainingSettings", preset: str) -> None:
+    from training.train import train
+
+    run, scene = opened.run, opened.scene
+    subject = {"scene": scene.name, "run": run.path}
     if run.finished:
         say(
             f"{run.path} is already trained for {run.iterations_done} iterations",
             "training_finished",
-            scene=scene.name,
-            run=run.path,
+            **subject,
             iteration=run.iterations_done,
             duration_s=0.0,
         )
-        return run
+        return
     say(
-        f"training {scene.name}: {scene.canvas}, {len(scene.palette)} classes ({scene.palette}), "
-        f"{len(scene.targets)} targets; preset {request.preset}, {_length(settings)}, on {opened.device.type}",
+        f"training {_in_words(opened)}; preset {preset}, {_length(settings)}, on {opened.device.type}",
         "training_started",
-        scene=scene.name,
-        run=run.path,
-        preset=request.preset,
+        **subject,
+        preset=preset,
         iterations=None if settings.minutes else settings.iterations,
         minutes=settings.minutes,
         iteration=run.iterations_done,
@@ -211,26 +286,25 @@ def carry_out(request: "TrainRequest") -> "RunFolder":
     began = time.monotonic()
     with stop_on_signals() as stop, _display(scene.name, settings) as show:
         finished = train(run, opened.device, patch_features=opened.patch_features, on_progress=show, should_stop=stop)
-    outcome = {
-        "scene": scene.name,
-        "run": run.path,
-        "iteration": run.iterations_done,
-        "duration_s": time.monotonic() - began,
-    }
+    outcome = {**subject, "iteration": run.iterations_done, "duration_s": time.monotonic() - began}
     if not finished:
-        say(f"stopped after {how_far(run)}; --resume goes on", "training_stopped", **outcome)
+        say(f"stopped after {how_far(run, settings)}; --resume goes on", "training_stopped", **outcome)
         raise SystemExit(130)
     say(f"trained: {run.path}, {run.iterations_done} iterations", "training_finished", **outcome)
-    return run
+
+
+def _in_words(opened: "OpenedRun") -> str:
+    scene = opened.scene
+    classes = f"{len(scene.palette)} classes ({scene.palette})"
+    return f"{scene.name}: {scene.canvas}, {classes}, {len(scene.targets)} targets"
 
 
 def _length(settings: "TrainingSettings") -> str:
     return f"{settings.iterations} iterations" if settings.minutes is None else f"{settings.minutes:g} minutes"
 
 
-def how_far(run: "RunFolder") -> str:
-    """How much of its training a run has behind it, in words."""
-    settings = run.config.settings
+def how_far(run: "RunFolder", settings: "TrainingSettings") -> str:
+    """How much of its training by these settings a run has behind it, in words."""
     if settings.minutes is None:
         return f"{run.iterations_done} of {settings.iterations} iterations"
     return f"{run.iterations_done} iterations in {clock(run.seconds_done)} of {clock(60 * settings.minutes)} minutes"
@@ -259,7 +333,7 @@ def render(
     targets: Annotated[Path, typer.Option("--targets", help="Folder of label maps.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the pictures; by default RUN/pictures.")] = None,
 ) -> None:
-    """Run a trained generator on a folder of label maps, in PyTorch, without any server."""
+    """Run a generator on a folder of label maps, in PyTorch, without any server."""
     import torch
 
     from semia.images import list_images, write_rgb
@@ -268,10 +342,10 @@ def render(
     from training.run_folder import RunFolder
     from training.tensors import SceneTensors
 
-    trained = RunFolder.open(run)
-    scene = trained.load_scene()
-    tensors = SceneTensors.from_scene(scene, trained.config.settings.multiple, torch.device("cpu"))
-    draw = Renderer(trained.load_generator(tensors), tensors)
+    opened = RunFolder.open(run)
+    scene = opened.load_scene()
+    tensors = SceneTensors.from_scene(scene, opened.config.settings.multiple, torch.device("cpu"))
+    draw = Renderer(opened.load_generator(tensors), tensors)
     folder = out or run / "pictures"
     paths = list_images(targets)
     failures: list[str] = []

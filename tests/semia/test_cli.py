@@ -18,8 +18,12 @@ from semia.images import read_rgb
 from semia.palette import Palette
 from serving import TritonServer
 from tests.command import ENVIRONMENT, complaint, semia, semia_here
+from training.copying_settings import CopyingSettings
 from training.run_folder import RunFolder
-from training.scene import Scene, save_scene
+from training.scene import Scene, load_scene, save_scene
+from training.settings import PAPER
+
+PUBLISHED = ("--preset", "paper-short")
 
 COMMANDS = [
     "train",
@@ -58,46 +62,93 @@ def test_help_needs_none_of_the_heavy_packages() -> None:
     assert result.stdout.strip() == "[]"
 
 
-def test_a_scene_becomes_a_run(scene_folder: Path, tmp_path: Path) -> None:
-    arguments: list[str | Path] = [
-        "train",
-        scene_folder,
-        "--preset",
-        "quick",
-        "--iterations",
-        "1",
-        "--run",
-        tmp_path / "run",
-    ]
+def test_a_scene_becomes_a_prepared_generator(scene_folder: Path, tmp_path: Path) -> None:
+    arguments: list[str | Path] = ["train", scene_folder, "--run", tmp_path / "run"]
+    result = semia(*arguments)
+    assert result.returncode == 0, result.stderr
+    assert "preparing tiny-scene: 60x44, 3 classes" in result.stdout
+    assert re.search(r"^preparing 0%, 0:00 gone  class layers$", result.stdout, re.MULTILINE)
+    assert re.search(rf"^prepared: {tmp_path}/run, in \d:\d\d$", result.stdout, re.MULTILINE)
+    assert "next: semia export" in result.stdout
+    assert "train" not in result.stdout
+    generator = tmp_path / "run" / "generator.safetensors"
+    before = generator.read_bytes()
+
+    assert "holds a prepared generator: add --resume to keep it, or --overwrite" in complaint(semia_here(*arguments), 2)
+    kept = semia(*arguments, "--resume", "--seed", "1")  # nothing random is in it
+    assert f"{tmp_path}/run is already prepared" in kept.stdout
+    assert "another photograph" in complaint(semia_here(*arguments, "--resume", "--resize", "0.8"), 2)
+    assert "another settings" in complaint(semia_here(*arguments, "--resume", "--preset", "paper"), 2)
+
+    generator.write_bytes(b"another")
+    result = semia(*arguments, "--overwrite")
+    assert result.returncode == 0, result.stderr
+    assert generator.read_bytes() == before
+
+
+def test_ctrl_c_ends_a_preparation_and_the_same_command_begins_anew(scene_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "semia", "train", str(scene_folder), "--run", str(run)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("preparing 0%"):
+                break
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert output.splitlines()[-1] == "stopped; the same command prepares tiny-scene anew"
+    assert errors == ""
+    assert {path.name for path in run.iterdir()} == {"config.json", "scene"}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert (run / "generator.safetensors").is_file()
+
+
+def test_a_copying_run_of_an_older_semia_is_one_line(scene_folder: Path, tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run", load_scene(scene_folder), CopyingSettings())
+    config = json.loads((run.path / "config.json").read_text())
+    config["settings"] = PAPER.to_dict() | {"generator": "copying", "copying": {"width": 32, "rate": 2.5e-7}}
+    (run.path / "config.json").write_text(json.dumps(config))
+    commands: list[list[str | Path]] = [["train", scene_folder, "--run", run.path], ["export", run.path]]
+    for command in commands:
+        assert "prepared by an older semia: prepare it again with --overwrite" in complaint(semia_here(*command), 2)
+    result = semia("train", scene_folder, "--run", run.path, "--overwrite")
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_published_generator_is_trained(scene_folder: Path, tmp_path: Path) -> None:
+    arguments: list[str | Path] = ["train", scene_folder, *PUBLISHED, "--iterations", "1", "--run", tmp_path / "run"]
     result = semia(*arguments)
     assert result.returncode == 0, result.stderr
     assert "1/1" in result.stdout
     assert "next: semia export" in result.stdout
     assert (tmp_path / "run" / "generator.safetensors").is_file()
 
-    assert "holds a finished run: add --resume" in complaint(semia(*arguments), 2)
+    assert "holds a finished run: add --resume" in complaint(semia_here(*arguments), 2)
     assert "already trained for 1 iterations" in semia(*arguments, "--resume").stdout
-    assert "another seed" in complaint(semia(*arguments, "--resume", "--seed", "1"), 2)
+    assert "another seed" in complaint(semia_here(*arguments, "--resume", "--seed", "1"), 2)
 
 
 def test_a_run_by_the_clock_ends_by_itself(scene_folder: Path, tmp_path: Path) -> None:
-    arguments: list[str | Path] = ["train", scene_folder, "--preset", "quick", "--run", tmp_path / "run"]
+    arguments: list[str | Path] = ["train", scene_folder, *PUBLISHED, "--run", tmp_path / "run"]
     result = semia(*arguments, "--minutes", "0.05")
     assert result.returncode == 0, result.stderr
-    assert "preset quick, 0.05 minutes, on " in result.stdout
-    assert re.search(r"iteration \d+, 0:\d\d gone, 0:00 left  matching", result.stdout)
+    assert "preset paper-short, 0.05 minutes, on " in result.stdout
+    assert re.search(r"iteration \d+, 0:\d\d gone, 0:00 left  adversarial", result.stdout)
 
     run = RunFolder.open(tmp_path / "run")
     assert run.finished
     assert run.iterations_done == len((run.path / "metrics.jsonl").read_text().splitlines())
     assert 3.0 <= run.seconds_done < 60.0
     assert "already trained for" in semia(*arguments, "--minutes", "0.05", "--resume").stdout
-    assert "another settings" in complaint(semia(*arguments, "--resume"), 2)
+    assert "another settings" in complaint(semia_here(*arguments, "--resume"), 2)
 
 
 def test_ctrl_c_keeps_what_was_learnt(scene_folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "semia", "train", str(scene_folder), "--preset", "quick", "--run", str(run)]
+    command = [sys.executable, "-m", "semia", "train", str(scene_folder), *PUBLISHED, "--run", str(run)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT) as process:
         deadline = time.monotonic() + 60
@@ -207,13 +258,19 @@ def test_serve_prints_where_it_listens_and_stops_cleanly(
     ("arguments", "message"),
     [
         (["train", "nowhere"], "no scene folder at nowhere"),
-        (["train", "nowhere", "--preset", "best"], "no preset 'best': choose default, quick, paper, paper-short"),
+        (["train", "nowhere", "--preset", "best"], "no preset 'best': choose default, paper, paper-short"),
+        (["train", "nowhere", "--preset", "quick"], "no preset 'quick': choose default, paper, paper-short"),
+        (["train", "nowhere", "--minutes", "3"], "preset default is prepared, not trained: drop --minutes"),
+        (["train", "a", "b", "--jobs", "2", "--shift", "0.1"], "preset default is prepared, not trained: drop --shift"),
         (["train", "nowhere", "--name", "../evil"], "cannot name a model"),
         (["train", "nowhere", "--preset", "paper", "--vgg-weights", "vgg.pth"], "no VGG19 weights at vgg.pth"),
         (["train", "nowhere", "--iterations", "0"], "Invalid value for '--iterations'"),
         (["train", "nowhere", "--minutes", "0"], "Invalid value for '--minutes'"),
-        (["train", "nowhere", "--minutes", "5", "--iterations", "9"], "--iterations and --minutes both say when"),
-        (["train-and-export", "nowhere", "--minutes", "inf"], "minutes must be above 0"),
+        (
+            ["train", "nowhere", *PUBLISHED, "--minutes", "5", "--iterations", "9"],
+            "--iterations and --minutes both say when",
+        ),
+        (["train-and-export", "nowhere", *PUBLISHED, "--minutes", "inf"], "minutes must be above 0"),
         (["train", "nowhere", "--seed", "many"], "Invalid value for '--seed'"),
         (["train"], "Missing argument 'SCENE...'"),
         (["train", "a/x", "b/x", "--jobs", "2"], "a/x and b/x are both called 'x'"),

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from semia.cli import console
-from semia.cli.console import ClockDisplay, PhaseDisplay, StepDisplay, clock
+from semia.cli.console import ClockDisplay, PhaseDisplay, StageDisplay, StepDisplay, clock
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (63, "1:03"), (3600, "1:00:00"), (36_061, "10:01:01")])
@@ -32,6 +32,22 @@ def test_the_clock_says_exactly_what_is_left(
     assert capsys.readouterr().out == "iteration 7, 1:03 gone, 3:57 left  loss 0.5\niteration 8, 5:01 gone, 0:00 left\n"
 
 
+def test_a_stage_is_said_when_it_begins_and_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with StageDisplay("preparing") as display:
+        display.update("class layers", 0.0)
+        display.update("class layers", 0.3)  # too soon for another line
+        display.update("descriptors", 0.5)
+        monkeypatch.setattr(console, "LINE_INTERVAL_S", 0.0)
+        display.update("descriptors", 0.75)
+    assert capsys.readouterr().out.splitlines() == [
+        "preparing 0%, 0:00 gone  class layers",
+        "preparing 50%, 0:00 gone  descriptors",
+        "preparing 75%, 0:00 gone  descriptors",
+    ]
+
+
 def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = io.StringIO()
     monkeypatch.setattr(console, "stdout", Console(file=terminal, force_terminal=True, width=120, highlight=False))
@@ -39,7 +55,11 @@ def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
         display.update(7, 63.0, "loss 0.5")
     with StepDisplay("rendering", 4) as steps:
         steps.update(4, "a.png")
+    with StageDisplay("preparing") as stages:
+        stages.update("class layers", 0.37)
     shown = terminal.getvalue()
+    assert "37%" in shown
+    assert "class layers" in shown
     assert "3:57 left" in shown
     assert "loss 0.5" in shown
     assert "4/4" in shown

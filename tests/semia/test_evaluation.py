@@ -15,8 +15,10 @@ from semia.errors import InputError
 from semia.images import read_rgb, write_rgb
 from semia.model_card import CARD_FILE, MODEL_FILE, ModelCard
 from semia.palette import Palette
+from training.copying_settings import CopyingSettings
 from training.evaluation import Evaluation
-from training.run_folder import RunFolder
+from training.preparation import prepare_run
+from training.run_folder import PREPARED_FILE, RunFolder
 from training.scene import Scene
 
 FIGURES = {"align", "swd", "coherence", "complete", "sharp"}
@@ -73,14 +75,29 @@ def test_a_bundle_is_judged_against_the_scene_named(
     semia("compare", bundle, run, "--width", "40", "--sheet", sheet, "--json", comparison)
     painted, drawn = json.loads(comparison.read_text())["generators"]
     assert (painted["name"], drawn["name"]) == ("bundle", "run")
-    assert painted["training_seconds"] is None
+    assert (painted["training_seconds"], painted["preparation_seconds"]) == (None, None)
     assert drawn["training_seconds"] > 0
+    assert drawn["preparation_seconds"] is None
     assert (painted["parameters"], drawn["parameters"] > 100) == (9, True)
     assert min(painted["milliseconds"], drawn["milliseconds"]) > 0
     assert painted["mean"].keys() == FIGURES
     assert read_rgb(sheet).shape[1] > 3 * 320
     table = capsys.readouterr().out
-    assert all(word in table for word in ("bundle", "run", "align ↑", "parameters", "training", "ms a picture"))
+    assert all(word in table for word in ("bundle", "run", "align ↑", "parameters", "made in", "ms a picture"))
+
+
+def test_a_prepared_generator_is_compared_by_what_its_preparation_took(
+    run: Path, scene: Scene, copying_settings: CopyingSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared = RunFolder.create(tmp_path / "prepared", scene, copying_settings)
+    prepare_run(prepared, torch.device("cpu"))
+    torch.set_flush_denormal(False)
+    (prepared.path / PREPARED_FILE).write_text('{"seconds": 83.0}')
+    semia("compare", prepared.path, run, "--width", "40", "--sheet", tmp_path / "c.png", "--json", tmp_path / "c.json")
+    copied, _ = json.loads((tmp_path / "c.json").read_text())["generators"]
+    assert (copied["training_seconds"], copied["preparation_seconds"]) == (None, 83.0)
+    (made_in,) = (line.split() for line in capsys.readouterr().out.splitlines() if "made in" in line)
+    assert made_in[2] == "1:23"
 
 
 def test_results_elsewhere_leave_the_bundle_as_it_is(bundle: Path, scene_folder: Path, tmp_path: Path) -> None:
@@ -117,7 +134,7 @@ def test_generators_of_different_scenes_are_not_compared(
         open_comparable([run, grey])
     other = shutil.copytree(run, tmp_path / "other")
     write_rgb(other / "scene" / "img.png", np.flip(scene.image, axis=1))
-    with pytest.raises(InputError, match=r"other was trained on another photograph or label map than .*run"):
+    with pytest.raises(InputError, match=r"other was made of another photograph or label map than .*run"):
         open_comparable([bundle, run, other])
 
 

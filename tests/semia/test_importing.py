@@ -19,6 +19,7 @@ from training.generator import Generator
 from training.published_checkpoint import public_name
 from training.run_folder import RunFolder
 from training.scene import Scene, load_scene, save_scene
+from training.settings import TrainingSettings
 from training.train import train
 
 TOLERANCE = 2
@@ -62,6 +63,7 @@ def test_the_config_says_what_is_known_and_no_more(imported: Path, checkpoint: P
     assert not {"seed", "settings", "patch_features"} & content.keys()
 
     run = RunFolder.open(imported)
+    assert isinstance(run.config.settings, TrainingSettings)
     assert (run.config.settings.generator_width, run.config.settings.depth, run.config.settings.multiple) == (8, 2, 4)
     assert run.finished
     assert sorted(path.name for path in imported.iterdir()) == ["config.json", "generator.safetensors", "scene"]
@@ -120,8 +122,6 @@ def test_an_imported_run_cannot_be_trained_on(imported: Path, options: list[str]
         imported.parents[1] / "Tiny Scene",
         "--run",
         imported,
-        "--preset",
-        "quick",
         *options,
     ]
     assert "imported generator, without the networks to train it on" in complaint(semia_here(*command), 2)

@@ -71,13 +71,35 @@ def test_progress_becomes_events_now_and_then() -> None:
     assert (second["event"], second["duration_s"], second["left_s"]) == ("progress", 301.5, 0.0)
 
 
+def test_preparing_logs_its_events(scene_folder: Path, tmp_path: Path) -> None:
+    result = in_json("train", scene_folder, "--run", tmp_path / "run")
+    assert (result.returncode, result.stdout) == (0, "")
+    events = events_of(result)
+    names = list(dict.fromkeys(event["event"] for event in events))
+    assert names == [
+        "command_started",
+        "scene_loaded",
+        "preparation_started",
+        "preparation_progress",
+        "generator_prepared",
+        "message",
+        "command_finished",
+    ]
+    progress = [event for event in events if event["event"] == "preparation_progress"]
+    assert (progress[0]["stage"], progress[0]["share"]) == ("class layers", 0.0)
+    assert (progress[-1]["stage"], progress[-1]["share"]) == ("sample sheet", 1.0)
+    (prepared,) = (event for event in events if event["event"] == "generator_prepared")
+    assert (prepared["scene"], prepared["run"]) == ("tiny-scene", str(tmp_path / "run"))
+    assert prepared["duration_s"] > 0
+
+
 def test_training_logs_its_events(scene_folder: Path, tmp_path: Path) -> None:
-    result = in_json("train", scene_folder, "--preset", "quick", "--iterations", "2", "--run", tmp_path / "run")
+    result = in_json("train", scene_folder, "--preset", "paper-short", "--iterations", "2", "--run", tmp_path / "run")
     assert (result.returncode, result.stdout) == (0, "")
     events = {event["event"]: event for event in events_of(result)}
     wanted = ["command_started", "scene_loaded", "training_started", "training_progress", "training_finished"]
     assert [name for name in events if name in wanted] == wanted
-    assert events["training_progress"]["losses"].keys() == {"matching", "misplaced"}
+    assert {"adversarial", "alignment"} <= events["training_progress"]["losses"].keys()
     assert events["training_finished"]["iteration"] == 2
     assert events["training_finished"]["duration_s"] > 0
     assert events["command_finished"]["exit_status"] == 0

@@ -8,38 +8,46 @@ import pytest
 
 from semia.cli.training import how_far
 from semia.errors import InputError
+from training.copying_settings import CopyingSettings
 from training.generator import Generator
 from training.request import TrainRequest
 from training.run_folder import Checkpoint, RunFolder
 from training.scene import Scene
-from training.settings import PRESETS, QUICK, TrainingSettings
+from training.settings import DEFAULT, PAPER_SHORT, PRESETS, TrainingSettings
 
-NOTHING_ASKED = TrainRequest(scene=Path("scene"), run=Path("run"), preset="quick", device="cpu")
+NOTHING_ASKED = TrainRequest(scene=Path("scene"), run=Path("run"), preset="paper-short", device="cpu")
 
 
-def settings(**asked: Any) -> TrainingSettings:
+def settings(**asked: Any) -> TrainingSettings | CopyingSettings:
     return dataclasses.replace(NOTHING_ASKED, **asked).settings()
 
 
 def test_a_preset_stays_as_it_is_unless_asked() -> None:
-    assert settings() == QUICK
-    assert settings(minutes=5.0) == dataclasses.replace(QUICK, minutes=5.0)
-    assert settings(iterations=110) == QUICK.with_iterations(110)
-    assert settings(rotate=10.0).augmentation.max_rotation_degrees == 10.0
+    assert settings() == PAPER_SHORT
+    assert settings(minutes=5.0) == dataclasses.replace(PAPER_SHORT, minutes=5.0)
+    assert settings(iterations=110) == PAPER_SHORT.with_iterations(110)
+    rotating = dataclasses.replace(PAPER_SHORT.augmentation, max_rotation_degrees=10.0)
+    assert settings(rotate=10.0) == dataclasses.replace(PAPER_SHORT, augmentation=rotating)
 
 
 def test_a_presets_minutes_yield_to_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PRESETS, "quick", dataclasses.replace(QUICK, minutes=3.0))
-    assert settings().minutes == 3.0
-    assert settings(minutes=5.0).minutes == 5.0
-    assert settings(iterations=110) == QUICK.with_iterations(110)
+    by_the_clock = dataclasses.replace(PAPER_SHORT, minutes=3.0)
+    monkeypatch.setitem(PRESETS, "paper-short", by_the_clock)
+    assert settings() == by_the_clock
+    assert settings(minutes=5.0) == dataclasses.replace(PAPER_SHORT, minutes=5.0)
+    assert settings(iterations=110) == PAPER_SHORT.with_iterations(110)
 
 
-def test_vgg_weights_are_for_the_generator_that_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PRESETS, "quick", dataclasses.replace(QUICK, generator="copying"))
-    assert settings().generator == "copying"
-    with pytest.raises(InputError, match="--vgg-weights: the copying generator compares no VGG19 features"):
-        settings(vgg_weights=Path("vgg.pth"))
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("iterations", 9), ("minutes", 5.0), ("rotate", 0.0), ("shift", 0.1), ("vgg_weights", Path("vgg.pth"))],
+)
+def test_what_decides_a_training_is_refused_where_nothing_is_trained(option: str, value: object) -> None:
+    assert settings(preset="default", seed=7) == DEFAULT
+    name = f"--{option.replace('_', '-')}"
+    words = f"preset default is prepared, not trained: drop {name}, or choose --preset paper or paper-short"
+    with pytest.raises(InputError, match=f"^{words}$"):
+        settings(preset="default", **{option: value})
 
 
 @pytest.mark.parametrize(
@@ -48,6 +56,7 @@ def test_vgg_weights_are_for_the_generator_that_reads_them(monkeypatch: pytest.M
 def test_how_far_a_run_is_is_told_by_what_ends_it(
     tmp_path: Path, scene: Scene, settings: TrainingSettings, minutes: float | None, words: str
 ) -> None:
-    run = RunFolder.create(tmp_path / "run", scene, dataclasses.replace(settings, minutes=minutes), seed=0)
+    timed = dataclasses.replace(settings, minutes=minutes)
+    run = RunFolder.create(tmp_path / "run", scene, timed, seed=0)
     run.save_checkpoint(Checkpoint(4, 63.0, {}), Generator.from_settings(settings))
-    assert how_far(run) == words
+    assert how_far(run, timed) == words

@@ -25,10 +25,8 @@ def ids() -> Tensor:
 
 @pytest.fixture(scope="module")
 def encoder(ids: Tensor) -> ContextEncoder:
-    torch.manual_seed(0)
     encoder = ContextEncoder(CLASSES, 16)
     encoder.project(shares_of(ids))
-    torch.nn.init.normal_(encoder.correction.weight, std=0.1)  # as if it had been trained
     return encoder.eval().requires_grad_(False)
 
 
@@ -39,28 +37,31 @@ def test_it_is_translation_equivariant_away_from_the_border(encoder: ContextEnco
     assert here[..., inner, inner].std() > 0.01
 
 
-def test_at_inference_its_arithmetic_is_exact(encoder: ContextEncoder, ids: Tensor) -> None:
+def test_its_arithmetic_is_exact(encoder: ContextEncoder, ids: Tensor) -> None:
     found = encoder(shares_of(ids))
     precise = copy.deepcopy(encoder).double()(shares_of(ids).double())
     assert torch.equal(found.double(), precise)
     assert torch.equal(found * DESCRIPTOR_STEPS, (found * DESCRIPTOR_STEPS).round())
 
 
-def test_rounding_changes_little(encoder: ContextEncoder, ids: Tensor) -> None:
-    trained = copy.deepcopy(encoder).train()
-    difference = encoder(shares_of(ids)) - trained(shares_of(ids))
-    assert 0 < difference.square().sum(1).max() < 1e-3
+def test_rounding_changes_little(encoder: ContextEncoder, ids: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    rounded = encoder(shares_of(ids))
+    monkeypatch.setattr("training.context_encoder.on_grid", lambda x, _steps: x)
+    assert 0 < (rounded - encoder(shares_of(ids))).square().sum(1).max() < 1e-3
 
 
-def test_training_reaches_every_weight(ids: Tensor, encoder: ContextEncoder) -> None:
-    trained = copy.deepcopy(encoder).train().requires_grad_(True)
-    torch.autograd.backward(trained(shares_of(ids)).square().sum())
-    for name, parameter in trained.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().sum() > 0, name
+def test_the_same_layout_gives_the_same_weights_whatever_was_drawn_before(encoder: ContextEncoder, ids: Tensor) -> None:
+    torch.manual_seed(1)
+    drawn = torch.rand(1)
+    again = ContextEncoder(CLASSES, 16)
+    torch.manual_seed(1)
+    again.project(shares_of(ids))
+    assert torch.equal(torch.rand(1), drawn), "the caller's random numbers go on as if nothing had been drawn"
+    state = encoder.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in again.state_dict().items())
 
 
-def test_the_first_projection_keeps_the_distances_between_windows(ids: Tensor) -> None:
+def test_the_projection_keeps_the_distances_between_windows(ids: Tensor) -> None:
     encoder = ContextEncoder(CLASSES, 64).eval().requires_grad_(False)
     encoder.project(shares_of(ids))
     tokens = torch.randperm(64 * 64, generator=torch.Generator().manual_seed(0))[:200]

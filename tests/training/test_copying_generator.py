@@ -93,6 +93,31 @@ def test_its_state_is_all_it_needs(
     assert np.array_equal(Renderer(loaded, field_tensors)(target), render(target))
 
 
+def test_a_preparation_tells_its_stages_and_gives_the_same_state_every_time(
+    copying: CopyingGenerator, copying_settings: CopyingSettings, field_tensors: SceneTensors
+) -> None:
+    told: list[tuple[str, float]] = []
+    again = CopyingGenerator(copying_settings, field_tensors)
+    again.prepare(lambda stage, share: told.append((stage, share)))
+    state = copying.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in again.state_dict().items())
+    shares = [share for _, share in told]
+    assert shares == sorted(shares)
+    assert shares[0] == 0.0
+    assert shares[-1] <= 1.0
+    assert all(stage for stage, _ in told)
+
+
+def test_what_a_preparation_tells_can_end_it(copying_settings: CopyingSettings, field_tensors: SceneTensors) -> None:
+    def stop(stage: str, share: float) -> None:
+        raise KeyboardInterrupt
+
+    generator = CopyingGenerator(copying_settings, field_tensors)
+    with pytest.raises(KeyboardInterrupt):
+        generator.prepare(stop)
+    assert not generator.layers.any()
+
+
 def test_a_batch_is_painted_as_its_layouts_are(
     copying: CopyingGenerator, field_tensors: SceneTensors, field: Field
 ) -> None:

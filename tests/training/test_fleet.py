@@ -1,4 +1,4 @@
-"""Many scenes trained side by side, for real, in processes on this machine."""
+"""Many scenes side by side, for real, in processes on this machine."""
 
 import dataclasses
 import multiprocessing
@@ -10,7 +10,7 @@ import pytest
 
 from semia.errors import InputError
 from semia.machine import usable_cores
-from training.fleet import News, State, plan, threads_of_each, train_fleet
+from training.fleet import News, State, plan, threads_of_each, train_fleet, train_job
 from training.local_engine import LocalEngine
 from training.request import TrainRequest
 from training.run_folder import RunFolder
@@ -20,7 +20,13 @@ ENDLESS = 1_000_000
 
 @pytest.fixture
 def request_of(scene_folder: Path, tmp_path: Path) -> TrainRequest:
-    return TrainRequest(scene=scene_folder, run=tmp_path / "runs" / "good", name="good", preset="quick", iterations=1)
+    return TrainRequest(
+        scene=scene_folder, run=tmp_path / "runs" / "good", name="good", preset="paper-short", iterations=1
+    )
+
+
+def prepared(request: TrainRequest, name: str) -> TrainRequest:
+    return dataclasses.replace(request, name=name, run=request.run.parent / name, preset="default", iterations=None)
 
 
 def another(request: TrainRequest, name: str, iterations: int = ENDLESS) -> TrainRequest:
@@ -62,8 +68,34 @@ def test_a_stopped_fleet_keeps_what_it_learnt_and_begins_no_more(request_of: Tra
     assert run.iterations_done == ended["stopped"].iteration >= 1
     assert not jobs[1].request.run.exists()
     progress = next(news for news in seen if news.iteration)
-    assert progress.losses.keys() == {"matching", "misplaced"}
+    assert {"adversarial", "alignment"} <= progress.losses.keys()
     assert progress.left_s is not None
+
+
+def test_generators_are_prepared_side_by_side_and_those_done_are_left(request_of: TrainRequest) -> None:
+    seen: list[News] = []
+    missing = dataclasses.replace(prepared(request_of, "missing"), scene=Path("nowhere"))
+    requests = [prepared(request_of, "one"), prepared(request_of, "two"), missing]
+    ended = train_fleet(plan(requests, threads=1), LocalEngine(), at_once=2, tell=seen.append)
+    assert {name: news.state for name, news in ended.items()} == {
+        "one": State.DONE, "two": State.DONE, "missing": State.FAILED
+    }  # fmt: skip
+    assert "class layers" in {news.stage for news in seen if news.state is State.PREPARING}
+    one, two = (RunFolder.open(request.run) for request in requests[:2])
+    assert one.generator_sha256() == two.generator_sha256()
+    assert ended["one"].seconds == one.preparation_s
+
+    again = [dataclasses.replace(request, resume=True) for request in requests[:2]]
+    ended = train_fleet(plan(again, threads=1), LocalEngine(), at_once=2, tell=seen.append)
+    assert {news.note for news in ended.values()} == {"was prepared already"}
+
+
+def test_a_stopped_preparation_leaves_no_generator(request_of: TrainRequest) -> None:
+    (job,) = plan([prepared(request_of, "stopped")], threads=1)
+    told: list[News] = []
+    last = train_job(job, told.append, lambda: any(news.stage for news in told))
+    assert (last.state, last.seconds) == (State.INTERRUPTED, 0.0)
+    assert not RunFolder.open(job.request.run).finished
 
 
 def test_two_scenes_of_one_name_are_refused(request_of: TrainRequest) -> None:

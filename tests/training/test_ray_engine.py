@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.command import ENVIRONMENT
+from tests.command import ENVIRONMENT, semia
 from training.run_folder import RunFolder
 
 LOOPBACK = {
@@ -52,8 +52,8 @@ def test_a_local_ray_trains_scenes_side_by_side(scene_folder: Path, tmp_path: Pa
     for folder in (good, killed):
         shutil.copytree(scene_folder, folder)
     command = [sys.executable, "-m", "semia", "--log-format", "json", "train", str(good), str(killed), str(missing)]
-    command += ["--engine", "ray", "--address", "local", "--cpus", "1", "--preset", "quick", "--minutes", "0.05"]
-    command += ["--run", str(tmp_path / "runs")]
+    command += ["--engine", "ray", "--address", "local", "--cpus", "1", "--preset", "paper-short"]
+    command += ["--minutes", "0.05", "--run", str(tmp_path / "runs")]
     events: list[dict[str, Any]] = []
     addresses: set[str] = set()
     with subprocess.Popen(
@@ -80,3 +80,14 @@ def test_a_local_ray_trains_scenes_side_by_side(scene_folder: Path, tmp_path: Pa
     assert not RunFolder.open(tmp_path / "runs" / "killed").finished  # --resume goes on with it
     assert f"no scene folder at {missing}" in last["missing"]["note"]
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"good", "killed"}  # nothing is left beside them
+
+
+def test_a_local_ray_prepares_generators(scene_folder: Path, tmp_path: Path) -> None:
+    result = semia(
+        *("--log-format", "json", "train", scene_folder, "--engine", "ray", "--address", "local", "--cpus", "1"),
+        *("--run", tmp_path / "run"),
+    )
+    assert result.returncode == 0, result.stderr
+    events = [json.loads(line)["event"] for line in result.stderr.splitlines()]
+    assert {"preparation_started", "generator_prepared"} <= set(events)
+    assert RunFolder.open(tmp_path / "run").finished

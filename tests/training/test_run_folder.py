@@ -7,6 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from training.copying_settings import CopyingSettings
 from training.errors import RunError, TrainingError
 from training.generator import Generator
 from training.run_folder import CHECKPOINT_FILE, CONFIG_FILE, GENERATOR_FILE, Checkpoint, RunFolder
@@ -112,7 +113,7 @@ def test_a_checkpoint_of_another_version_is_refused(run: RunFolder, content: obj
 
 def test_a_config_from_before_there_were_two_generators_and_minutes_is_read(run: RunFolder) -> None:
     content = json.loads((run.path / CONFIG_FILE).read_text())
-    for field in ("generator", "copying", "minutes"):
+    for field in ("generator", "minutes"):
         del content["settings"][field]
     (run.path / CONFIG_FILE).write_text(json.dumps(content))
     assert RunFolder.open(run.path).config == run.config
@@ -145,6 +146,27 @@ def test_a_full_disk_leaves_the_last_checkpoint(run: RunFolder, monkeypatch: pyt
         run.save_checkpoint(Checkpoint(5, 2.5, {}), generator)
     assert run.iterations_done == 4
     assert not list(run.path.glob(".*partial*"))
+
+
+def test_a_config_of_the_copying_generator_says_nothing_of_training(
+    tmp_path: Path, scene: Scene, copying_settings: CopyingSettings
+) -> None:
+    run = RunFolder.create(tmp_path / "run", scene, copying_settings)
+    assert RunFolder.open(run.path).config == run.config
+    content = json.loads((run.path / CONFIG_FILE).read_text())
+    assert content["settings"] == copying_settings.to_dict()
+    assert not {"seed", "patch_features"} & content.keys()
+
+
+def test_a_copying_run_of_an_older_semia_is_named(
+    tmp_path: Path, scene: Scene, settings: TrainingSettings, copying_settings: CopyingSettings
+) -> None:
+    run = RunFolder.create(tmp_path / "run", scene, copying_settings)
+    content = json.loads((run.path / CONFIG_FILE).read_text())
+    content["settings"] = settings.to_dict() | {"generator": "copying", "copying": {"width": 32}}
+    (run.path / CONFIG_FILE).write_text(json.dumps(content))
+    with pytest.raises(RunError, match=r"run: prepared by an older semia: prepare it again with --overwrite"):
+        RunFolder.open(run.path)
 
 
 def test_the_config_is_json_for_other_tools(run: RunFolder) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from training.copying_settings import CopyingSettings
 from training.errors import SettingsError
-from training.settings import PAPER, PRESETS, LossWeights, TrainingSettings
+from training.settings import DEFAULT, PAPER, PRESETS, LossWeights, TrainingSettings, settings_from_dict
 
 
 def test_the_paper_preset_is_the_published_schedule() -> None:
@@ -28,7 +28,7 @@ def test_the_paper_preset_is_the_published_schedule() -> None:
 def test_settings_survive_json(name: str) -> None:
     settings = PRESETS[name]
     assert settings.preset == name
-    assert TrainingSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+    assert settings_from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
 
 
 def test_schedules_scale_with_the_iterations() -> None:
@@ -48,14 +48,25 @@ def test_progress_by_the_clock_is_the_share_of_the_minutes() -> None:
 
 
 def test_the_copying_generators_settings_survive_json() -> None:
-    copying = dataclasses.replace(PAPER, generator="copying", copying=CopyingSettings(width=48))
-    assert TrainingSettings.from_dict(json.loads(json.dumps(copying.to_dict()))) == copying
+    copying = CopyingSettings(width=48)
+    assert settings_from_dict(json.loads(json.dumps(copying.to_dict()))) == copying
+
+
+def test_the_copying_generators_settings_say_nothing_of_training() -> None:
+    assert DEFAULT.to_dict() == {"generator": "copying", "width": 32}
 
 
 def test_settings_from_before_there_were_two_generators_and_minutes_are_read() -> None:
     content = PAPER.to_dict()
-    del content["generator"], content["copying"], content["minutes"]
-    assert TrainingSettings.from_dict(content) == PAPER
+    del content["generator"], content["minutes"]
+    assert settings_from_dict(content) == PAPER
+
+
+def test_settings_from_when_both_generators_shared_them_are_read_for_the_published_one_alone() -> None:
+    shared = PAPER.to_dict() | {"copying": {"width": 32, "rate": 2.5e-7, "batch": 4, "tokens": 1024}}
+    assert settings_from_dict(shared) == PAPER
+    with pytest.raises(SettingsError, match="prepared by an older semia: prepare it again with --overwrite"):
+        settings_from_dict(shared | {"generator": "copying"})
 
 
 def test_unknown_settings_are_refused() -> None:
@@ -71,15 +82,18 @@ IMPOSSIBLE: list[dict[str, Any]] = [
     {"minutes": 0.0},
     {"minutes": math.inf},
     {"minutes": math.nan},
-    {"copying": {"width": 0}},
-    {"copying": {"depth": 3}},
 ]
 
 
 @pytest.mark.parametrize("change", IMPOSSIBLE, ids=str)
 def test_impossible_settings_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
-        TrainingSettings.from_dict(PAPER.to_dict() | change)
+        settings_from_dict(PAPER.to_dict() | change)
+
+
+def test_impossible_copying_settings_are_refused() -> None:
+    with pytest.raises(SettingsError, match="width must be at least 1"):
+        settings_from_dict({"generator": "copying", "width": 0})
 
 
 def test_negative_weights_are_refused() -> None:

@@ -59,7 +59,7 @@ class ClockedTrainer:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(train_module, "time", types.SimpleNamespace(monotonic=clock.monotonic))
-    monkeypatch.setattr(train_module, "new_trainer", lambda settings, *_: ClockedTrainer(clock, settings))
+    monkeypatch.setattr(train_module, "AlternatingTrainer", lambda _, settings, *__: ClockedTrainer(clock, settings))
     return clock
 
 
