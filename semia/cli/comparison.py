@@ -28,7 +28,7 @@ from semia.files import write_text
 from semia.images import IMAGE_SUFFIXES, RGB, write_rgb
 
 TILE_WIDTH = 400
-"""Pixels: room for a name and the figures."""
+"""Pixels: room for a name."""
 
 FORMAT = 1
 """Raised when the JSON's meaning changes."""
@@ -58,7 +58,7 @@ def compare(
 ) -> None:
     """Put several generators of one scene side by side: one sheet, one table.
 
-    The table has the means of the five figures that `semia evaluate` explains,
+    The table has the means of the six figures that `semia evaluate` explains,
     the number of parameters, how long the iterations of the training took, and
     the milliseconds of drawing one picture. All are drawn in this process, on
     the CPU: runs in PyTorch, models in ONNX Runtime.
@@ -103,7 +103,7 @@ def _sheet(assessment: Assessment, judged: Sequence[Judged]) -> RGB:
     for name, labels in assessment.label_pictures().items():
         tiles.append(Tile(name, labels))
         for one in judged:
-            tiles.append(Tile(f"{one.subject.name}: {note_of(one.evaluation.targets[name])}", one.pictures[name]))
+            tiles.append(Tile(f"{one.subject.name}\n{note_of(one.evaluation.targets[name])}", one.pictures[name]))
     return contact_sheet(tiles, columns=1 + len(judged), tile_width=TILE_WIDTH)
 
 

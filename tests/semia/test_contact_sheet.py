@@ -1,6 +1,6 @@
 import numpy as np
 
-from semia.contact_sheet import CAPTION_HEIGHT, GAP, Tile, contact_sheet, result_sheet
+from semia.contact_sheet import CAPTION_HEIGHT, GAP, LINE_HEIGHT, Tile, contact_sheet, result_sheet
 from semia.images import RGB
 
 
@@ -25,6 +25,17 @@ def test_pictures_of_other_sizes_are_scaled() -> None:
 def test_a_long_caption_does_not_reach_its_neighbour() -> None:
     sheet = contact_sheet([Tile("m" * 100, flat(10)), Tile("", flat(20))], 2, tile_width=40)
     assert (sheet[:CAPTION_HEIGHT, 40 + GAP :] == 255).all()
+
+
+def test_a_caption_may_have_several_lines() -> None:
+    sheet = contact_sheet([Tile("one\ntwo", flat(10)), Tile("", flat(20))], 2, tile_width=40)
+    top, left = GAP + CAPTION_HEIGHT + LINE_HEIGHT, GAP
+    assert sheet.shape[0] == top + 30 + GAP
+    assert (sheet[top : top + 30, left : left + 40] == 10).all()
+    assert sheet[top - LINE_HEIGHT : top, left : left + 40].min() < 128
+    assert (
+        sheet[GAP : GAP + CAPTION_HEIGHT, left : left + 40] != sheet[top - CAPTION_HEIGHT : top, left : left + 40]
+    ).any()
 
 
 def test_only_targets_with_a_result_are_shown() -> None:

@@ -19,7 +19,7 @@ from training.evaluation import Evaluation
 from training.run_folder import RunFolder
 from training.scene import Scene
 
-FIGURES = {"align", "swd", "coherence", "complete", "sharp"}
+FIGURES = {"align", "swd", "coherence", "complete", "sharp", "seams"}
 
 
 def semia(*arguments: str | Path) -> None:
@@ -55,6 +55,8 @@ def test_a_run_is_evaluated_on_its_own_targets(run: Path, capsys: pytest.Capture
     output = capsys.readouterr().out
     assert "at 60x44" in output
     assert f"{evaluation.mean.align:.3f}" in output
+    assert "seams ↓" in output
+    assert f"{evaluation.mean.seams:.1f}" in output
 
 
 def test_a_bundle_is_judged_against_the_scene_named(
@@ -66,6 +68,7 @@ def test_a_bundle_is_judged_against_the_scene_named(
     quality = ModelCard.read(bundle / CARD_FILE).quality
     assert quality == Evaluation.read(bundle / "evaluation.json").quality()
     assert quality["width"] == 60
+    assert quality["seams"] > 0
     assert quality["sharp"] > 0.1  # flat colours have no texture
 
     sheet, comparison = bundle / "c.png", bundle / "c.json"
@@ -80,7 +83,9 @@ def test_a_bundle_is_judged_against_the_scene_named(
     assert painted["mean"].keys() == FIGURES
     assert read_rgb(sheet).shape[1] > 3 * 320
     table = capsys.readouterr().out
-    assert all(word in table for word in ("bundle", "run", "align ↑", "parameters", "training", "ms a picture"))
+    assert all(
+        word in table for word in ("bundle", "run", "align ↑", "seams ↓", "parameters", "training", "ms a picture")
+    )
 
 
 def test_results_elsewhere_leave_the_bundle_as_it_is(bundle: Path, scene_folder: Path, tmp_path: Path) -> None:
