@@ -40,7 +40,8 @@ def contact_sheet(tiles: Sequence[Tile], columns: int, tile_width: int = 320) ->
     for index, (tile, image) in enumerate(zip(tiles, scaled, strict=True)):
         left = GAP + index % columns * cell_width
         top = GAP + index // columns * cell_height
-        for line, text in enumerate(tile.caption.split("\n")):
+        lines = tile.caption.split("\n")
+        for line, text in enumerate(lines, start=1 + further_lines - len(lines)):  # the last stands above the picture
             draw.text((left, top + 2 + line * LINE_HEIGHT), _shorten(text, font, tile_width), fill=INK, font=font)
         sheet.paste(image, (left, top + caption_height))
     return np.asarray(sheet)

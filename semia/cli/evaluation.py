@@ -63,8 +63,8 @@ def evaluate(
     coherence, whatever the pieces form together. seams sees some of it; the eye
     decides.
 
-    The next `semia export` of a run carries the means into the
-    model card; the card of a bundle gets them at once.
+    The next `semia export` of a run carries the means into the model card; the
+    card of a bundle gets them at once.
     """
     from training.evaluation import EVALUATION_FILE, EVALUATION_SHEET
 

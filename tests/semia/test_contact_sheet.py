@@ -27,15 +27,16 @@ def test_a_long_caption_does_not_reach_its_neighbour() -> None:
     assert (sheet[:CAPTION_HEIGHT, 40 + GAP :] == 255).all()
 
 
-def test_a_caption_may_have_several_lines() -> None:
-    sheet = contact_sheet([Tile("one\ntwo", flat(10)), Tile("", flat(20))], 2, tile_width=40)
-    top, left = GAP + CAPTION_HEIGHT + LINE_HEIGHT, GAP
+def test_captions_of_several_lines_end_above_their_pictures() -> None:
+    sheet = contact_sheet([Tile("one\ntwo", flat(10)), Tile("two", flat(20))], 2, tile_width=40)
+    top = GAP + CAPTION_HEIGHT + LINE_HEIGHT
     assert sheet.shape[0] == top + 30 + GAP
-    assert (sheet[top : top + 30, left : left + 40] == 10).all()
-    assert sheet[top - LINE_HEIGHT : top, left : left + 40].min() < 128
-    assert (
-        sheet[GAP : GAP + CAPTION_HEIGHT, left : left + 40] != sheet[top - CAPTION_HEIGHT : top, left : left + 40]
-    ).any()
+    left, right = sheet[:, GAP : GAP + 40], sheet[:, 2 * GAP + 40 : 2 * GAP + 80]
+    assert (left[top : top + 30] == 10).all()
+    assert (right[top : top + 30] == 20).all()
+    assert left[: top - CAPTION_HEIGHT].min() < 128
+    assert (right[: top - CAPTION_HEIGHT] == 255).all()
+    assert np.array_equal(left[top - CAPTION_HEIGHT + 4 : top], right[top - CAPTION_HEIGHT + 4 : top])
 
 
 def test_only_targets_with_a_result_are_shown() -> None:
