@@ -7,8 +7,8 @@ from PIL import Image
 
 SCENES = Path(__file__).parent / "scenes"
 RUNS = Path("demo/scenes")
-FIGURES = {"align": 3, "swd": 1, "coherence": 3, "complete": 3, "sharp": 3}
-"""The five figures and their decimals."""
+FIGURES = {"align": 3, "swd": 1, "coherence": 3, "complete": 3, "sharp": 3, "seams": 1}
+"""The six figures and their decimals."""
 
 LARGEST_SHEET = (1400, 440)
 """Pixels: below 150 kB as a JPEG of this quality."""
@@ -17,8 +17,8 @@ QUALITY = 85
 
 def main() -> None:
     """Write every sheet and print a row for every scene and target."""
-    print("| scene | target | align ↑ | swd ↓ | coherence ↓ | complete ↓ | sharp ↓ |")
-    print("|---|---|---|---|---|---|---|")
+    print("| scene | target | align ↑ | swd ↓ | coherence ↓ | complete ↓ | sharp ↓ | seams ↓ |")
+    print("|---|---|---|---|---|---|---|---|")
     for run in sorted(path.parent for path in RUNS.glob("*/evaluation.json")):
         evaluation = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
         for target, figures in {**evaluation["targets"], "**mean**": evaluation["mean"]}.items():

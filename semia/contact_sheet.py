@@ -13,13 +13,15 @@ INK = (40, 40, 40)
 GAP = 8
 """Pixels between tiles."""
 CAPTION_HEIGHT = 22
-"""Pixels above each tile."""
+"""Pixels above each tile for a caption of one line."""
+LINE_HEIGHT = 18
+"""Pixels for each further line."""
 
 
 class Tile(NamedTuple):
     """One picture of a sheet."""
 
-    caption: str
+    caption: str  # may have several lines
     picture: RGB  # uint8[H, W, 3]
 
 
@@ -29,15 +31,19 @@ def contact_sheet(tiles: Sequence[Tile], columns: int, tile_width: int = 320) ->
     tile_height = max(image.height for image in scaled)
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
-    cell_width, cell_height = tile_width + GAP, tile_height + CAPTION_HEIGHT + GAP
+    further_lines = max(tile.caption.count("\n") for tile in tiles)
+    caption_height = CAPTION_HEIGHT + further_lines * LINE_HEIGHT
+    cell_width, cell_height = tile_width + GAP, tile_height + caption_height + GAP
     sheet = Image.new("RGB", (columns * cell_width + GAP, rows * cell_height + GAP), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=14)
     for index, (tile, image) in enumerate(zip(tiles, scaled, strict=True)):
         left = GAP + index % columns * cell_width
         top = GAP + index // columns * cell_height
-        draw.text((left, top + 2), _shorten(tile.caption, font, tile_width), fill=INK, font=font)
-        sheet.paste(image, (left, top + CAPTION_HEIGHT))
+        lines = tile.caption.split("\n")
+        for line, text in enumerate(lines, start=1 + further_lines - len(lines)):  # the last stands above the picture
+            draw.text((left, top + 2 + line * LINE_HEIGHT), _shorten(text, font, tile_width), fill=INK, font=font)
+        sheet.paste(image, (left, top + caption_height))
     return np.asarray(sheet)
 
 

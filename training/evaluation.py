@@ -1,7 +1,7 @@
 """What judging a generator came to: its figures by target, as ``evaluation.json`` in the run folder or bundle.
 
-The figures themselves are measured in ``training.quality``; this module needs none of its packages, so that an
-export can carry figures that were measured elsewhere.
+The figures themselves are measured in ``training.quality`` and ``training.seams``; this module needs none of their
+packages, so that an export can carry figures that were measured elsewhere.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ FORMAT = 1
 class Figures:
     """One picture's figures, or means of several; None where nothing could be measured.
 
-    ``training.quality`` defines them.
+    ``training.quality`` and ``training.seams`` define them.
     """
 
     align: float | None  # 0 to 1, higher is better
@@ -34,6 +34,7 @@ class Figures:
     coherence: float | None
     complete: float | None
     sharp: float | None
+    seams: float | None = None  # files from before it was measured lack it
 
     def __post_init__(self) -> None:
         for name, value in self.measured().items():

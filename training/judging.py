@@ -16,11 +16,12 @@ from semia.labels import Canvas, ClassIds, class_ids_from_picture, fit_to_canvas
 from semia.palette import Palette
 from training.errors import EvaluationError
 from training.evaluation import Figures
-from training.quality import PATCH_SIDE, Yardstick
+from training.quality import Yardstick
 from training.scene import TARGET_FOLDER, Scene, load_scene
+from training.seams import PATCH_SIDE
 
 MIN_JUDGED_SIDE = 4 * PATCH_SIDE
-"""Pixels: half of it still has room for patches."""
+"""Pixels: a quarter of it still has room for a patch."""
 
 PACKAGES = ("numpy", "pillow", "scikit-image", "scikit-learn")
 """Their versions decide a figure's last digits."""

@@ -1,4 +1,4 @@
-"""The yardstick: five figures for a picture made of a target layout, from nothing but pictures and their classes.
+"""The yardstick: six figures for a picture made of a target layout, from nothing but pictures and their classes.
 
 align       are classes recognisable where the layout has them? Mean intersection over union of the layout and the
             classes that a random forest, taught on the photograph's own texture, sees in the picture
@@ -8,13 +8,17 @@ coherence   does each patch of the picture occur in the photograph? Mean distanc
 complete    does each patch of the photograph occur in the picture? The same the other way round
             (both terms: bidirectional similarity, Simakov et al. 2008)
 sharp       does a class have as much gradient as in the photograph? Absolute log of the ratio
+seams       do the pieces fit together? How far the picture's worst patches are from any of the photograph, at three
+            sizes and whatever their class; `training.seams` measures it
 
-The last four are means over classes, weighted by the area the layout gives them. All of them depend on the pictures'
-scale: figures are comparable at one width only. They look at pictures alone, so they judge any generator; everything
-random is drawn from one seeded stream in a fixed order, so that a picture's figures are the same every time.
+Those from swd to sharp are means over classes, weighted by the area the layout gives them. All six depend on the
+pictures' scale: figures are comparable at one width only. They look at pictures alone, so they judge any generator;
+everything random is drawn from one seeded stream in a fixed order, so that a picture's figures are the same every time.
+
+What they cannot see is what a picture shows: whoever copies pixels hard has good sharp and coherence, whatever the
+pieces form together. seams sees some of it; the eye decides.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +32,7 @@ from semia.images import RGB
 from semia.labels import ClassIds
 from semia.palette import Palette
 from training.evaluation import Figures
+from training.seams import PATCH_SIDE, SeamMeasure
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +47,6 @@ PALETTE_SHARE = 0.004
 PALETTE_SEPARATION = 90
 """So is one whose colour is no farther (sum over channels) from that of a larger class."""
 
-PATCH_SIDE = 7
 MIN_PATCHES = 50
 """A class with fewer patches, in either picture, has no patch figures."""
 
@@ -103,6 +107,7 @@ class Yardstick:
         """
         self._judged_class = judged_classes(labels, palette)
         self._source = LabelledPicture(photograph, self._judged_class[labels])
+        self._seams = SeamMeasure(photograph)
         self._stream = np.random.default_rng(SEED)
         pixels = self._stream.choice(labels.size, min(FOREST_PIXELS, labels.size), replace=False)
         forest = RandomForestClassifier(FOREST_TREES, max_depth=FOREST_DEPTH, n_jobs=1, random_state=SEED)
@@ -122,11 +127,12 @@ class Yardstick:
             if self._source.share(class_id) >= JUDGED_SHARE
             and (figures := patch_figures(self._source, output, class_id, stream)) is not None
         }
-        means: Sequence[float | None] = [None] * len(PatchFigures._fields)
+        means: dict[str, float | None] = dict.fromkeys(PatchFigures._fields)
         if by_class:
             shares = [output.share(class_id) for class_id in by_class]
-            means = [float(mean) for mean in np.average(list(by_class.values()), axis=0, weights=shares)]
-        return Figures(self._alignment(output), *means)
+            averages = np.average(list(by_class.values()), axis=0, weights=shares).tolist()
+            means |= zip(PatchFigures._fields, averages, strict=True)
+        return Figures(align=self._alignment(output), seams=self._seams.measure(picture), **means)
 
     def _alignment(self, output: LabelledPicture) -> float | None:
         seen = self._forest.predict(_texture(output.picture)).reshape(output.labels.shape)

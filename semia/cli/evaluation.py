@@ -46,17 +46,25 @@ def evaluate(
 ) -> None:
     """Measure how good a generator's pictures of new layouts are.
 
-    Five figures per target; of all but the first, lower is better.
+    Six figures per target; of all but the first, lower is better.
 
     [bold]align[/]: are the classes where the layout has them? 0 to 1.
     [bold]swd[/]: does a class's texture look like the photograph's as a whole?
     [bold]coherence[/]: does every patch of the picture occur in the photograph?
     [bold]complete[/]: does every patch of the photograph occur in the picture?
     [bold]sharp[/]: is it as sharp as the photograph?
+    [bold]seams[/]: do the pieces fit together? The distance to the photograph's
+    nearest that a twentieth of the picture's patches exceed, a mean of three
+    sizes: 0 to 1000.
 
-    Writes evaluation.json, and evaluation.png to look at, for figures never
-    replace the eye. The next `semia export` of a run carries the means into the
-    model card; the card of a bundle gets them at once.
+    Writes evaluation.json, and evaluation.png to look at, for figures do not
+    know what a picture shows. All but seams were once met by pictures with
+    blots, torn faces and bricks: whoever copies pixels hard gets good sharp and
+    coherence, whatever the pieces form together. seams sees some of it; the eye
+    decides.
+
+    The next `semia export` of a run carries the means into the model card; the
+    card of a bundle gets them at once.
     """
     from training.evaluation import EVALUATION_FILE, EVALUATION_SHEET
 

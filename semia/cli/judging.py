@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_WIDTH = 280
 
-FIGURE_HEADINGS = ("align ↑", "swd ↓", "coherence ↓", "complete ↓", "sharp ↓")
+FIGURE_HEADINGS = ("align ↑", "swd ↓", "coherence ↓", "complete ↓", "sharp ↓", "seams ↓")
 """The arrows say which way is better."""
 
 TargetsOption = Annotated[
@@ -41,7 +41,8 @@ WidthOption = Annotated[
     typer.Option(
         "--width",
         min=1,
-        help="Pixels of width at which pictures are judged. Figures of different widths do not compare.",
+        help="Pixels of width at which pictures are judged. Figures of different widths do not compare; seams takes 16 "
+        "times as long at twice the width.",
     ),
 ]
 
@@ -127,12 +128,14 @@ def _evaluation(subject: Subject, size: Canvas, figures: "Mapping[str, Figures]"
 
 def row_of(figures: "Figures", places: int = 3) -> list[str]:
     """The figures as a table shows them, in their order; a dash where nothing could be measured."""
-    values = (figures.align, figures.swd, figures.coherence, figures.complete, figures.sharp)
-    digits = (places, max(1, places - 2), places, places, places)  # the second is in thousandths
+    values = (figures.align, figures.swd, figures.coherence, figures.complete, figures.sharp, figures.seams)
+    thousandths = max(1, places - 2)
+    digits = (places, thousandths, places, places, places, thousandths)
     return ["-" if value is None else f"{value:.{count}f}" for value, count in zip(values, digits, strict=True)]
 
 
 def note_of(figures: "Figures") -> str:
-    """The figures as one short line above a picture."""
-    names = ("align", "swd", "coh", "com", "sharp")
-    return " ".join(f"{name} {value}" for name, value in zip(names, row_of(figures, places=2), strict=True))
+    """The figures as two short lines above a picture."""
+    names = ("align", "swd", "coh", "com", "sharp", "seams")
+    parts = [f"{name} {value}" for name, value in zip(names, row_of(figures, places=2), strict=True)]
+    return " ".join(parts[:3]) + "\n" + " ".join(parts[3:])

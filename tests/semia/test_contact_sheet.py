@@ -1,6 +1,6 @@
 import numpy as np
 
-from semia.contact_sheet import CAPTION_HEIGHT, GAP, Tile, contact_sheet, result_sheet
+from semia.contact_sheet import CAPTION_HEIGHT, GAP, LINE_HEIGHT, Tile, contact_sheet, result_sheet
 from semia.images import RGB
 
 
@@ -25,6 +25,18 @@ def test_pictures_of_other_sizes_are_scaled() -> None:
 def test_a_long_caption_does_not_reach_its_neighbour() -> None:
     sheet = contact_sheet([Tile("m" * 100, flat(10)), Tile("", flat(20))], 2, tile_width=40)
     assert (sheet[:CAPTION_HEIGHT, 40 + GAP :] == 255).all()
+
+
+def test_captions_of_several_lines_end_above_their_pictures() -> None:
+    sheet = contact_sheet([Tile("one\ntwo", flat(10)), Tile("two", flat(20))], 2, tile_width=40)
+    top = GAP + CAPTION_HEIGHT + LINE_HEIGHT
+    assert sheet.shape[0] == top + 30 + GAP
+    left, right = sheet[:, GAP : GAP + 40], sheet[:, 2 * GAP + 40 : 2 * GAP + 80]
+    assert (left[top : top + 30] == 10).all()
+    assert (right[top : top + 30] == 20).all()
+    assert left[: top - CAPTION_HEIGHT].min() < 128
+    assert (right[: top - CAPTION_HEIGHT] == 255).all()
+    assert np.array_equal(left[top - CAPTION_HEIGHT + 4 : top], right[top - CAPTION_HEIGHT + 4 : top])
 
 
 def test_only_targets_with_a_result_are_shown() -> None:

@@ -1,18 +1,24 @@
 """`semia evaluate` and `semia compare` on a tiny run, and on a bundle that paints every class in its colour."""
 
+import dataclasses
+import itertools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from semia.cli import app
+from semia.cli import app, comparison
+from semia.cli.comparison import TILE_WIDTH, random_orders
+from semia.cli.judging import Judged
 from semia.cli.subjects import open_comparable, open_subject
+from semia.contact_sheet import CAPTION_HEIGHT, GAP
 from semia.errors import InputError
-from semia.images import read_rgb, write_rgb
+from semia.images import RGB, read_rgb, write_rgb
+from semia.labels import ClassIds
 from semia.model_card import CARD_FILE, MODEL_FILE, ModelCard
 from semia.palette import Palette
 from training.copying_settings import CopyingSettings
@@ -21,7 +27,7 @@ from training.preparation import prepare_run
 from training.run_folder import PREPARED_FILE, RunFolder
 from training.scene import Scene
 
-FIGURES = {"align", "swd", "coherence", "complete", "sharp"}
+FIGURES = {"align", "swd", "coherence", "complete", "sharp", "seams"}
 
 
 def semia(*arguments: str | Path) -> None:
@@ -57,6 +63,8 @@ def test_a_run_is_evaluated_on_its_own_targets(run: Path, capsys: pytest.Capture
     output = capsys.readouterr().out
     assert "at 60x44" in output
     assert f"{evaluation.mean.align:.3f}" in output
+    assert "seams ↓" in output
+    assert f"{evaluation.mean.seams:.1f}" in output
 
 
 def test_a_bundle_is_judged_against_the_scene_named(
@@ -68,6 +76,7 @@ def test_a_bundle_is_judged_against_the_scene_named(
     quality = ModelCard.read(bundle / CARD_FILE).quality
     assert quality == Evaluation.read(bundle / "evaluation.json").quality()
     assert quality["width"] == 60
+    assert quality["seams"] > 0
     assert quality["sharp"] > 0.1  # flat colours have no texture
 
     sheet, comparison = bundle / "c.png", bundle / "c.json"
@@ -83,7 +92,9 @@ def test_a_bundle_is_judged_against_the_scene_named(
     assert painted["mean"].keys() == FIGURES
     assert read_rgb(sheet).shape[1] > 3 * 320
     table = capsys.readouterr().out
-    assert all(word in table for word in ("bundle", "run", "align ↑", "parameters", "made in", "ms a picture"))
+    assert all(
+        word in table for word in ("bundle", "run", "align ↑", "seams ↓", "parameters", "made in", "ms a picture")
+    )
 
 
 def test_a_prepared_generator_is_compared_by_what_its_preparation_took(
@@ -98,6 +109,83 @@ def test_a_prepared_generator_is_compared_by_what_its_preparation_took(
     assert (copied["training_seconds"], copied["preparation_seconds"]) == (None, 83.0)
     (made_in,) = (line.split() for line in capsys.readouterr().out.splitlines() if "made in" in line)
     assert made_in[2] == "1:23"
+
+
+LEVELS = {"dark": 30, "middling": 120, "bright": 210}
+
+
+@pytest.fixture
+def flat_subjects(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is compared, it is three generators that paint everything in one grey, as `LEVELS` has it."""
+    one = open_subject(bundle)
+
+    def painting(level: int) -> Callable[[ClassIds], RGB]:
+        return lambda layout: np.full((*layout.shape, 3), level, dtype=np.uint8)
+
+    subjects = [dataclasses.replace(one, name=name, draw=painting(level)) for name, level in LEVELS.items()]
+    monkeypatch.setattr(comparison, "open_comparable", lambda _: subjects)
+
+
+ORDERS = {"here": ["middling", "dark", "bright"], "there": ["bright", "middling", "dark"]}
+
+
+@pytest.mark.usefixtures("flat_subjects")
+def test_the_key_says_whose_pictures_a_blind_sheet_shows(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def known_orders(targets: Sequence[str], judged: Sequence[Judged]) -> dict[str, list[Judged]]:
+        by_name = {one.subject.name: one for one in judged}
+        return {target: [by_name[name] for name in ORDERS[target]] for target in targets}
+
+    monkeypatch.setattr(comparison, "random_orders", known_orders)
+    moved = scene_folder / "cond" / "moved.png"
+    shutil.copy(moved, moved.with_name("here.png"))
+    moved.rename(moved.with_name("there.png"))
+    sheet = tmp_path / "sheet.png"
+    semia("compare", scene_folder, "--scene", scene_folder, "--width", "40", "--sheet", sheet, "--blind")
+
+    key = json.loads((tmp_path / "sheet.key.json").read_text())
+    assert key["rows"] == ORDERS
+    assert list(key["rows"]) == ["here", "there"], "from above to below"
+    assert [entry["name"] for entry in key["generators"]] == list(LEVELS)
+    assert key["generators"][0]["targets"]["here"].keys() == FIGURES
+    shown, height = read_rgb(sheet), round(44 * TILE_WIDTH / 60)
+    for row, names in enumerate(key["rows"].values(), start=1):
+        top = GAP + row * (height + CAPTION_HEIGHT + GAP) + CAPTION_HEIGHT
+        for column, name in enumerate(names, start=1):
+            left = GAP + column * (TILE_WIDTH + GAP)
+            assert (shown[top : top + height, left : left + TILE_WIDTH] == LEVELS[name]).all()
+            assert (shown[top - CAPTION_HEIGHT : top, left : left + TILE_WIDTH] == 255).all(), "no caption"
+    screen = capsys.readouterr().out
+    assert str(tmp_path / "sheet.key.json") in screen
+    assert not any(word in screen for word in ("align", "seams", "ms a picture"))
+
+
+def test_orders_are_random_in_every_row_and_every_time() -> None:
+    targets = [str(number) for number in range(100)]
+    first, second = (random_orders(targets, ["a", "b", "c"]) for _ in range(2))
+    assert list(first) == targets
+    # That one of the six is missing among a hundred happens once in 10^7 times; that two draws agree, never.
+    assert {tuple(order) for order in first.values()} == set(itertools.permutations("abc"))
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--blind"], "--blind needs --sheet"),
+        (["--blind", "--sheet", "s.png", "--json", "f.json"], "--blind and --json exclude each other"),
+        (["--blind", "--sheet", "s.txt"], r"--sheet s\.txt is no picture file: end it in \.png"),
+    ],
+)
+def test_options_that_would_not_leave_a_blind_sheet_are_refused(
+    options: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message) as refusal:
+        semia("compare", "a", "b", *options)
+    assert "\n" not in str(refusal.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_results_elsewhere_leave_the_bundle_as_it_is(bundle: Path, scene_folder: Path, tmp_path: Path) -> None:

@@ -16,12 +16,13 @@ EVALUATION = Evaluation(
     generator_sha256=GENERATOR,
     size=Canvas(height=44, width=60),
     targets={
-        "moved": Figures(align=0.8, swd=10.0, coherence=0.4, complete=0.5, sharp=0.2),
+        "moved": Figures(align=0.8, swd=10.0, coherence=0.4, complete=0.5, sharp=0.2, seams=90.0),
         "specks": Figures(align=0.6, swd=None, coherence=None, complete=None, sharp=None),
     },
     versions={"numpy": "1.26.4"},
     evaluated_at="2026-11-22T12:00:00+00:00",
 )
+MEANS = {"align": 0.7, "swd": 10.0, "coherence": 0.4, "complete": 0.5, "sharp": 0.2, "seams": 90.0}
 
 
 def test_an_evaluation_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -32,15 +33,28 @@ def test_an_evaluation_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_what_was_not_measured_is_null_and_left_out_of_the_means(tmp_path: Path) -> None:
     EVALUATION.write(tmp_path / "evaluation.json")
     content = json.loads((tmp_path / "evaluation.json").read_text())
-    assert content["targets"]["specks"] == dict.fromkeys(["swd", "coherence", "complete", "sharp"]) | {"align": 0.6}
-    assert content["mean"] == {"align": 0.7, "swd": 10.0, "coherence": 0.4, "complete": 0.5, "sharp": 0.2}
+    assert content["targets"]["specks"] == dict.fromkeys(["swd", "coherence", "complete", "sharp", "seams"]) | {
+        "align": 0.6
+    }
+    assert content["mean"] == MEANS
 
 
 def test_the_card_says_over_how_many_targets_and_at_which_width() -> None:
-    means = {"align": 0.7, "swd": 10.0, "coherence": 0.4, "complete": 0.5, "sharp": 0.2}
-    assert EVALUATION.quality() == means | {"targets": 2, "width": 60}
+    assert EVALUATION.quality() == MEANS | {"targets": 2, "width": 60}
     specks = dataclasses.replace(EVALUATION, targets={"specks": EVALUATION.targets["specks"]})
     assert specks.quality() == {"align": 0.6, "targets": 1, "width": 60}
+
+
+def test_an_evaluation_from_before_seams_is_read_without(tmp_path: Path) -> None:
+    EVALUATION.write(tmp_path / EVALUATION_FILE)
+    content = json.loads((tmp_path / EVALUATION_FILE).read_text())
+    for figures in (content["mean"], *content["targets"].values()):
+        del figures["seams"]
+    (tmp_path / EVALUATION_FILE).write_text(json.dumps(content))
+    assert Evaluation.read(tmp_path / EVALUATION_FILE).targets["moved"].seams is None
+    quality = quality_of_run(tmp_path, GENERATOR)
+    assert quality is not None
+    assert quality.keys() == {*MEANS, "targets", "width"} - {"seams"}
 
 
 def test_a_run_has_the_quality_of_its_own_generator_alone(tmp_path: Path) -> None:
