@@ -25,8 +25,8 @@ import serving
 from semia.files import sha256_of_file
 from semia.model_card import CARD_FILE, INPUT_NAME, MODEL_FILE, OUTPUT_NAME, ModelCard, TargetParity
 from semia.palette import Palette
-from training.copying_generator import CopyingGenerator
-from training.copying_settings import CopyingSettings
+from training.copying.generator import CopyingGenerator
+from training.copying.settings import CopyingSettings
 from training.scene import Scene
 from training.settings import TrainingSettings
 from training.tensors import SceneTensors

@@ -12,7 +12,7 @@ import torch
 from semia.errors import InputError, SemiaError
 from semia.files import model_name_from_path
 from semia.machine import usable_cores
-from training.copying_settings import CopyingSettings
+from training.copying.settings import CopyingSettings
 from training.preparation import PreparationProgress, prepare_run
 from training.request import OpenedRun, TrainRequest
 from training.settings import TrainingSettings

@@ -1,6 +1,6 @@
 """Which generator a run's settings mean: the one place that knows them all."""
 
-from training.copying_settings import CopyingSettings
+from training.copying.settings import CopyingSettings
 from training.interface import SceneGenerator
 from training.settings import TrainingSettings
 from training.tensors import SceneTensors
@@ -12,7 +12,7 @@ def new_generator(settings: TrainingSettings | CopyingSettings, scene: SceneTens
     """A generator as the settings want it, neither trained nor prepared, on the scene's device."""
     generator: SceneGenerator
     if isinstance(settings, CopyingSettings):
-        from training.copying_generator import CopyingGenerator
+        from training.copying.generator import CopyingGenerator
 
         generator = CopyingGenerator(settings, scene)
     else:

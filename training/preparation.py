@@ -8,8 +8,8 @@ import torch
 
 from semia.errors import ImageError
 from semia.images import write_rgb
-from training.copying_generator import CopyingGenerator
-from training.copying_settings import CopyingSettings
+from training.copying.generator import CopyingGenerator
+from training.copying.settings import CopyingSettings
 from training.errors import RunError, TrainingError
 from training.machine import one_thread, prepare_process
 from training.rendering import Renderer, sample_sheet

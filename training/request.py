@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from semia.errors import InputError
-from training.copying_settings import CopyingSettings
+from training.copying.settings import CopyingSettings
 from training.patch_coherence import FeatureMaps
 from training.run_folder import RunFolder
 from training.scene import Scene, load_scene

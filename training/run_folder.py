@@ -37,7 +37,7 @@ from semia.errors import InputError
 from semia.files import sha256_of_file, write_bytes, write_text
 from semia.palette import Palette
 from semia.staging import staged_directory
-from training.copying_settings import CopyingSettings
+from training.copying.settings import CopyingSettings
 from training.errors import RunError, SettingsError, TrainingError
 from training.generator import Generator
 from training.generators import new_generator

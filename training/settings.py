@@ -7,7 +7,7 @@ from typing import Any, ClassVar, get_args
 
 from semia.model_card import GeneratorKind
 from training.augmentation import AugmentationSettings
-from training.copying_settings import CopyingSettings
+from training.copying.settings import CopyingSettings
 from training.errors import SettingsError
 
 

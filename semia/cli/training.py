@@ -211,7 +211,7 @@ def run_path(scene: Path, run: Path | None = None, name: str | None = None, *, r
 
 def carry_out(request: "TrainRequest") -> "RunFolder":
     """Prepare or train to the end, with everything shown; raises SystemExit(130) if a signal stopped it before."""
-    from training.copying_settings import CopyingSettings
+    from training.copying.settings import CopyingSettings
 
     opened = request.open_run()
     run, scene, settings = opened.run, opened.scene, opened.run.config.settings

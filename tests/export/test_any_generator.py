@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from export.bundle import export_run
 from semia.model_card import CARD_FILE, ModelCard
-from training.copying_settings import CopyingSettings
+from training.copying.settings import CopyingSettings
 from training.errors import RunError
 from training.generator import Generator
 from training.generators import new_generator
@@ -64,7 +64,7 @@ class FlatGraph(nn.Module):
 def _in_the_copying_generators_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.preparation.CopyingGenerator", FlatGenerator)
     places: dict[str, type] = {
-        "training.copying_generator.CopyingGenerator": FlatGenerator,
+        "training.copying.generator.CopyingGenerator": FlatGenerator,
         "export.copying_graph.CopyingGraph": FlatGraph,
     }
     for place, stand_in in places.items():

@@ -8,14 +8,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from export.copying_graph import CopyingGraph
+from export.graphs.copying import CopyingGraph
 from export.onnx_format import write_onnx
 from export.tensorrt_graph import tensorrt_model
 from semia.model_card import INPUT_NAME, OUTPUT_NAME
 from tests.export.tensorrt_operators import as_onnx_runtime_partitions, offences
 from training import layout_matching
-from training.copying_generator import CopyingGenerator
-from training.copying_settings import CopyingSettings
+from training.copying.generator import CopyingGenerator
+from training.copying.settings import CopyingSettings
 from training.rendering import Renderer
 from training.scene import Scene
 from training.tensors import SceneTensors

@@ -18,7 +18,7 @@ from semia.images import read_rgb
 from semia.palette import Palette
 from serving import TritonServer
 from tests.command import ENVIRONMENT, complaint, semia, semia_here
-from training.copying_settings import CopyingSettings
+from training.copying.settings import CopyingSettings
 from training.run_folder import RunFolder
 from training.scene import Scene, load_scene, save_scene
 from training.settings import PAPER

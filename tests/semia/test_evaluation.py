@@ -21,7 +21,7 @@ from semia.images import RGB, read_rgb, write_rgb
 from semia.labels import ClassIds
 from semia.model_card import CARD_FILE, MODEL_FILE, ModelCard
 from semia.palette import Palette
-from training.copying_settings import CopyingSettings
+from training.copying.settings import CopyingSettings
 from training.evaluation import Evaluation
 from training.preparation import prepare_run
 from training.run_folder import PREPARED_FILE, RunFolder

@@ -8,7 +8,7 @@ import pytest
 
 from semia.cli.training import how_far
 from semia.errors import InputError
-from training.copying_settings import CopyingSettings
+from training.copying.settings import CopyingSettings
 from training.generator import Generator
 from training.request import TrainRequest
 from training.run_folder import Checkpoint, RunFolder

@@ -11,8 +11,8 @@ import torch
 
 from semia.images import read_rgb
 from tests.conftest import SmallDisk
-from training.copying_generator import CopyingGenerator
-from training.copying_settings import CopyingSettings
+from training.copying.generator import CopyingGenerator
+from training.copying.settings import CopyingSettings
 from training.errors import RunError, TrainingError
 from training.preparation import PreparationProgress, prepare_run
 from training.run_folder import GENERATOR_FILE, PREPARED_FILE, RunFolder

@@ -7,7 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from training.copying_settings import CopyingSettings
+from training.copying.settings import CopyingSettings
 from training.errors import RunError, TrainingError
 from training.generator import Generator
 from training.run_folder import CHECKPOINT_FILE, CONFIG_FILE, GENERATOR_FILE, Checkpoint, RunFolder

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from training.copying_settings import CopyingSettings
+from training.copying.settings import CopyingSettings
 from training.errors import SettingsError
 from training.settings import DEFAULT, PAPER, PRESETS, LossWeights, TrainingSettings, settings_from_dict
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.conftest import SmallDisk
-from training.copying_settings import CopyingSettings
+from training.copying.settings import CopyingSettings
 from training.errors import DivergedError, RunError, SettingsError, TrainingError
 from training.run_folder import CHECKPOINT_FILE, METRICS_FILE, RunFolder
 from training.scene import Scene

@@ -30,8 +30,8 @@ def synthesis_graph(generator: SceneGenerator, scene: SceneTensors) -> SceneGrap
     """
     if isinstance(generator, Generator):
         return SynthesisGraph(generator, scene)
-    from export.copying_graph import CopyingGraph
-    from training.copying_generator import CopyingGenerator
+    from export.graphs.copying import CopyingGraph
+    from training.copying.generator import CopyingGenerator
 
     assert isinstance(generator, CopyingGenerator)
     graph: SceneGraph = CopyingGraph(generator, scene)

@@ -1,0 +1,1 @@
+"""The copying generator: every pixel is copied from where the photograph looks and is labelled alike."""

@@ -1,0 +1,215 @@
+"""The copying generator: label context and appearance are matched together, coarse to fine.
+
+In the manner of image analogies (Hertzmann et al. 2001) and of patch-based synthesis by expectation and
+maximization (Wexler et al. 2007): in turn, every pixel chooses which place of the photograph to copy, and the picture
+is averaged from the patches around what was chosen. Nothing is learnt: descriptors are principal components of the
+one photograph.
+"""
+
+import math
+from collections.abc import Callable
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.copying.descriptors import LARGEST, UNIT, rounded
+from training.copying.grid import Grid
+from training.copying.levels import (
+    FULL_COLOR,
+    FULL_SHARE,
+    JUMP,
+    MARGIN_COST,
+    OUTSIDE_COST,
+    REACH,
+    SHOWN_SHARE,
+    VARIANT_COST,
+    CopiedColors,
+    LevelDescriptors,
+    SearchTables,
+    Sizes,
+    chessboard,
+    children_of,
+    colors_of,
+    reduced,
+)
+from training.copying.painting import SPREAD, SearchedSize, paint
+from training.copying.prior import class_colors, explained_variance
+from training.copying.settings import CopyingSettings
+from training.copying.variants import VARIANTS, shows_photograph, warp
+from training.interface import OnStage, SceneGenerator
+from training.machine import one_thread
+from training.tensors import SceneTensors, pad
+
+PRIOR_WEIGHT = 4.0
+"""Of the squared distance to a class's prior color, where low frequencies explain the class wholly."""
+
+PLACE_WEIGHT = 0.05
+"""Of the squared distance over the canvas, in lengths of its longer side."""
+
+
+class CopyingGenerator(SceneGenerator):
+    """Copies the photograph, pixel by pixel, into other layouts."""
+
+    pictures: Tensor
+    class_ids: Tensor
+    shown: Tensor
+    prior: Tensor
+    source_prior: Tensor
+    place: Tensor
+
+    def __init__(self, settings: CopyingSettings, scene: SceneTensors) -> None:  # noqa: ARG002
+        """Build a generator for a scene; it copies nothing before `prepare`, or before a state is loaded.
+
+        Args:
+            settings: of the method.
+            scene: the photograph; its canvas decides the sizes.
+        """
+        super().__init__()
+        self.classes = len(scene.palette)
+        self.canvas = scene.canvas
+        self.sizes = Sizes.of_canvas(*scene.canvas)
+        height, width = self.sizes.height, self.sizes.width
+        searched = (height >> self.sizes.finest, width >> self.sizes.finest)
+        count = len(VARIANTS)
+        self.descriptors = torch.nn.ModuleList(
+            LevelDescriptors(self.classes, order) for order in range(len(self.sizes.searched))
+        )
+        for name, shape, dtype in (
+            ("pictures", (count, 3, height, width), torch.uint8),
+            ("class_ids", (count, height, width), torch.uint8),
+            ("shown", (count, height, width), torch.bool),
+            ("prior", (self.classes, 3, *searched), torch.int8),
+            ("source_prior", (count, 3, *searched), torch.int8),
+            ("place", (count, 2, *searched), torch.int8),
+        ):
+            self.register_buffer(name, torch.zeros(shape, dtype=dtype))
+        padded = pad(scene.image, 2**self.sizes.coarsest), pad(scene.class_ids, 2**self.sizes.coarsest)
+        self.register_buffer("_image", padded[0], persistent=False)
+        self.register_buffer("_ids", padded[1], persistent=False)
+
+    @torch.no_grad()
+    def prepare(self, on_stage: OnStage = lambda _name, _share_done: None) -> None:
+        """Work out all that is stored; needs seconds.
+
+        Args:
+            on_stage: told the stages; what it raises ends the preparation and leaves the generator unprepared.
+        """
+        with one_thread():
+            on_stage("variants", 0.0)
+            image = ((self._image[0].cpu() + 1) * 127.5).round()
+            ids = self._ids[0].cpu()
+            height, width = ids.shape
+            shares = F.one_hot(ids, self.classes).permute(2, 0, 1).float()
+            pictures = torch.stack([rounded(warp(image, variant)).clamp(0, 255) for variant in VARIANTS])
+            varied_ids = torch.stack([warp(ids[None].float(), variant, "nearest")[0] for variant in VARIANTS])
+            shown = torch.stack([shows_photograph(height, width, variant, self.canvas) for variant in VARIANTS])
+            on_stage("prior colors", 0.1)
+            prior = _prior(image / FULL_COLOR, shares)
+            own_prior = (prior * shares[:, None]).sum(0)
+            source_prior = torch.stack([warp(own_prior, variant) for variant in VARIANTS])
+            place = torch.stack([warp(_places(height, width), variant) for variant in VARIANTS])
+            finest = self.sizes.finest
+            self.pictures.copy_(pictures)
+            self.class_ids.copy_(varied_ids)
+            self.shown.copy_(shown)
+            self.prior.copy_(reduced(prior, finest))
+            self.source_prior.copy_(reduced(source_prior, finest))
+            self.place.copy_(reduced(place, finest))
+            for order, halvings in enumerate(self.sizes.searched):
+                on_stage("descriptors", 0.3 + 0.7 * order / len(self.sizes.searched))
+                level = cast(LevelDescriptors, self.descriptors[order])
+                level.context.fit(self._source_shares(halvings), FULL_SHARE)
+                level.appearance.fit(reduced(self.pictures.cpu(), halvings), FULL_COLOR)
+
+    def tables(self) -> list[CopiedColors]:
+        """All that may be copied at each size, coarse to fine; the last is of the whole canvas.
+
+        All but the last are `SearchTables`; so is the last where the whole canvas is searched.
+        """
+        sizes = self.sizes
+        grids = [self._grid(halvings, (JUMP if order else 0) + REACH) for order, halvings in enumerate(sizes.searched)]
+        whole = [self._grid(0, SPREAD)] if sizes.finest else []
+        finer = [*grids[1:], *(whole or grids[-1:])]
+        tables: list[CopiedColors] = [
+            self._search_tables(order, halvings, grids[order], finer[order])
+            for order, halvings in enumerate(sizes.searched)
+        ]
+        return tables + [CopiedColors(grid, colors_of(grid, self.pictures, self.class_ids)) for grid in whole]
+
+    def ready(self, tables: list[CopiedColors]) -> tuple[list[SearchedSize], CopiedColors | None]:
+        """What `paint` takes, of what `tables` gives."""
+        sizes = [
+            SearchedSize.at(order, level, cast(LevelDescriptors, self.descriptors[order]))
+            for order, level in enumerate(tables)
+            if isinstance(level, SearchTables)
+        ]
+        return sizes, None if len(sizes) == len(tables) else tables[-1]
+
+    def synthesise(self, scene: SceneTensors, target_ids: Tensor) -> Tensor:
+        """See `SceneGenerator.synthesise`; the scene is the one it was built for."""
+        return self.synthesiser(scene)(target_ids)
+
+    def synthesiser(self, scene: SceneTensors) -> Callable[[Tensor], Tensor]:  # noqa: ARG002 - it has its own copy
+        """See `SceneGenerator.synthesiser`."""
+        sizes, whole = self.ready(self.tables())
+
+        def synthesise(target_ids: Tensor) -> Tensor:
+            height, width = target_ids.shape[-2:]
+            levels = paint(pad(target_ids, 2**self.sizes.coarsest), self.classes, sizes, whole)
+            return levels[..., :height, :width] / 127.5 - 1
+
+        return synthesise
+
+    def _grid(self, halvings: int, margin: int) -> Grid:
+        return Grid(len(VARIANTS), self.sizes.height >> halvings, self.sizes.width >> halvings, margin)
+
+    def _search_tables(self, order: int, halvings: int, grid: Grid, finer: Grid) -> SearchTables:
+        level = cast(LevelDescriptors, self.descriptors[order])
+        pictures, shares = reduced(self.pictures, halvings), self._source_shares(halvings)
+        times = halvings - self.sizes.finest
+        prior, place = (reduced(stored, times) for stored in (self.source_prior, self.place))
+        with torch.no_grad():
+            described = torch.cat([level.context(shares), prior, place, level.appearance(pictures)], dim=1)
+        shown = F.avg_pool2d(self.shown[:, None].float(), 2**halvings) if halvings else self.shown[:, None].float()
+        costs = (shown < SHOWN_SHARE).float() * OUTSIDE_COST
+        costs[1:] += VARIANT_COST
+        costs = F.pad(costs, (grid.margin,) * 4, value=MARGIN_COST)
+        halves, merged = chessboard(grid.height, grid.width)
+        device = self.pictures.device
+        return SearchTables(
+            grid=grid,
+            colors=colors_of(grid, pictures, shares.argmax(1)),
+            descriptors=grid.table(described).to(torch.int8),
+            costs=costs.flatten().int(),
+            children=children_of(grid, finer).to(device),
+            prior=reduced(self.prior, times).to(torch.int8),
+            place=place[0].to(torch.int8),
+            halves=halves.to(device),
+            merged=merged.to(device),
+            inside=grid.inside().flatten().to(device),
+        )
+
+    def _source_shares(self, halvings: int) -> Tensor:
+        """Class shares of the photograph's variants, whole numbers ``[V, K, h, w]`` up to `FULL_SHARE`."""
+        # One variant at a time: at full size, and for many classes, all of them would take gigabytes.
+        return torch.cat(
+            [
+                reduced(F.one_hot(ids[None].long(), self.classes).permute(0, 3, 1, 2) * FULL_SHARE, halvings)
+                for ids in self.class_ids
+            ]
+        )
+
+
+def _prior(image: Tensor, shares: Tensor) -> Tensor:
+    """Each class's prior color at every place, in steps of a descriptor, ``[K, 3, H, W]``."""
+    colors = class_colors(image, shares)
+    weight = explained_variance(image, shares, colors)[:, None, None, None] * math.sqrt(PRIOR_WEIGHT)
+    return rounded((colors - 0.5) * weight * UNIT).clamp(-LARGEST, LARGEST)
+
+
+def _places(height: int, width: int) -> Tensor:
+    """Where every pixel of the canvas is, in steps of a descriptor, ``[2, H, W]``."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return rounded(torch.stack([rows, columns]) / max(height, width) * math.sqrt(PLACE_WEIGHT) * UNIT)

@@ -1,0 +1,157 @@
+"""The sizes that are searched, and at each of them all that may be copied, as tables of whole numbers."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.copying.descriptors import UNIT, Window, WindowDescriptor, rounded
+from training.copying.grid import Grid
+
+COARSEST_SIDE = 36
+"""Pixels, about, along the longer side of the smallest size."""
+
+SEARCHED_PIXELS = 90_000
+"""The finest size that is searched has at most so many pixels; finer ones go on with what was chosen there."""
+
+FULL_SHARE = 256.0
+"""What a class's share counts where the class has the whole pixel."""
+
+FULL_COLOR = 255.0
+
+CONTEXT_SIZE, APPEARANCE_SIZE = 14, 20
+FIXED_SIZE = CONTEXT_SIZE + 5
+"""Numbers of a descriptor that a picture's appearance has no part in: context, prior color, place."""
+
+APPEARANCE = (Window(7, weight=1.5),)
+CONTEXTS = (
+    (Window(1), Window(7), Window(9, 2, 0.8), Window(9, 4, 0.6), Window(5, 8, 0.5)),
+    (Window(1), Window(7), Window(9, 2, 0.8), Window(5, 4, 0.6)),
+    (Window(1), Window(5), Window(5, 2, 0.8)),
+)
+"""Windows of class shares that are compared at the coarsest size, at the next, and at all finer ones."""
+
+REACH = 2
+"""Pixels from a patch's center to its side: a pixel's color is voted on by the patches over it."""
+
+JUMP = 12
+"""Pixels, at most, from what a pixel copies to another candidate nearby."""
+
+OUTSIDE_COST = 9 * UNIT**2
+"""Of copying what is not the photograph, such as a turned variant's corners."""
+
+MARGIN_COST = 30 * UNIT**2
+VARIANT_COST = round(0.02 * UNIT**2)
+"""Of leaving the plain photograph."""
+
+SHOWN_SHARE = 0.75
+"""A pixel of a smaller size may be copied if so much of it shows the photograph."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The canvas, padded so that it can be halved, and how often it is."""
+
+    height: int  # of the padded canvas
+    width: int
+    coarsest: int  # halvings at the smallest size
+    finest: int  # halvings at the finest size that is searched
+
+    @classmethod
+    def of_canvas(cls, height: int, width: int) -> "Sizes":
+        """The sizes for a photograph of so many pixels."""
+        coarsest = max(1, round(math.log2(max(height, width) / COARSEST_SIDE)))
+        multiple = 2**coarsest
+        height, width = -(-height // multiple) * multiple, -(-width // multiple) * multiple
+        finest = 0
+        while finest < coarsest and (height >> finest) * (width >> finest) > SEARCHED_PIXELS:
+            finest += 1
+        return cls(height, width, coarsest, finest)
+
+    @property
+    def searched(self) -> list[int]:
+        """Halvings, from the coarsest size to the finest that is searched."""
+        return list(range(self.coarsest, self.finest - 1, -1))
+
+
+def reduced(pictures: Tensor, halvings: int) -> Tensor:
+    """Whole numbers ``[N, C, H, W]`` at half the size so many times: rounded means."""
+    return rounded(F.avg_pool2d(pictures.float(), 2**halvings)) if halvings else pictures.float()
+
+
+class LevelDescriptors(nn.Module):
+    """How pixels of layouts and of pictures are described at one size."""
+
+    def __init__(self, classes: int, order: int) -> None:
+        """Make descriptors that describe nothing before they are fitted, or before a state is loaded.
+
+        Args:
+            classes: K.
+            order: 0 for the coarsest size, 1 for the next, and so on.
+        """
+        super().__init__()
+        self.context = WindowDescriptor(classes, CONTEXTS[min(order, len(CONTEXTS) - 1)], CONTEXT_SIZE)
+        self.appearance = WindowDescriptor(3, APPEARANCE, APPEARANCE_SIZE)
+
+
+@dataclass(frozen=True)
+class CopiedColors:
+    """What every place of the photograph's variants shows at one size."""
+
+    grid: Grid
+    colors: Tensor  # uint8 [places, 4]: red, green, blue, and the class id
+
+    def widened(self) -> Tensor:
+        """float32 ``[places, 4]``."""
+        # By way of half precision: TensorRT looks nothing up in bytes. Whole numbers up to 2048 are exact in it.
+        return self.colors.half().float()
+
+
+@dataclass(frozen=True)
+class SearchTables(CopiedColors):
+    """All that may be copied at one size that is searched, and the constants of searching there."""
+
+    descriptors: Tensor  # int8 [places, FIXED_SIZE + APPEARANCE_SIZE]
+    costs: Tensor  # int32 [places]: of copying a place, whatever for
+    children: Tensor  # int32 [places]: the upper left of what a place is at the next finer size
+    prior: Tensor  # int8 [K, 3, h, w]: each class's prior color everywhere
+    place: Tensor  # int8 [2, h, w]: where a pixel is
+    halves: Tensor  # int32 [2, h * w / 2]: pixels of the chessboard's colors
+    merged: Tensor  # int32 [h * w]: where each pixel stands in `halves`
+    inside: Tensor  # int32 [V * h * w]: the places that are in no margin; the first h * w are the photograph's own
+
+
+def colors_of(grid: Grid, pictures: Tensor, class_ids: Tensor) -> Tensor:
+    """`CopiedColors.colors` of pictures ``[V, 3, h, w]`` in whole levels and class ids ``[V, h, w]``."""
+    return grid.table(torch.cat([pictures, class_ids[:, None].float()], dim=1)).to(torch.uint8)
+
+
+def chessboard(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """`SearchTables.halves` and `SearchTables.merged` of a size with an even number of pixels."""
+    odd = (torch.arange(height)[:, None] + torch.arange(width)).flatten() % 2
+    halves = torch.stack([(odd == color).nonzero().flatten() for color in (0, 1)])
+    return halves.int(), halves.flatten().argsort().int()
+
+
+def children_of(grid: Grid, finer: Grid) -> Tensor:
+    """`SearchTables.children`; a margin's places lead to the first place of all."""
+    factor = finer.height // grid.height
+    rows = factor * torch.arange(grid.height)[:, None] + finer.margin
+    columns = factor * torch.arange(grid.width) + finer.margin
+    first = (rows * finer.stride + columns).flatten()
+    children = torch.zeros(grid.variants * grid.area, dtype=torch.int32)
+    for variant, places in enumerate(grid.inside().long()):
+        children[places] = (first + variant * finer.area).int()
+    return children
+
+
+def enlarged(chosen: Tensor, tables: SearchTables, finer: Grid) -> Tensor:
+    """Places ``[N, h * w]`` at a finer size: every pixel becomes several that go on where it was, ``[N, H * W]``."""
+    grid = tables.grid
+    factor = finer.height // grid.height
+    first = tables.children.index_select(0, chosen.flatten()).view(-1, grid.height, 1, grid.width, 1)
+    steps = torch.arange(factor, dtype=torch.int32, device=chosen.device)
+    every = first + (steps[:, None, None] * finer.stride + steps)
+    return every.flatten(1)

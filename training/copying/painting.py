@@ -1,0 +1,200 @@
+"""Painting a layout: at every size, coarse to fine, choices of what to copy and votes on colors by turns."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.copying.descriptors import rounded
+from training.copying.levels import (
+    FIXED_SIZE,
+    FULL_SHARE,
+    JUMP,
+    REACH,
+    CopiedColors,
+    LevelDescriptors,
+    SearchTables,
+    enlarged,
+)
+from training.copying.search import (
+    Candidates,
+    Choice,
+    cheapest_everywhere,
+    improve,
+    reuse_costs,
+    wanted_rows,
+)
+from training.copying.voting import BEST_QUALITY, quality_of, vote
+from training.stages import stage
+
+ROUNDS = (4, 6, 4, 4)
+"""Choices and votes by turns at the coarsest size, at the next, and so on."""
+
+LAST_ROUNDS = 2
+"""At sizes finer than those."""
+
+EXHAUSTIVE_SIZES = 2
+"""At so many of the coarsest sizes pixels are compared with every place: at the second, a quarter in every round."""
+
+QUARTERS = ((0, 0), (1, 1), (0, 1), (1, 0))
+"""Which pixel of each 2x2 square is compared with every place, round by round."""
+
+FIRST_JUMPS, LATER_JUMPS = (JUMP, 6, 3, 1), (6, 3, 1)
+"""Pixels, at most, to candidates nearby: in a size's first round, and in later ones."""
+
+TOLERANCE = 256.0
+"""Squared distance at which a patch's votes count a quarter."""
+
+SPREAD = 2
+"""Pixels between the votes on the whole canvas, where that is not searched itself."""
+
+
+@dataclass(frozen=True)
+class SearchedSize:
+    """One size with all that searching it takes: made once, before layouts come."""
+
+    tables: SearchTables
+    descriptors: LevelDescriptors
+    candidates: Candidates
+    colors: Tensor  # `CopiedColors.widened`
+    exhaustive: "Everything | None"
+    jumps: list[list[tuple[int, int]]]  # of each round
+
+    @classmethod
+    def at(cls, order: int, tables: SearchTables, descriptors: LevelDescriptors) -> "SearchedSize":
+        """Make it ready.
+
+        Args:
+            order: 0 for the coarsest size, 1 for the next, and so on.
+            tables: of this size.
+            descriptors: likewise.
+        """
+        rounds = ROUNDS[order] if order < len(ROUNDS) else LAST_ROUNDS
+        dice = random.Random(order)  # noqa: S311 - any directions will do, if they are always the same
+        jumps = [
+            [(dice.randint(-far, far), dice.randint(-far, far)) for far in (LATER_JUMPS if number else FIRST_JUMPS)]
+            for number in range(rounds)
+        ]
+        candidates = Candidates.from_tables(tables)
+        exhaustive = Everything.of(candidates, tables) if order < EXHAUSTIVE_SIZES else None
+        return cls(tables, descriptors, candidates, tables.widened(), exhaustive, jumps)
+
+
+@dataclass(frozen=True)
+class Everything:
+    """All M places of a size that are in no margin, to be compared with."""
+
+    places: Tensor  # int32 [M]
+    rows: Tensor  # `Candidates.table` of these places, transposed, [D + 1, M]
+    by_layout: Tensor  # the same without appearance, [FIXED_SIZE + 1, M]
+
+    @classmethod
+    def of(cls, candidates: Candidates, tables: SearchTables) -> "Everything":
+        """Take them from a size's tables."""
+        rows = candidates.table.index_select(0, tables.inside)
+        appearance = rows[:, FIXED_SIZE:-1].square().sum(1, keepdim=True)
+        by_layout = torch.cat([rows[:, :FIXED_SIZE], rows[:, -1:] - appearance], dim=1)
+        return cls(tables.inside, rows.T.contiguous(), by_layout.T.contiguous())
+
+
+def paint(class_ids: Tensor, classes: int, sizes: Sequence[SearchedSize], whole: CopiedColors | None) -> Tensor:
+    """Draw layouts.
+
+    Args:
+        class_ids: int64 ``[N, H, W]`` on the padded canvas.
+        classes: K.
+        sizes: coarse to fine.
+        whole: what may be copied on the whole canvas; None if that is the last of the sizes.
+
+    Returns:
+        Whole levels, float32 ``[N, 3, H, W]``.
+    """
+    with stage("layout"):
+        numbers = torch.arange(classes, device=class_ids.device)[:, None, None]
+        shares = (class_ids[:, None] == numbers).float() * FULL_SHARE
+    painted: _Painted | None = None
+    for size in sizes:
+        grid = size.tables.grid
+        with stage(f"search at {grid.width}x{grid.height}"):
+            factor = class_ids.shape[1] // grid.height
+            here = rounded(F.avg_pool2d(shares, factor)) if factor > 1 else shares
+            chosen = None if painted is None else enlarged(painted.chosen, painted.size.tables, grid)
+            painted = _search(size, here, chosen)
+    assert painted is not None
+    if whole is None:
+        return painted.picture
+    with stage("composition"):
+        return _compose(class_ids, painted, whole)
+
+
+@dataclass(frozen=True)
+class _Painted:
+    """A layout as it is painted at one size."""
+
+    size: SearchedSize
+    picture: Tensor  # whole levels [N, 3, h, w]
+    chosen: Tensor  # places, int32 [N, h * w]
+    quality: Tensor  # [N, h, w]
+
+
+def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Painted:
+    """Choose and vote by turns, beginning with what the coarser size chose, or else with the layout alone."""
+    tables, descriptors = size.tables, size.descriptors
+    grid = tables.grid
+    count, shape = shares.shape[0], (shares.shape[0], grid.height, grid.width)
+    own_class = shares.argmax(1).float()
+    fixed = _describe_layout(descriptors, shares, tables).flatten(2).transpose(1, 2)
+    fixed_square = fixed.square().sum(2)
+    if chosen is None:
+        assert size.exhaustive is not None, "the coarsest size is compared with every place"
+        wanted = torch.cat([fixed * -2, torch.ones_like(fixed[:, :, :1])], dim=2)
+        chosen = cheapest_everywhere(wanted, size.exhaustive.by_layout, size.exhaustive.places, None).places
+    quality = torch.full_like(own_class, BEST_QUALITY)
+    picture = vote(chosen.view(shape), quality, size.colors, grid, side=2 * REACH + 1, class_ids=own_class)
+    for number, jumps in enumerate(size.jumps):
+        appearance = descriptors.appearance(picture).flatten(2).transpose(1, 2)
+        choice = _choose(size, chosen, wanted_rows(fixed, appearance), number, jumps)
+        chosen = choice.places
+        distances = (choice.costs + fixed_square + appearance.square().sum(2)).clamp(min=0)
+        quality = quality_of(distances, TOLERANCE).view(shape)
+        picture = vote(chosen.view(shape), quality, size.colors, grid, side=2 * REACH + 1, class_ids=own_class)
+    return _Painted(size, picture, chosen, quality.view(count, grid.height, grid.width))
+
+
+def _choose(size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int, jumps: list[tuple[int, int]]) -> Choice:
+    """One round's choice."""
+    if size.exhaustive is None:
+        return improve(chosen, wanted, size.candidates, jumps)
+    grid, everything = size.tables.grid, size.exhaustive
+    reuse = reuse_costs(chosen, grid)
+    reuse_inside = reuse.index_select(1, everything.places)
+    coarsest = size.candidates.grid.margin < JUMP
+    if coarsest:
+        return cheapest_everywhere(wanted, everything.rows, everything.places, reuse_inside)
+    down, right = QUARTERS[number % len(QUARTERS)]
+    quarter = wanted.unflatten(1, (grid.height, grid.width))[:, down::2, right::2].flatten(1, 2)
+    found = cheapest_everywhere(quarter, everything.rows, everything.places, reuse_inside).places
+    # The other pixels of each square may go on from there.
+    steps = torch.arange(2, dtype=torch.int32, device=chosen.device)
+    steps = (steps[:, None, None] - down) * grid.stride + (steps - right)
+    found = (found.view(-1, grid.height // 2, 1, grid.width // 2, 1) + steps).flatten(1)
+    return improve(chosen, wanted, size.candidates, jumps, reuse, found)
+
+
+def _describe_layout(descriptors: LevelDescriptors, shares: Tensor, tables: SearchTables) -> Tensor:
+    """Context, prior color and place: whole numbers ``[N, FIXED_SIZE, h, w]``."""
+    prior = (shares[:, :, None] * tables.prior.float()).sum(1)
+    place = tables.place.float().expand(len(shares), -1, -1, -1)
+    return torch.cat([descriptors.context(shares), rounded(prior / FULL_SHARE), place], dim=1)
+
+
+def _compose(class_ids: Tensor, painted: _Painted, whole: CopiedColors) -> Tensor:
+    """Copy, on the whole canvas, what was chosen at a coarser size."""
+    grid = painted.size.tables.grid
+    factor = class_ids.shape[1] // grid.height
+    chosen = enlarged(painted.chosen, painted.size.tables, whole.grid).view(class_ids.shape)
+    quality = painted.quality[:, :, None, :, None].expand(-1, -1, factor, -1, factor).reshape(class_ids.shape)
+    return vote(chosen, quality, whole.widened(), whole.grid, side=3, spread=SPREAD, class_ids=class_ids.float())

@@ -1,0 +1,178 @@
+"""Which place of the photograph each pixel copies: the cheapest of candidates, again and again.
+
+The cost of a candidate is the squared distance of descriptors (label context, prior color and place, and how the
+patch looks beside how the picture looks now), and what copying it costs in any case.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.copying.descriptors import UNIT
+from training.copying.grid import Grid
+from training.copying.levels import JUMP, MARGIN_COST, REACH, SearchTables
+
+STAY_BONUS = round(0.02 * UNIT**2)
+"""What copying a pixel from its own place is cheaper by: what a layout leaves alone stays as it is."""
+
+REUSE_COST = 3
+"""For every copy of a place, beyond the first, among the 5x5 places around it; a 25th of 0.01 * UNIT ** 2."""
+
+NUMBERS_AT_ONCE = 4_000_000
+"""Of gathered descriptors: more do not fit into a processor's cache."""
+
+BLOCK = 64
+"""Costs whose least is looked for first, before the place of the least."""
+
+BESIDE = ((0, -1), (0, 1), (-1, 0), (1, 0))
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a search compares with, in float32."""
+
+    grid: Grid
+    table: Tensor  # [places, D + 1]: descriptors, then their square and the cost of copying the place, added
+    home: Tensor  # int32 [h * w]: the plain photograph's place at each pixel
+    halves: Tensor  # int32 [2, h * w / 2]
+    merged: Tensor  # int32 [h * w]
+
+    @classmethod
+    def from_tables(cls, tables: SearchTables) -> "Candidates":
+        """Widen tables: once, before layouts come."""
+        descriptors = tables.descriptors.float()
+        squares = descriptors.square().sum(1) + tables.costs.float()
+        table = torch.cat([descriptors, squares[:, None]], dim=1)
+        home = tables.inside[: tables.grid.pixels]
+        return cls(tables.grid, table, home, tables.halves, tables.merged)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The place that each pixel copies, and what that costs."""
+
+    places: Tensor  # int32 [N, h * w]
+    costs: Tensor  # float32 [N, h * w]: whole numbers, less the square of the wanted descriptor
+
+
+def wanted_rows(fixed: Tensor, appearance: Tensor) -> Tensor:
+    """What `Candidates.table` is multiplied by: the product is the cost, less the wanted descriptor's square.
+
+    Args:
+        fixed: ``[N, P, FIXED_SIZE]``.
+        appearance: ``[N, P, APPEARANCE_SIZE]``.
+    """
+    return torch.cat([fixed * -2, appearance * -2, torch.ones_like(fixed[:, :, :1])], dim=2)
+
+
+def cheapest_everywhere(wanted: Tensor, everything: Tensor, places: Tensor, reuse: Tensor | None) -> Choice:
+    """Compare pixels with all places of the photograph's variants.
+
+    Args:
+        wanted: as `wanted_rows` gives it, ``[N, P, D + 1]``.
+        everything: the rows of those places, transposed, ``[D + 1, M]``.
+        places: their numbers, int32 ``[M]``.
+        reuse: what copying each once more costs, ``[N, M]``.
+    """
+    costs = wanted @ everything
+    if reuse is not None:
+        costs = costs + reuse[:, None]
+    missing = -costs.shape[2] % BLOCK
+    blocks = F.pad(costs, (0, missing), value=float(MARGIN_COST) ** 2).unflatten(2, (-1, BLOCK))
+    least = blocks.amin(3)
+    block = least.argmin(2, keepdim=True)
+    within = blocks.gather(2, block[..., None].expand(-1, -1, -1, BLOCK)).squeeze(2)
+    index = block.squeeze(2) * BLOCK + within.argmin(2)
+    return Choice(places.index_select(0, index.flatten()).view_as(index), least.amin(2))
+
+
+def reuse_costs(chosen: Tensor, grid: Grid) -> Tensor:
+    """What copying each place once more costs, ``[N, places]``: of what is copied everywhere, everybody sees it.
+
+    Args:
+        chosen: ``[N, P]``.
+        grid: which numbers the places.
+    """
+    row = torch.div(chosen, grid.stride, rounding_mode="trunc")
+    near_rows = _near(row, grid.variants * grid.rows)
+    near_columns = _near(chosen - row * grid.stride, grid.stride)
+    uses = near_rows.transpose(1, 2) @ near_columns
+    return ((uses - (2 * REACH + 1) ** 2) * REUSE_COST).clamp(min=0).flatten(1)
+
+
+def _near(positions: Tensor, length: int) -> Tensor:
+    """Which numbers up to a length are within a patch of each position ``[N, P]``, float32 ``[N, P, length]``."""
+    away = positions[..., None] - torch.arange(length, device=positions.device)
+    return (away.abs() <= REACH).float()
+
+
+def improve(
+    chosen: Tensor,
+    wanted: Tensor,
+    candidates: Candidates,
+    jumps: list[tuple[int, int]],
+    reuse: Tensor | None = None,
+    found: Tensor | None = None,
+) -> Choice:
+    """Let each pixel take the cheapest of a few candidates, first the chessboard's white pixels, then its black ones.
+
+    Candidates are its present place, what its four neighbors' patches go on with, places nearby, and its own place
+    in the photograph. (Neighbors' candidates: Ashikhmin 2001; in turn with places nearby: PatchMatch, Barnes et al.
+    2009.)
+
+    Args:
+        chosen: places, int32 ``[N, h * w]``.
+        wanted: as `wanted_rows` gives it.
+        candidates: of this size.
+        jumps: rows down and columns right of the present place to look at, at most `JUMP`.
+        reuse: as `reuse_costs` gives it.
+        found: places that were found otherwise, int32 ``[N, h * w]``.
+    """
+    assert all(max(abs(down), abs(right)) <= JUMP for down, right in jumps)
+    grid = candidates.grid
+    halves: list[Choice] = []
+    for color in (0, 1):
+        own_pixels = candidates.halves[color]
+        beside = _continued(chosen.view(-1, grid.height, grid.width), grid)
+        given = [chosen, *beside] if found is None else [chosen, *beside, found]
+        options = [pick.index_select(1, own_pixels) for pick in given]
+        options += [options[0] + (down * grid.stride + right) for down, right in jumps]
+        options.append(candidates.home[own_pixels].expand(len(chosen), -1))
+        best = _cheapest(torch.stack(options, 1), wanted.index_select(1, own_pixels), candidates.table, reuse)
+        halves.append(best)
+        if color == 0:
+            rest = chosen.index_select(1, candidates.halves[1])
+            chosen = torch.cat([best.places, rest], dim=1).index_select(1, candidates.merged)
+    places = torch.cat([half.places for half in halves], dim=1).index_select(1, candidates.merged)
+    costs = torch.cat([half.costs for half in halves], dim=1).index_select(1, candidates.merged)
+    return Choice(places, costs)
+
+
+def _continued(chosen: Tensor, grid: Grid) -> list[Tensor]:
+    """What each of a pixel's neighbors would copy there if its patch went on, int32 ``[N, h * w]`` each."""
+    # Where the canvas ends there is a place in the margin, which is never the cheapest.
+    padded = F.pad(chosen, (1, 1, 1, 1), value=grid.stride + 1)
+    return [
+        padded[:, 1 + down : 1 + down + grid.height, 1 + right : 1 + right + grid.width].flatten(1)
+        - (down * grid.stride + right)
+        for down, right in BESIDE
+    ]
+
+
+def _cheapest(options: Tensor, wanted: Tensor, table: Tensor, reuse: Tensor | None) -> Choice:
+    """The cheapest of C options ``[N, C, P]`` for each pixel; of equal ones the first. The last is the pixel's own."""
+    count, number, pixels = options.shape
+    group = max(1, min(number, NUMBERS_AT_ONCE // (pixels * table.shape[1])))
+    costs = []
+    for first in range(0, number, group):
+        some = options[:, first : first + group]
+        rows = F.embedding(some.reshape(count, -1), table).view(count, some.shape[1], pixels, -1)
+        costs.append((rows * wanted[:, None]).sum(3))
+    every = torch.cat(costs, dim=1)
+    if reuse is not None:
+        every = every + reuse.gather(1, options.flatten(1).long()).view_as(every)
+    every = torch.cat([every[:, :-1], every[:, -1:] - STAY_BONUS], dim=1)
+    picked = every.argmin(1, keepdim=True)
+    return Choice(options.gather(1, picked)[:, 0], every.amin(1))
