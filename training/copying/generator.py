@@ -34,10 +34,11 @@ from training.copying.levels import (
     colors_of,
     reduced,
 )
-from training.copying.painting import SPREAD, SearchedSize, paint
+from training.copying.painting import SearchedSize, paint
 from training.copying.prior import class_colors, explained_variance
 from training.copying.settings import CopyingSettings
 from training.copying.variants import VARIANTS, shows_photograph, warp
+from training.copying.voting import SPREAD
 from training.interface import OnStage, SceneGenerator
 from training.machine import one_thread
 from training.tensors import SceneTensors, pad

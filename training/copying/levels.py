@@ -36,7 +36,7 @@ CONTEXTS = (
 REACH = 2
 """Pixels from a patch's center to its side: a pixel's color is voted on by the patches over it."""
 
-JUMP = 12
+JUMP = 8
 """Pixels, at most, from what a pixel copies to another candidate nearby."""
 
 OUTSIDE_COST = 9 * UNIT**2

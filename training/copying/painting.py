@@ -13,13 +13,13 @@ from training.copying.levels import (
     FIXED_SIZE,
     FULL_SHARE,
     JUMP,
-    REACH,
     CopiedColors,
     LevelDescriptors,
     SearchTables,
     enlarged,
 )
 from training.copying.search import (
+    BLOCK,
     Candidates,
     Choice,
     cheapest_everywhere,
@@ -30,7 +30,7 @@ from training.copying.search import (
 from training.copying.voting import BEST_QUALITY, quality_of, vote
 from training.stages import stage
 
-ROUNDS = (4, 6, 4, 4)
+ROUNDS = (4, 4, 4)
 """Choices and votes by turns at the coarsest size, at the next, and so on."""
 
 LAST_ROUNDS = 2
@@ -42,14 +42,11 @@ EXHAUSTIVE_SIZES = 2
 QUARTERS = ((0, 0), (1, 1), (0, 1), (1, 0))
 """Which pixel of each 2x2 square is compared with every place, round by round."""
 
-FIRST_JUMPS, LATER_JUMPS = (JUMP, 6, 3, 1), (6, 3, 1)
+FIRST_JUMPS, LATER_JUMPS = (JUMP, 4, 2), (4, 1)
 """Pixels, at most, to candidates nearby: in a size's first round, and in later ones."""
 
 TOLERANCE = 256.0
 """Squared distance at which a patch's votes count a quarter."""
-
-SPREAD = 2
-"""Pixels between the votes on the whole canvas, where that is not searched itself."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +91,12 @@ class Everything:
     @classmethod
     def of(cls, candidates: Candidates, tables: SearchTables) -> "Everything":
         """Take them from a size's tables."""
-        rows = candidates.table.index_select(0, tables.inside)
+        # Filled up with a place in the margin, which is never the cheapest.
+        places = F.pad(tables.inside, (0, -len(tables.inside) % BLOCK))
+        rows = candidates.table.index_select(0, places)
         appearance = rows[:, FIXED_SIZE:-1].square().sum(1, keepdim=True)
         by_layout = torch.cat([rows[:, :FIXED_SIZE], rows[:, -1:] - appearance], dim=1)
-        return cls(tables.inside, rows.T.contiguous(), by_layout.T.contiguous())
+        return cls(places, rows.T.contiguous(), by_layout.T.contiguous())
 
 
 def paint(class_ids: Tensor, classes: int, sizes: Sequence[SearchedSize], whole: CopiedColors | None) -> Tensor:
@@ -144,7 +143,6 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
     """Choose and vote by turns, beginning with what the coarser size chose, or else with the layout alone."""
     tables, descriptors = size.tables, size.descriptors
     grid = tables.grid
-    count, shape = shares.shape[0], (shares.shape[0], grid.height, grid.width)
     own_class = shares.argmax(1).float()
     fixed = _describe_layout(descriptors, shares, tables).flatten(2).transpose(1, 2)
     fixed_square = fixed.square().sum(2)
@@ -153,15 +151,15 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
         wanted = torch.cat([fixed * -2, torch.ones_like(fixed[:, :, :1])], dim=2)
         chosen = cheapest_everywhere(wanted, size.exhaustive.by_layout, size.exhaustive.places, None).places
     quality = torch.full_like(own_class, BEST_QUALITY)
-    picture = vote(chosen.view(shape), quality, size.colors, grid, side=2 * REACH + 1, class_ids=own_class)
+    picture = vote(chosen.view(-1, grid.height, grid.width), quality, size.colors, grid, own_class)
     for number, jumps in enumerate(size.jumps):
         appearance = descriptors.appearance(picture).flatten(2).transpose(1, 2)
         choice = _choose(size, chosen, wanted_rows(fixed, appearance), number, jumps)
         chosen = choice.places
         distances = (choice.costs + fixed_square + appearance.square().sum(2)).clamp(min=0)
-        quality = quality_of(distances, TOLERANCE).view(shape)
-        picture = vote(chosen.view(shape), quality, size.colors, grid, side=2 * REACH + 1, class_ids=own_class)
-    return _Painted(size, picture, chosen, quality.view(count, grid.height, grid.width))
+        quality = quality_of(distances, TOLERANCE).view(-1, grid.height, grid.width)
+        picture = vote(chosen.view(-1, grid.height, grid.width), quality, size.colors, grid, own_class)
+    return _Painted(size, picture, chosen, quality)
 
 
 def _choose(size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int, jumps: list[tuple[int, int]]) -> Choice:
@@ -187,7 +185,7 @@ def _choose(size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int, jum
 def _describe_layout(descriptors: LevelDescriptors, shares: Tensor, tables: SearchTables) -> Tensor:
     """Context, prior color and place: whole numbers ``[N, FIXED_SIZE, h, w]``."""
     prior = (shares[:, :, None] * tables.prior.float()).sum(1)
-    place = tables.place.float().expand(len(shares), -1, -1, -1)
+    place = tables.place.float().expand(shares.shape[0], -1, -1, -1)
     return torch.cat([descriptors.context(shares), rounded(prior / FULL_SHARE), place], dim=1)
 
 
@@ -195,6 +193,7 @@ def _compose(class_ids: Tensor, painted: _Painted, whole: CopiedColors) -> Tenso
     """Copy, on the whole canvas, what was chosen at a coarser size."""
     grid = painted.size.tables.grid
     factor = class_ids.shape[1] // grid.height
-    chosen = enlarged(painted.chosen, painted.size.tables, whole.grid).view(class_ids.shape)
-    quality = painted.quality[:, :, None, :, None].expand(-1, -1, factor, -1, factor).reshape(class_ids.shape)
-    return vote(chosen, quality, whole.widened(), whole.grid, side=3, spread=SPREAD, class_ids=class_ids.float())
+    chosen = enlarged(painted.chosen, painted.size.tables, whole.grid).view(-1, *class_ids.shape[1:])
+    quality = painted.quality[:, :, None, :, None].expand(-1, -1, factor, -1, factor)
+    quality = quality.reshape(-1, *class_ids.shape[1:])
+    return vote(chosen, quality, whole.widened(), whole.grid, class_ids.float())

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from training.copying.descriptors import UNIT
 from training.copying.grid import Grid
-from training.copying.levels import JUMP, MARGIN_COST, REACH, SearchTables
+from training.copying.levels import JUMP, REACH, SearchTables
 
 STAY_BONUS = round(0.02 * UNIT**2)
 """What copying a pixel from its own place is cheaper by: what a layout leaves alone stays as it is."""
@@ -72,20 +72,20 @@ def cheapest_everywhere(wanted: Tensor, everything: Tensor, places: Tensor, reus
 
     Args:
         wanted: as `wanted_rows` gives it, ``[N, P, D + 1]``.
-        everything: the rows of those places, transposed, ``[D + 1, M]``.
+        everything: the rows of those places, transposed, ``[D + 1, M]``; M is a multiple of `BLOCK`.
         places: their numbers, int32 ``[M]``.
         reuse: what copying each once more costs, ``[N, M]``.
     """
-    costs = wanted @ everything
     if reuse is not None:
-        costs = costs + reuse[:, None]
-    missing = -costs.shape[2] % BLOCK
-    blocks = F.pad(costs, (0, missing), value=float(MARGIN_COST) ** 2).unflatten(2, (-1, BLOCK))
+        everything = torch.cat([everything.expand(wanted.shape[0], -1, -1), reuse[:, None]], dim=1)
+        wanted = torch.cat([wanted, torch.ones_like(wanted[:, :, :1])], dim=2)
+    costs = wanted @ everything
+    blocks = costs.view(-1, wanted.shape[1], costs.shape[2] // BLOCK, BLOCK)
     least = blocks.amin(3)
     block = least.argmin(2, keepdim=True)
     within = blocks.gather(2, block[..., None].expand(-1, -1, -1, BLOCK)).squeeze(2)
     index = block.squeeze(2) * BLOCK + within.argmin(2)
-    return Choice(places.index_select(0, index.flatten()).view_as(index), least.amin(2))
+    return Choice(places.index_select(0, index.flatten()).view(-1, wanted.shape[1]), least.amin(2))
 
 
 def reuse_costs(chosen: Tensor, grid: Grid) -> Tensor:
@@ -139,7 +139,7 @@ def improve(
         given = [chosen, *beside] if found is None else [chosen, *beside, found]
         options = [pick.index_select(1, own_pixels) for pick in given]
         options += [options[0] + (down * grid.stride + right) for down, right in jumps]
-        options.append(candidates.home[own_pixels].expand(len(chosen), -1))
+        options.append(candidates.home.index_select(0, own_pixels).expand(chosen.shape[0], -1))
         best = _cheapest(torch.stack(options, 1), wanted.index_select(1, own_pixels), candidates.table, reuse)
         halves.append(best)
         if color == 0:
@@ -163,16 +163,15 @@ def _continued(chosen: Tensor, grid: Grid) -> list[Tensor]:
 
 def _cheapest(options: Tensor, wanted: Tensor, table: Tensor, reuse: Tensor | None) -> Choice:
     """The cheapest of C options ``[N, C, P]`` for each pixel; of equal ones the first. The last is the pixel's own."""
-    count, number, pixels = options.shape
+    number, pixels = options.shape[1:]
     group = max(1, min(number, NUMBERS_AT_ONCE // (pixels * table.shape[1])))
     costs = []
     for first in range(0, number, group):
-        some = options[:, first : first + group]
-        rows = F.embedding(some.reshape(count, -1), table).view(count, some.shape[1], pixels, -1)
+        rows = F.embedding(options[:, first : first + group], table)
         costs.append((rows * wanted[:, None]).sum(3))
     every = torch.cat(costs, dim=1)
     if reuse is not None:
-        every = every + reuse.gather(1, options.flatten(1).long()).view_as(every)
+        every = every + reuse.gather(1, options.flatten(1).long()).view(-1, number, pixels)
     every = torch.cat([every[:, :-1], every[:, -1:] - STAY_BONUS], dim=1)
     picked = every.argmin(1, keepdim=True)
     return Choice(options.gather(1, picked)[:, 0], every.amin(1))
