@@ -28,6 +28,7 @@ from training.copying.levels import (
     LevelDescriptors,
     SearchTables,
     Sizes,
+    anchors_of,
     chessboard,
     colors_of,
     reduced,
@@ -99,9 +100,15 @@ class CopyingGenerator(SceneGenerator):
         """
         device = self.pictures.device
         self.cpu()  # small operations, which are faster there, and the same on every machine
-        with one_thread():
-            self._prepare(on_stage)
-        self.to(device)
+        try:
+            with one_thread():
+                self._prepare(on_stage)
+        except BaseException:
+            for stored in self.state_dict().values():
+                stored.zero_()
+            raise
+        finally:
+            self.to(device)
 
     def _prepare(self, on_stage: OnStage) -> None:
         on_stage("variants", 0.0)
@@ -141,7 +148,10 @@ class CopyingGenerator(SceneGenerator):
         tables: list[CopiedColors] = [
             self._search_tables(order, halvings, grids[order]) for order, halvings in enumerate(sizes.searched)
         ]
-        return tables + [CopiedColors(grid, colors_of(grid, self.pictures, self.class_ids)) for grid in whole]
+        return tables + [
+            CopiedColors(grid, colors_of(grid, self.pictures, self.class_ids), self._anchors(grid, self.class_ids[0]))
+            for grid in whole
+        ]
 
     def ready(self, tables: list[CopiedColors]) -> tuple[list[SearchedSize], CopiedColors | None]:
         """What `paint` takes, of what `tables` gives."""
@@ -176,7 +186,8 @@ class CopyingGenerator(SceneGenerator):
         times = halvings - self.sizes.finest
         prior, place = (reduced(stored, times) for stored in (self.source_prior, self.place))
         with torch.no_grad():
-            described = torch.cat([level.context(shares), prior, place, level.appearance(pictures)], dim=1)
+            fixed = level.describe_layout(shares, prior, place)
+            described = torch.cat([fixed, level.appearance(pictures)], dim=1)
         shown = F.avg_pool2d(self.shown[:, None].float(), 2**halvings) if halvings else self.shown[:, None].float()
         costs = (shown < SHOWN_SHARE).float() * OUTSIDE_COST
         costs[1:] += 1
@@ -186,6 +197,7 @@ class CopyingGenerator(SceneGenerator):
         return SearchTables(
             grid=grid,
             colors=colors_of(grid, pictures, shares.argmax(1)),
+            anchors=self._anchors(grid, shares[0].argmax(0)),
             descriptors=grid.table(described).to(torch.int8),
             costs=costs.flatten().to(torch.int16),
             prior=reduced(self.prior, times).to(torch.int8),
@@ -193,6 +205,9 @@ class CopyingGenerator(SceneGenerator):
             halves=halves.to(device),
             merged=merged.to(device),
         )
+
+    def _anchors(self, grid: Grid, class_ids: Tensor) -> Tensor:
+        return anchors_of(grid, class_ids.cpu(), self.classes).to(self.pictures.device)
 
     def _source_shares(self, halvings: int) -> Tensor:
         """Class shares of the photograph's variants, whole numbers ``[V, K, h, w]`` up to `FULL_SHARE`."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.copying.descriptors import UNIT, Window, WindowDescriptor, rounded
+from training.copying.descriptors import LARGEST, UNIT, Window, WindowDescriptor, rounded
 from training.copying.grid import Grid
 
 COARSEST_SIDE = 36
@@ -25,15 +25,24 @@ CONTEXT_SIZES, APPEARANCE_SIZES = (14, 14, 6), (20, 20, 12)
 """How many principal components are kept at the coarsest size, at the next, and at all finer ones."""
 
 PRIOR_AND_PLACE = 5
-"""Numbers of a descriptor between the two: the prior color and the place."""
+"""Numbers of a descriptor for the prior color and the place."""
 
 APPEARANCE = (Window(7, weight=2.0),)
 CONTEXTS = (
     (Window(1), Window(7), Window(9, 2, 0.8), Window(9, 4, 0.6), Window(5, 8, 0.5)),
     (Window(1), Window(7), Window(9, 2, 0.8), Window(5, 4, 0.6)),
-    (Window(1), Window(5), Window(5, 2, 0.8)),
+    (Window(5), Window(5, 2, 0.8)),
 )
 """Windows of class shares that are compared at the coarsest size, at the next, and at all finer ones."""
+
+CODE_SIZE = 5
+"""Numbers that say, at those finer sizes, which class a pixel has: looks never outweigh them."""
+
+ANCHOR_CELL = 8
+"""Pixels along the squares for each of which every class has an anchor: its nearest place in the photograph."""
+
+ANCHOR_SOURCES = 4000
+"""At most so many of a class's places are looked at for them."""
 
 REACH = 2
 """Pixels from a patch's center to its side: a pixel's color is voted on by the patches over it."""
@@ -88,6 +97,8 @@ def reduced(pictures: Tensor, halvings: int) -> Tensor:
 class LevelDescriptors(nn.Module):
     """How pixels of layouts and of pictures are described at one size."""
 
+    codes: Tensor
+
     def __init__(self, classes: int, order: int) -> None:
         """Make descriptors that describe nothing before they are fitted, or before a state is loaded.
 
@@ -99,11 +110,29 @@ class LevelDescriptors(nn.Module):
         detail = min(order, len(CONTEXTS) - 1)
         self.context = WindowDescriptor(classes, CONTEXTS[detail], CONTEXT_SIZES[detail])
         self.appearance = WindowDescriptor(3, APPEARANCE, APPEARANCE_SIZES[detail])
+        codes = class_codes(classes) if order >= 2 else torch.zeros(classes, 0)
+        self.register_buffer("codes", codes, persistent=False)
 
     @property
     def fixed_size(self) -> int:
         """Numbers of a descriptor that a picture's appearance has no part in."""
-        return self.context.size + PRIOR_AND_PLACE
+        return self.context.size + PRIOR_AND_PLACE + self.codes.shape[1]
+
+    def describe_layout(self, shares: Tensor, prior: Tensor, place: Tensor) -> Tensor:
+        """What does not change while a picture is made: context, prior color, place and class.
+
+        Args:
+            shares: of the classes, whole numbers up to `FULL_SHARE`, ``[N, K, h, w]``.
+            prior: ``[N, 3, h, w]``.
+            place: ``[N, 2, h, w]``.
+
+        Returns:
+            Whole numbers ``[N, fixed_size, h, w]``.
+        """
+        parts = [self.context(shares), prior, place]
+        if self.codes.shape[1]:
+            parts.append(rounded((shares.unsqueeze(2) * self.codes[:, :, None, None]).sum(1) / FULL_SHARE))
+        return torch.cat(parts, dim=1)
 
 
 @dataclass(frozen=True)
@@ -112,6 +141,7 @@ class CopiedColors:
 
     grid: Grid
     colors: Tensor  # uint8 [places, 4]: red, green, blue, and the class id
+    anchors: Tensor  # int32 [K, squares]: what a class looks like where nothing else of it is found
 
     def widened(self) -> Tensor:
         """float32 ``[places, 4]``."""
@@ -127,8 +157,51 @@ class SearchTables(CopiedColors):
     costs: Tensor  # int16 [places]: of copying a place, whatever for, in `VARIANT_COST`
     prior: Tensor  # int8 [K, 3, h, w]: each class's prior color everywhere
     place: Tensor  # int8 [2, h, w]: where a pixel is
-    halves: Tensor  # int32 [2, h * w / 2]: pixels of the chessboard's colors
+    halves: Tensor  # int32 [2, h * w / 2, rounded up]: pixels of the chessboard's colors
     merged: Tensor  # int32 [h * w]: where each pixel stands in `halves`
+
+
+def class_codes(classes: int) -> Tensor:
+    """Points for K classes, float32 ``[K, CODE_SIZE]``, as far apart as descriptors allow: digits of their numbers."""
+    base = 2
+    while base**CODE_SIZE < classes:
+        base += 1
+    digits = torch.arange(classes)[:, None] // base ** torch.arange(CODE_SIZE) % base
+    return rounded(digits * (2 * LARGEST / (base - 1)) - LARGEST)
+
+
+def anchors_of(grid: Grid, class_ids: Tensor, classes: int) -> Tensor:
+    """`CopiedColors.anchors`: for every class and square the class's nearest place in the plain photograph.
+
+    Args:
+        grid: which numbers the places.
+        class_ids: of the photograph, ``[h, w]``.
+        classes: K. A class that the photograph lacks has the square's own place.
+    """
+    rows = torch.arange(0, grid.height, ANCHOR_CELL).float() + (ANCHOR_CELL - 1) / 2
+    columns = torch.arange(0, grid.width, ANCHOR_CELL).float() + (ANCHOR_CELL - 1) / 2
+    centers = torch.cartesian_prod(rows.clamp(max=grid.height - 1), columns.clamp(max=grid.width - 1))
+    inside = grid.inside()[0].view(grid.height, grid.width)
+    anchors = []
+    for class_id in range(classes):
+        places = (class_ids == class_id).nonzero()
+        if len(places):
+            places = places[:: -(-len(places) // ANCHOR_SOURCES)]
+            nearest = places[torch.cdist(centers, places.float()).argmin(1)]
+        else:
+            nearest = centers.long()
+        anchors.append(inside[nearest[:, 0], nearest[:, 1]])
+    return torch.stack(anchors)
+
+
+def anchors_at(class_ids: Tensor, tables: CopiedColors) -> Tensor:
+    """For each pixel of class ids int64 ``[N, h, w]`` the anchor of its class, int32 ``[N, h * w]``."""
+    grid, anchors = tables.grid, tables.anchors
+    rows = torch.arange(grid.height, device=class_ids.device) // ANCHOR_CELL
+    columns = torch.arange(grid.width, device=class_ids.device) // ANCHOR_CELL
+    cell = rows[:, None] * -(-grid.width // ANCHOR_CELL) + columns
+    index = class_ids * anchors.shape[1] + cell
+    return anchors.flatten().index_select(0, index.flatten()).view(-1, grid.pixels)
 
 
 def colors_of(grid: Grid, pictures: Tensor, class_ids: Tensor) -> Tensor:
@@ -137,10 +210,12 @@ def colors_of(grid: Grid, pictures: Tensor, class_ids: Tensor) -> Tensor:
 
 
 def chessboard(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """`SearchTables.halves` and `SearchTables.merged` of a size with an even number of pixels."""
+    """`SearchTables.halves` and `SearchTables.merged`; with an odd number of pixels the last black one stands twice."""
     odd = (torch.arange(height)[:, None] + torch.arange(width)).flatten() % 2
-    halves = torch.stack([(odd == color).nonzero().flatten() for color in (0, 1)])
-    return halves.int(), halves.flatten().argsort().int()
+    white, black = ((odd == color).nonzero().flatten() for color in (0, 1))
+    merged = torch.cat([white, black]).argsort()
+    black = torch.cat([black, black[-1:]])[: len(white)]
+    return torch.stack([white, black]).int(), merged.int()
 
 
 def enlarged(chosen: Tensor, grid: Grid, finer: Grid) -> Tensor:

@@ -15,6 +15,7 @@ from training.copying.levels import (
     CopiedColors,
     LevelDescriptors,
     SearchTables,
+    anchors_at,
     enlarged,
 )
 from training.copying.search import (
@@ -142,30 +143,35 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
     """Choose and vote by turns, beginning with what the coarser size chose, or else with the layout alone."""
     tables, descriptors = size.tables, size.descriptors
     grid = tables.grid
-    own_class = shares.argmax(1).float()
-    fixed = _describe_layout(descriptors, shares, tables).flatten(2).transpose(1, 2)
+    class_ids = shares.argmax(1)
+    own_class, anchors = class_ids.float(), anchors_at(class_ids, tables)
+    prior = rounded((shares[:, :, None] * tables.prior.float()).sum(1) / FULL_SHARE)
+    place = tables.place.float().expand(shares.shape[0], -1, -1, -1)
+    fixed = descriptors.describe_layout(shares, prior, place).flatten(2).transpose(1, 2)
     fixed_square = fixed.square().sum(2)
     if chosen is None:
         assert size.everything is not None, "the coarsest size is compared with every place"
         wanted = torch.cat([fixed * -2, torch.ones_like(fixed[:, :, :1])], dim=2)
         chosen = cheapest_everywhere(wanted, size.everything.by_layout, size.everything.places, None).places
     quality = torch.full_like(own_class, BEST_QUALITY)
-    picture = vote(chosen.view(-1, grid.height, grid.width), quality, own_class, size.ballot)
+    picture = vote(chosen.view(-1, grid.height, grid.width), quality, own_class, anchors, size.ballot)
     for number in range(len(size.jumps)):
         appearance = descriptors.appearance(picture).flatten(2).transpose(1, 2)
-        choice = _choose(size, chosen, wanted_rows(fixed, appearance), number)
+        choice = _choose(size, chosen, wanted_rows(fixed, appearance), number, anchors)
         chosen = choice.places
         distances = (choice.costs + fixed_square + appearance.square().sum(2)).clamp(min=0)
         quality = quality_of(distances, TOLERANCE).view(-1, grid.height, grid.width)
-        picture = vote(chosen.view(-1, grid.height, grid.width), quality, own_class, size.ballot)
+        picture = vote(chosen.view(-1, grid.height, grid.width), quality, own_class, anchors, size.ballot)
     return _Painted(size, picture, chosen, quality)
 
 
-def _choose(size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int) -> Choice:
+def _choose(size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int, anchors: Tensor) -> Choice:
     """A round's choice, where ``number`` rounds went before."""
     everything, grid = size.everything, size.tables.grid
     if everything is None or (size.order and number >= len(QUARTERS)):
-        return improve(chosen, wanted, size.candidates, size.jumps[number])
+        # Classes that neighbors do not have, such as a thin line's, begin at their anchors.
+        found = anchors if everything is None and number == 0 else None
+        return improve(chosen, wanted, size.candidates, size.jumps[number], found=found)
     reuse = reuse_costs(chosen, grid)
     reuse_inside = reuse.index_select(1, everything.places)
     if size.order == 0:
@@ -180,13 +186,6 @@ def _choose(size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int) -> 
     return improve(chosen, wanted, size.candidates, size.jumps[number], reuse, found)
 
 
-def _describe_layout(descriptors: LevelDescriptors, shares: Tensor, tables: SearchTables) -> Tensor:
-    """Context, prior color and place: whole numbers ``[N, fixed_size, h, w]``."""
-    prior = (shares[:, :, None] * tables.prior.float()).sum(1)
-    place = tables.place.float().expand(shares.shape[0], -1, -1, -1)
-    return torch.cat([descriptors.context(shares), rounded(prior / FULL_SHARE), place], dim=1)
-
-
 def _compose(class_ids: Tensor, painted: _Painted, whole: CopiedColors) -> Tensor:
     """Copy, on the whole canvas, what was chosen at a coarser size."""
     grid = painted.size.tables.grid
@@ -194,4 +193,5 @@ def _compose(class_ids: Tensor, painted: _Painted, whole: CopiedColors) -> Tenso
     chosen = enlarged(painted.chosen, grid, whole.grid).view(-1, *class_ids.shape[1:])
     quality = painted.quality[:, :, None, :, None].expand(-1, -1, factor, -1, factor)
     quality = quality.reshape(-1, *class_ids.shape[1:])
-    return vote(chosen, quality, class_ids.float(), Ballot.of(whole.grid, whole.widened()))
+    ballot = Ballot.of(whole.grid, whole.widened())
+    return vote(chosen, quality, class_ids.float(), anchors_at(class_ids, whole), ballot)

@@ -63,16 +63,17 @@ class Ballot:
         return cls(colors, grid.height, grid.width, grid.margin * (grid.stride + 1), tuple(groups))
 
 
-def vote(chosen: Tensor, quality: Tensor, class_ids: Tensor, ballot: Ballot) -> Tensor:
+def vote(chosen: Tensor, quality: Tensor, class_ids: Tensor, anchors: Tensor, ballot: Ballot) -> Tensor:
     """Average what the patches over each pixel copy there.
 
     Only what has the pixel's own class counts: borders are where the layout has them. If there is no such vote, the
-    pixel is what it copies itself.
+    pixel copies its class's anchor.
 
     Args:
         chosen: places, int32 ``[N, h, w]``.
         quality: how much each pixel's patch counts, whole numbers ``[N, h, w]``.
         class_ids: float32 ``[N, h, w]``.
+        anchors: places to copy where nothing of a pixel's class is voted for, int32 ``[N, h * w]``.
         ballot: of this size.
 
     Returns:
@@ -88,8 +89,8 @@ def vote(chosen: Tensor, quality: Tensor, class_ids: Tensor, ballot: Ballot) -> 
         totals.append((seen[:, :3] * votes[:, None]).sum(2))
         counts.append(votes.sum(1, keepdim=True))
     total, count = sum(totals[1:], totals[0]), sum(counts[1:], counts[0])
-    own = look_up(ballot.colors, chosen.flatten(1))[:, :3]
-    picture = torch.where(count > 0, rounded(total / count.clamp(min=1)), own)
+    anchored = look_up(ballot.colors, anchors)[:, :3]
+    picture = torch.where(count > 0, rounded(total / count.clamp(min=1)), anchored)
     return picture.view(-1, 3, ballot.height, ballot.width)
 
 
