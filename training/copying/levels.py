@@ -118,7 +118,7 @@ class SearchTables(CopiedColors):
     children: Tensor  # int32 [places]: the upper left of what a place is at the next finer size
     prior: Tensor  # int8 [K, 3, h, w]: each class's prior color everywhere
     place: Tensor  # int8 [2, h, w]: where a pixel is
-    halves: Tensor  # int32 [2, h * w / 2]: pixels of the chessboard's colors
+    halves: Tensor  # int32 [2, h * w / 2, rounded up]: pixels of the chessboard's colors
     merged: Tensor  # int32 [h * w]: where each pixel stands in `halves`
     inside: Tensor  # int32 [V * h * w]: the places that are in no margin; the first h * w are the photograph's own
 
@@ -129,10 +129,12 @@ def colors_of(grid: Grid, pictures: Tensor, class_ids: Tensor) -> Tensor:
 
 
 def chessboard(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """`SearchTables.halves` and `SearchTables.merged` of a size with an even number of pixels."""
+    """`SearchTables.halves` and `SearchTables.merged`; with an odd number of pixels the last black one stands twice."""
     odd = (torch.arange(height)[:, None] + torch.arange(width)).flatten() % 2
-    halves = torch.stack([(odd == color).nonzero().flatten() for color in (0, 1)])
-    return halves.int(), halves.flatten().argsort().int()
+    white, black = ((odd == color).nonzero().flatten() for color in (0, 1))
+    merged = torch.cat([white, black]).argsort()
+    black = torch.cat([black, black[-1:]])[: len(white)]
+    return torch.stack([white, black]).int(), merged.int()
 
 
 def children_of(grid: Grid, finer: Grid) -> Tensor:
