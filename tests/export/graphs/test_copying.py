@@ -38,7 +38,6 @@ class Exported:
     pictures: NDArray[np.uint8]
 
 
-
 def drawn(graph: Path | bytes, layouts: NDArray[np.uint8], *, together: int, threads: int) -> NDArray[np.uint8]:
     """What ONNX Runtime draws, so many layouts at a time."""
     options = onnxruntime.SessionOptions()
