@@ -97,6 +97,14 @@ class CopyingGenerator(SceneGenerator):
         Args:
             on_stage: told the stages; what it raises ends the preparation and leaves the generator unprepared.
         """
+        try:
+            self._work_out(on_stage)
+        except BaseException:
+            for value in self.state_dict().values():
+                value.zero_()
+            raise
+
+    def _work_out(self, on_stage: OnStage) -> None:
         with one_thread():
             on_stage("variants", 0.0)
             image = ((self._image[0].cpu() + 1) * 127.5).round()
