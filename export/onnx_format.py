@@ -21,6 +21,9 @@ from semia.model_card import INPUT_NAME, OUTPUT_NAME
 OPSET = 20
 """The ONNX operator set: the newest that PyTorch's exporter targets by default."""
 
+LARGEST_FOLDED = 4096
+"""Numbers of a constant that is worked out at export; larger ones a runtime works out when it loads the graph."""
+
 TRACED_BATCH = 2
 """Any batch above 1: the exporter takes sizes 0 and 1 for constants."""
 
@@ -54,7 +57,7 @@ def write_onnx(graph: SceneGraph, path: Path, opset: int = OPSET) -> None:
                 raise RuntimeError("the exporter gave no program")
             inline(program.model)
             label_nodes(program.model, traced_stages(program))
-            fold_constants(program.model)
+            fold_constants(program.model, output_size_limit=LARGEST_FOLDED)
             remove_unused_nodes(program.model)
             _measure_after_cast(program.model)
             program.save(path, external_data=False)

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,8 @@ class CopyingGraph(nn.Module):
     def _stored(self, number: int) -> CopiedColors:
         tables = self.tables[number]
         names = _tensors(tables)
-        return dataclasses.replace(tables, **{name: self.get_buffer(f"size_{number}_{name}") for name in names})
+        stored: dict[str, Any] = {name: self.get_buffer(f"size_{number}_{name}") for name in names}
+        return dataclasses.replace(tables, **stored)
 
 
 def _tensors(tables: CopiedColors) -> dict[str, Tensor]:

@@ -94,7 +94,7 @@ class WindowDescriptor(nn.Module):
         scale = UNIT / full * FIXED_POINT
         self.offset.copy_(rounded(-(mean @ basis) * scale))
         channels = pictures.shape[1]
-        parts = basis.split([channels * window.side**2 for window in self.windows])
+        parts = torch.split(basis, [channels * window.side**2 for window in self.windows])
         for weights, window, part in zip(self.weights, self.windows, parts, strict=True):
             taps = part.view(channels, window.side**2, self.size) * window.weights()[None, :, None]
             weights.copy_(rounded(taps.permute(2, 0, 1).reshape(weights.shape) * scale))

@@ -43,7 +43,7 @@ from training.interface import OnStage, SceneGenerator
 from training.machine import one_thread
 from training.tensors import SceneTensors, pad
 
-PRIOR_WEIGHT = 4.0
+PRIOR_WEIGHT = 2.0
 """Of the squared distance to a class's prior color, where low frequencies explain the class wholly."""
 
 PLACE_WEIGHT = 0.05
@@ -59,6 +59,8 @@ class CopyingGenerator(SceneGenerator):
     prior: Tensor
     source_prior: Tensor
     place: Tensor
+    _image: Tensor
+    _ids: Tensor
 
     def __init__(self, settings: CopyingSettings, scene: SceneTensors) -> None:  # noqa: ARG002
         """Build a generator for a scene; it copies nothing before `prepare`, or before a state is loaded.
@@ -97,40 +99,44 @@ class CopyingGenerator(SceneGenerator):
         Args:
             on_stage: told the stages; what it raises ends the preparation and leaves the generator unprepared.
         """
+        device = self.pictures.device
+        self.cpu()  # small operations, which are faster there, and the same on every machine
         try:
-            self._work_out(on_stage)
+            with one_thread():
+                self._prepare(on_stage)
         except BaseException:
-            for value in self.state_dict().values():
-                value.zero_()
+            for stored in self.state_dict().values():
+                stored.zero_()
             raise
+        finally:
+            self.to(device)
 
-    def _work_out(self, on_stage: OnStage) -> None:
-        with one_thread():
-            on_stage("variants", 0.0)
-            image = ((self._image[0].cpu() + 1) * 127.5).round()
-            ids = self._ids[0].cpu()
-            height, width = ids.shape
-            shares = F.one_hot(ids, self.classes).permute(2, 0, 1).float()
-            pictures = torch.stack([rounded(warp(image, variant)).clamp(0, 255) for variant in VARIANTS])
-            varied_ids = torch.stack([warp(ids[None].float(), variant, "nearest")[0] for variant in VARIANTS])
-            shown = torch.stack([shows_photograph(height, width, variant, self.canvas) for variant in VARIANTS])
-            on_stage("prior colors", 0.1)
-            prior = _prior(image / FULL_COLOR, shares)
-            own_prior = (prior * shares[:, None]).sum(0)
-            source_prior = torch.stack([warp(own_prior, variant) for variant in VARIANTS])
-            place = torch.stack([warp(_places(height, width), variant) for variant in VARIANTS])
-            finest = self.sizes.finest
-            self.pictures.copy_(pictures)
-            self.class_ids.copy_(varied_ids)
-            self.shown.copy_(shown)
-            self.prior.copy_(reduced(prior, finest))
-            self.source_prior.copy_(reduced(source_prior, finest))
-            self.place.copy_(reduced(place, finest))
-            for order, halvings in enumerate(self.sizes.searched):
-                on_stage("descriptors", 0.3 + 0.7 * order / len(self.sizes.searched))
-                level = cast(LevelDescriptors, self.descriptors[order])
-                level.context.fit(self._source_shares(halvings), FULL_SHARE)
-                level.appearance.fit(reduced(self.pictures.cpu(), halvings), FULL_COLOR)
+    def _prepare(self, on_stage: OnStage) -> None:
+        on_stage("variants", 0.0)
+        image = ((self._image[0] + 1) * 127.5).round()
+        ids = self._ids[0]
+        height, width = ids.shape
+        pictures = torch.stack([rounded(warp(image, variant)).clamp(0, 255) for variant in VARIANTS])
+        varied_ids = torch.stack([warp(ids[None].float(), variant, "nearest")[0] for variant in VARIANTS])
+        shown = torch.stack([shows_photograph(height, width, variant, self.canvas) for variant in VARIANTS])
+        place = torch.stack([warp(_places(height, width), variant) for variant in VARIANTS])
+        on_stage("prior colors", 0.1)
+        shares = F.one_hot(ids, self.classes).permute(2, 0, 1).float()
+        prior = _prior(image / FULL_COLOR, shares)
+        own_prior = (prior * shares[:, None]).sum(0)
+        source_prior = torch.stack([warp(own_prior, variant) for variant in VARIANTS])
+        finest = self.sizes.finest
+        self.pictures.copy_(pictures)
+        self.class_ids.copy_(varied_ids)
+        self.shown.copy_(shown)
+        self.prior.copy_(reduced(prior, finest))
+        self.source_prior.copy_(reduced(source_prior, finest))
+        self.place.copy_(reduced(place, finest))
+        for order, halvings in enumerate(self.sizes.searched):
+            on_stage("descriptors", 0.3 + 0.7 * order / len(self.sizes.searched))
+            level = cast(LevelDescriptors, self.descriptors[order])
+            level.context.fit(self._source_shares(halvings), FULL_SHARE)
+            level.appearance.fit(reduced(self.pictures, halvings), FULL_COLOR)
 
     def tables(self) -> list[CopiedColors]:
         """All that may be copied at each size, coarse to fine; the last is of the whole canvas.

@@ -1,5 +1,6 @@
 """Places in a photograph's variants, as numbers: going a step on is adding a constant."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,15 +54,36 @@ class Grid:
         return padded.permute(0, 2, 3, 1).reshape(-1, pictures.shape[1])
 
 
-def neighbors(height: int, width: int, steps: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-    """Which pixel lies so many steps down and right of each, and whether the canvas has it.
+@dataclass(frozen=True)
+class Windows:
+    """Which pixels lie so many steps around others: made once, looked up often."""
 
-    Returns:
-        int64 ``[S, height * width]``, the pixel's own number where the canvas ends before; bool of the same shape.
-    """
-    moves = torch.tensor(steps)
-    rows = torch.arange(height)[None, :, None] + moves[:, 0, None, None]
-    columns = torch.arange(width)[None, None, :] + moves[:, 1, None, None]
-    there = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    own = torch.arange(height * width).view(1, height, width)
-    return torch.where(there, rows * width + columns, own).flatten(1), there.flatten(1)
+    index: Tensor  # int32 [S * P]: into the canvas with a border of `reach` around it
+    steps: int  # S
+    reach: int
+
+    @classmethod
+    def around(cls, pixels: Tensor, width: int, steps: Sequence[tuple[int, int]]) -> "Windows":
+        """Look so many steps down and right of pixels.
+
+        Args:
+            pixels: numbers of P pixels, counted row by row, int32 ``[P]``.
+            width: of the canvas.
+            steps: S of them.
+        """
+        reach = max(max(abs(down), abs(right)) for down, right in steps)
+        stride = width + 2 * reach
+        rows = torch.div(pixels, width, rounding_mode="trunc")
+        first = rows * stride + (pixels - rows * width) + reach * (stride + 1)
+        moves = int_column([down * stride + right for down, right in steps], pixels)
+        return cls((moves + first).flatten(), len(steps), reach)
+
+    def of(self, values: Tensor, beyond: float) -> Tensor:
+        """Look values ``[N, h, w]`` of any dtype up, ``[N, S, P]``; off the canvas all are ``beyond``."""
+        padded = F.pad(values, (self.reach,) * 4, value=beyond).flatten(1)
+        return padded.index_select(1, self.index).view(-1, self.steps, self.index.shape[0] // self.steps)
+
+
+def int_column(numbers: Sequence[int], beside: Tensor) -> Tensor:
+    """Numbers as int32 ``[S, 1]``, on another tensor's device."""
+    return torch.tensor(numbers, dtype=torch.int32, device=beside.device)[:, None]

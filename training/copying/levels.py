@@ -25,7 +25,7 @@ CONTEXT_SIZE, APPEARANCE_SIZE = 14, 20
 FIXED_SIZE = CONTEXT_SIZE + 5
 """Numbers of a descriptor that a picture's appearance has no part in: context, prior color, place."""
 
-APPEARANCE = (Window(7, weight=1.5),)
+APPEARANCE = (Window(7, weight=2.0),)
 CONTEXTS = (
     (Window(1), Window(7), Window(9, 2, 0.8), Window(9, 4, 0.6), Window(5, 8, 0.5)),
     (Window(1), Window(7), Window(9, 2, 0.8), Window(5, 4, 0.6)),

@@ -27,7 +27,7 @@ from training.copying.search import (
     reuse_costs,
     wanted_rows,
 )
-from training.copying.voting import BEST_QUALITY, quality_of, vote
+from training.copying.voting import BEST_QUALITY, Ballot, quality_of, vote
 from training.stages import stage
 
 ROUNDS = (4, 4, 4)
@@ -36,11 +36,8 @@ ROUNDS = (4, 4, 4)
 LAST_ROUNDS = 2
 """At sizes finer than those."""
 
-EXHAUSTIVE_SIZES = 2
-"""At so many of the coarsest sizes pixels are compared with every place: at the second, a quarter in every round."""
-
-QUARTERS = ((0, 0), (1, 1), (0, 1), (1, 0))
-"""Which pixel of each 2x2 square is compared with every place, round by round."""
+QUARTERS = ((0, 0), (1, 1))
+"""At the size after the coarsest, one pixel of each 2x2 square is compared with every place in each first round."""
 
 FIRST_JUMPS, LATER_JUMPS = (JUMP, 4, 2), (4, 1)
 """Pixels, at most, to candidates nearby: in a size's first round, and in later ones."""
@@ -53,11 +50,12 @@ TOLERANCE = 256.0
 class SearchedSize:
     """One size with all that searching it takes: made once, before layouts come."""
 
+    order: int  # 0 for the coarsest, 1 for the next, and so on
     tables: SearchTables
     descriptors: LevelDescriptors
     candidates: Candidates
-    colors: Tensor  # `CopiedColors.widened`
-    exhaustive: "Everything | None"
+    ballot: Ballot
+    everything: "Everything | None"  # at the two coarsest sizes
     jumps: list[list[tuple[int, int]]]  # of each round
 
     @classmethod
@@ -76,8 +74,8 @@ class SearchedSize:
             for number in range(rounds)
         ]
         candidates = Candidates.from_tables(tables)
-        exhaustive = Everything.of(candidates, tables) if order < EXHAUSTIVE_SIZES else None
-        return cls(tables, descriptors, candidates, tables.widened(), exhaustive, jumps)
+        everything = Everything.of(candidates, tables) if order < 2 else None
+        return cls(order, tables, descriptors, candidates, Ballot.of(tables.grid, tables.widened()), everything, jumps)
 
 
 @dataclass(frozen=True)
@@ -147,39 +145,38 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
     fixed = _describe_layout(descriptors, shares, tables).flatten(2).transpose(1, 2)
     fixed_square = fixed.square().sum(2)
     if chosen is None:
-        assert size.exhaustive is not None, "the coarsest size is compared with every place"
+        assert size.everything is not None, "the coarsest size is compared with every place"
         wanted = torch.cat([fixed * -2, torch.ones_like(fixed[:, :, :1])], dim=2)
-        chosen = cheapest_everywhere(wanted, size.exhaustive.by_layout, size.exhaustive.places, None).places
+        chosen = cheapest_everywhere(wanted, size.everything.by_layout, size.everything.places, None).places
     quality = torch.full_like(own_class, BEST_QUALITY)
-    picture = vote(chosen.view(-1, grid.height, grid.width), quality, size.colors, grid, own_class)
-    for number, jumps in enumerate(size.jumps):
+    picture = vote(chosen.view(-1, grid.height, grid.width), quality, own_class, size.ballot)
+    for number in range(len(size.jumps)):
         appearance = descriptors.appearance(picture).flatten(2).transpose(1, 2)
-        choice = _choose(size, chosen, wanted_rows(fixed, appearance), number, jumps)
+        choice = _choose(size, chosen, wanted_rows(fixed, appearance), number)
         chosen = choice.places
         distances = (choice.costs + fixed_square + appearance.square().sum(2)).clamp(min=0)
         quality = quality_of(distances, TOLERANCE).view(-1, grid.height, grid.width)
-        picture = vote(chosen.view(-1, grid.height, grid.width), quality, size.colors, grid, own_class)
+        picture = vote(chosen.view(-1, grid.height, grid.width), quality, own_class, size.ballot)
     return _Painted(size, picture, chosen, quality)
 
 
-def _choose(size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int, jumps: list[tuple[int, int]]) -> Choice:
-    """One round's choice."""
-    if size.exhaustive is None:
-        return improve(chosen, wanted, size.candidates, jumps)
-    grid, everything = size.tables.grid, size.exhaustive
+def _choose(size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int) -> Choice:
+    """A round's choice, where ``number`` rounds went before."""
+    everything, grid = size.everything, size.tables.grid
+    if everything is None or (size.order and number >= len(QUARTERS)):
+        return improve(chosen, wanted, size.candidates, size.jumps[number])
     reuse = reuse_costs(chosen, grid)
     reuse_inside = reuse.index_select(1, everything.places)
-    coarsest = size.candidates.grid.margin < JUMP
-    if coarsest:
+    if size.order == 0:
         return cheapest_everywhere(wanted, everything.rows, everything.places, reuse_inside)
-    down, right = QUARTERS[number % len(QUARTERS)]
-    quarter = wanted.unflatten(1, (grid.height, grid.width))[:, down::2, right::2].flatten(1, 2)
+    down, right = QUARTERS[number]
+    quarter = wanted.view(-1, grid.height, grid.width, wanted.shape[2])[:, down::2, right::2].flatten(1, 2)
     found = cheapest_everywhere(quarter, everything.rows, everything.places, reuse_inside).places
     # The other pixels of each square may go on from there.
     steps = torch.arange(2, dtype=torch.int32, device=chosen.device)
     steps = (steps[:, None, None] - down) * grid.stride + (steps - right)
     found = (found.view(-1, grid.height // 2, 1, grid.width // 2, 1) + steps).flatten(1)
-    return improve(chosen, wanted, size.candidates, jumps, reuse, found)
+    return improve(chosen, wanted, size.candidates, size.jumps[number], reuse, found)
 
 
 def _describe_layout(descriptors: LevelDescriptors, shares: Tensor, tables: SearchTables) -> Tensor:
@@ -196,4 +193,4 @@ def _compose(class_ids: Tensor, painted: _Painted, whole: CopiedColors) -> Tenso
     chosen = enlarged(painted.chosen, painted.size.tables, whole.grid).view(-1, *class_ids.shape[1:])
     quality = painted.quality[:, :, None, :, None].expand(-1, -1, factor, -1, factor)
     quality = quality.reshape(-1, *class_ids.shape[1:])
-    return vote(chosen, quality, whole.widened(), whole.grid, class_ids.float())
+    return vote(chosen, quality, class_ids.float(), Ballot.of(whole.grid, whole.widened()))

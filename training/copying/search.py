@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.copying.descriptors import UNIT
-from training.copying.grid import Grid
+from training.copying.grid import Grid, Windows, int_column
 from training.copying.levels import JUMP, REACH, SearchTables
 
 STAY_BONUS = round(0.02 * UNIT**2)
@@ -26,27 +26,43 @@ NUMBERS_AT_ONCE = 4_000_000
 BLOCK = 64
 """Costs whose least is looked for first, before the place of the least."""
 
-BESIDE = ((0, -1), (0, 1), (-1, 0), (1, 0))
+AROUND = [(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)]
+"""Steps to the pixels whose patches are gone on with: its own and its neighbors'."""
+
+
+@dataclass(frozen=True)
+class Half:
+    """The pixels of one of a chessboard's colors."""
+
+    pixels: Tensor  # int32 [P]
+    around: Windows  # a pixel itself and its four neighbors
+    home: Tensor  # int32 [1, 1, P]: the plain photograph's place at each pixel
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """What a search compares with, in float32."""
+    """What a search compares with, in float32: made once, before layouts come."""
 
     grid: Grid
     table: Tensor  # [places, D + 1]: descriptors, then their square and the cost of copying the place, added
-    home: Tensor  # int32 [h * w]: the plain photograph's place at each pixel
-    halves: Tensor  # int32 [2, h * w / 2]
-    merged: Tensor  # int32 [h * w]
+    halves: tuple[Half, Half]
+    merged: Tensor  # int32 [h * w]: where each pixel stands in both halves, one after the other
+    steps: Tensor  # int32 [5, 1]: to what the pixels around copy here, if their patches go on
 
     @classmethod
     def from_tables(cls, tables: SearchTables) -> "Candidates":
-        """Widen tables: once, before layouts come."""
+        """Widen tables."""
+        grid = tables.grid
         descriptors = tables.descriptors.float()
         squares = descriptors.square().sum(1) + tables.costs.float()
         table = torch.cat([descriptors, squares[:, None]], dim=1)
-        home = tables.inside[: tables.grid.pixels]
-        return cls(tables.grid, table, home, tables.halves, tables.merged)
+        home = tables.inside[: grid.pixels]
+        white, black = (
+            Half(half, Windows.around(half, grid.width, AROUND), home.index_select(0, half)[None, None])
+            for half in tables.halves
+        )
+        steps = int_column([down * grid.stride + right for down, right in AROUND], home)
+        return cls(grid, table, (white, black), tables.merged, steps)
 
 
 @dataclass(frozen=True)
@@ -132,33 +148,23 @@ def improve(
     """
     assert all(max(abs(down), abs(right)) <= JUMP for down, right in jumps)
     grid = candidates.grid
+    far = int_column([down * grid.stride + right for down, right in jumps], chosen)
     halves: list[Choice] = []
-    for color in (0, 1):
-        own_pixels = candidates.halves[color]
-        beside = _continued(chosen.view(-1, grid.height, grid.width), grid)
-        given = [chosen, *beside] if found is None else [chosen, *beside, found]
-        options = [pick.index_select(1, own_pixels) for pick in given]
-        options += [options[0] + (down * grid.stride + right) for down, right in jumps]
-        options.append(candidates.home.index_select(0, own_pixels).expand(chosen.shape[0], -1))
-        best = _cheapest(torch.stack(options, 1), wanted.index_select(1, own_pixels), candidates.table, reuse)
+    for number, half in enumerate(candidates.halves):
+        # Where the canvas ends there is a place in the margin, which is never the cheapest.
+        around = half.around.of(chosen.view(-1, grid.height, grid.width), grid.stride + 1) - candidates.steps
+        options = [around, around[:, :1] + far]
+        if found is not None:
+            options.append(found.index_select(1, half.pixels)[:, None])
+        options.append(half.home.expand(chosen.shape[0], -1, -1))
+        best = _cheapest(torch.cat(options, 1), wanted.index_select(1, half.pixels), candidates.table, reuse)
         halves.append(best)
-        if color == 0:
-            rest = chosen.index_select(1, candidates.halves[1])
+        if number == 0:
+            rest = chosen.index_select(1, candidates.halves[1].pixels)
             chosen = torch.cat([best.places, rest], dim=1).index_select(1, candidates.merged)
     places = torch.cat([half.places for half in halves], dim=1).index_select(1, candidates.merged)
     costs = torch.cat([half.costs for half in halves], dim=1).index_select(1, candidates.merged)
     return Choice(places, costs)
-
-
-def _continued(chosen: Tensor, grid: Grid) -> list[Tensor]:
-    """What each of a pixel's neighbors would copy there if its patch went on, int32 ``[N, h * w]`` each."""
-    # Where the canvas ends there is a place in the margin, which is never the cheapest.
-    padded = F.pad(chosen, (1, 1, 1, 1), value=grid.stride + 1)
-    return [
-        padded[:, 1 + down : 1 + down + grid.height, 1 + right : 1 + right + grid.width].flatten(1)
-        - (down * grid.stride + right)
-        for down, right in BESIDE
-    ]
 
 
 def _cheapest(options: Tensor, wanted: Tensor, table: Tensor, reuse: Tensor | None) -> Choice:

@@ -1,6 +1,6 @@
 import torch
 
-from training.copying.grid import Grid
+from training.copying.grid import Grid, Windows
 
 GRID = Grid(variants=3, height=4, width=5, margin=2)
 
@@ -28,3 +28,12 @@ def test_a_table_shows_each_picture_in_its_places_and_edges_in_its_margins() -> 
     rows = table.view(3, 8, 9, 2)
     assert torch.equal(rows[:, 0, 0], pictures[:, :, 0, 0])
     assert torch.equal(rows[:, -1, 4], pictures[:, :, -1, 2])
+
+
+def test_windows_look_around_pixels_and_see_what_lies_beyond_the_canvas() -> None:
+    values = torch.arange(2 * 3 * 4).view(2, 3, 4) + 10
+    pixels = torch.tensor([0, 6, 11], dtype=torch.int32)
+    seen = Windows.around(pixels, 4, [(0, 0), (-1, 0), (1, 2)]).of(values, -1)
+    # Rows of pixel 0, 6 and 11 itself, of what is above, of what is a row down and two columns right.
+    assert seen[0].tolist() == [[10, 16, 21], [-1, 12, 17], [16, -1, -1]]
+    assert torch.equal(seen[1], torch.where(seen[0] < 0, -1, seen[0] + 12))

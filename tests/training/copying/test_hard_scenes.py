@@ -75,7 +75,9 @@ def test_a_scene_of_24_classes() -> None:
     rows, columns = np.arange(60)[:, None] // 15, np.arange(84) // 14
     labels = (rows * 6 + columns).astype(np.uint8)
     assert len(np.unique(labels)) == 24
-    drawn = draw(labels, 24, turned=labels[::-1, ::-1].copy(), mostly_missing=labels % 3, one=labels * 0 + 17)
+    drawn = draw(
+        labels, 24, turned=labels[::-1, ::-1].copy(), mostly_missing=labels % np.uint8(3), one=np.full_like(labels, 17)
+    )
     for name in ("source", "turned", "mostly_missing", "one"):
         assert off_color(drawn, name) < 0.01, name
 
@@ -85,14 +87,14 @@ def test_a_class_of_one_row_of_pixels() -> None:
     labels[30] = 1
     thick = np.zeros_like(labels)
     thick[20:50, 10:60] = 1
-    drawn = draw(labels, 2, thick=thick, everywhere=thick * 0 + 1, nowhere=thick * 0)
+    drawn = draw(labels, 2, thick=thick, everywhere=np.ones_like(thick), nowhere=np.zeros_like(thick))
     for name in ("source", "thick", "everywhere", "nowhere"):
         assert off_class(drawn, name) == 0, name
 
 
 def test_a_target_of_classes_that_the_photograph_lacks() -> None:
     labels = halves(60, 80)
-    drawn = draw(labels, 4, foreign=labels + 2, half_foreign=labels * 3)
+    drawn = draw(labels, 4, foreign=labels + np.uint8(2), half_foreign=labels * np.uint8(3))
     assert off_color(drawn, "half_foreign") < 0.01
 
 

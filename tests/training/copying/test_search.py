@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from training.copying.generator import CopyingGenerator
-from training.copying.levels import FIXED_SIZE, JUMP, REACH, SearchTables
-from training.copying.painting import Everything
+from training.copying.levels import JUMP, REACH, SearchTables
+from training.copying.painting import Everything, SearchedSize
 from training.copying.search import (
     REUSE_COST,
     STAY_BONUS,
@@ -23,13 +23,20 @@ JUMPS = [(-JUMP, 3), (2, JUMP)]
 
 
 @pytest.fixture(scope="module")
-def sizes(copying: CopyingGenerator) -> list[SearchTables]:
-    return [tables for tables in copying.tables() if isinstance(tables, SearchTables)]
+def sizes(copying: CopyingGenerator) -> list[SearchedSize]:
+    """All that are searched, coarse to fine; the first two are compared with every place."""
+    return copying.ready(copying.tables())[0]
 
 
 @pytest.fixture(scope="module")
-def tables(sizes: list[SearchTables]) -> SearchTables:
-    return sizes[1]
+def tables(sizes: list[SearchedSize]) -> SearchTables:
+    return sizes[1].tables
+
+
+@pytest.fixture(scope="module")
+def everything(sizes: list[SearchedSize]) -> Everything:
+    assert sizes[1].everything is not None
+    return sizes[1].everything
 
 
 def wanted_descriptors(tables: SearchTables, number: int = 2) -> Tensor:
@@ -42,7 +49,7 @@ def wanted_descriptors(tables: SearchTables, number: int = 2) -> Tensor:
 
 
 def rows(wanted: Tensor) -> Tensor:
-    return wanted_rows(wanted[:, :, :FIXED_SIZE], wanted[:, :, FIXED_SIZE:])
+    return wanted_rows(wanted[:, :, :3], wanted[:, :, 3:])
 
 
 def cost(wanted: Tensor, places: Tensor, tables: SearchTables) -> Tensor:
@@ -62,8 +69,7 @@ def clustered_choice(tables: SearchTables) -> Tensor:
 
 
 @pytest.mark.parametrize("reused", [False, True])
-def test_the_cheapest_of_all_is_found(tables: SearchTables, reused: bool) -> None:
-    everything = Everything.of(Candidates.from_tables(tables), tables)
+def test_the_cheapest_of_all_is_found(tables: SearchTables, everything: Everything, reused: bool) -> None:
     wanted = wanted_descriptors(tables)[:, ::61]
     reuse = reuse_costs(clustered_choice(tables), tables.grid) if reused else None
     every = torch.stack([cost(one[:, None], tables.inside[None], tables) for one in wanted])
@@ -76,19 +82,19 @@ def test_the_cheapest_of_all_is_found(tables: SearchTables, reused: bool) -> Non
     assert torch.equal(choice.costs.long() + wanted.long().square().sum(2), every.amin(2))
 
 
-def test_the_layout_alone_finds_the_cheapest_without_appearance(sizes: list[SearchTables]) -> None:
-    tables = sizes[0]
-    everything = Everything.of(Candidates.from_tables(tables), tables)
-    wanted = wanted_descriptors(tables)[:, :, :FIXED_SIZE]
-    layout_alone = dataclasses.replace(tables, descriptors=tables.descriptors[:, :FIXED_SIZE])
+def test_the_layout_alone_finds_the_cheapest_without_appearance(sizes: list[SearchedSize]) -> None:
+    tables, everything = sizes[0].tables, sizes[0].everything
+    assert everything is not None
+    fixed = tables.descriptors.shape[1] - sizes[0].descriptors.appearance.size
+    wanted = wanted_descriptors(tables)[:, :, :fixed]
+    layout_alone = dataclasses.replace(tables, descriptors=tables.descriptors[:, :fixed])
     every = torch.stack([cost(one[:, None], tables.inside[None], layout_alone) for one in wanted])
     by_layout = torch.cat([wanted * -2, torch.ones_like(wanted[:, :, :1])], dim=2)
     choice = cheapest_everywhere(by_layout, everything.by_layout, everything.places, None)
     assert torch.equal(choice.places, tables.inside[every.argmin(2)])
 
 
-def test_of_equally_cheap_ones_the_first_is_taken(tables: SearchTables) -> None:
-    everything = Everything.of(Candidates.from_tables(tables), tables)
+def test_of_equally_cheap_ones_the_first_is_taken(tables: SearchTables, everything: Everything) -> None:
     same = everything.rows[:, :1].expand(-1, everything.rows.shape[1])
     wanted = rows(wanted_descriptors(tables))
     choice = cheapest_everywhere(wanted, same, everything.places, None)
@@ -114,8 +120,8 @@ def test_copying_the_photograph_as_it_is_reuses_nothing(tables: SearchTables) ->
 
 
 @pytest.mark.parametrize("with_more", [False, True])
-def test_improving_never_costs_more(sizes: list[SearchTables], with_more: bool) -> None:
-    tables = sizes[-1]
+def test_improving_never_costs_more(sizes: list[SearchedSize], with_more: bool) -> None:
+    tables = sizes[-1].tables
     wanted, chosen = wanted_descriptors(tables), random_choice(tables)
     reuse = reuse_costs(clustered_choice(tables), tables.grid) if with_more else None
     found = random_choice(tables).flip(1) if with_more else None

@@ -42,7 +42,7 @@ def test_a_turn_by_90_degrees_is_a_quarter_turn_around_the_center() -> None:
 def test_class_ids_stay_class_ids() -> None:
     ids = torch.randint(0, 4, (1, 20, 30), generator=torch.Generator().manual_seed(1)).float() * 5
     for variant in VARIANTS:
-        assert set(warp(ids, variant, "nearest").unique().tolist()) <= {0.0, 5.0, 10.0, 15.0}
+        assert set(warp(ids, variant, "nearest").flatten().tolist()) <= {0.0, 5.0, 10.0, 15.0}
 
 
 def test_the_photograph_shows_all_but_the_padding() -> None:

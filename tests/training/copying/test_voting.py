@@ -4,7 +4,7 @@ from torch import Tensor
 
 from training.copying import voting
 from training.copying.grid import Grid
-from training.copying.voting import BEST_QUALITY, SPREAD, quality_of, vote
+from training.copying.voting import BEST_QUALITY, SPREAD, Ballot, quality_of, vote
 
 GRID = Grid(2, 12, 15, margin=SPREAD)
 
@@ -20,7 +20,7 @@ def random_colors(classes: int) -> Tensor:
 def draw(chosen: Tensor, quality: Tensor, colors: Tensor, class_ids: Tensor) -> Tensor:
     """The vote of pixels ``[N, 180]``."""
     shape = (-1, GRID.height, GRID.width)
-    return vote(chosen.view(shape), quality.view(shape), colors, GRID, class_ids.view(shape))
+    return vote(chosen.view(shape), quality.view(shape), class_ids.view(shape), Ballot.of(GRID, colors))
 
 
 def own_places(number: int = 1) -> Tensor:
@@ -72,7 +72,7 @@ def test_other_classes_have_no_vote() -> None:
     colors[places, :3] = torch.where(left, 10.0, 200.0)[:, None].expand(-1, 3)
     colors[places, 3] = torch.where(left, 0.0, 1.0)
     drawn = draw(own_places(), torch.full((1, GRID.pixels), 64.0), colors, torch.where(left, 0.0, 1.0))
-    assert drawn.unique().tolist() == [10.0, 200.0]
+    assert set(drawn.flatten().tolist()) == {10.0, 200.0}
     assert torch.equal(drawn[0, 0].flatten() == 10, left)
 
 
@@ -90,6 +90,6 @@ def test_better_matches_count_more() -> None:
 def test_votes_are_whole_numbers_that_float32_adds_exactly() -> None:
     qualities = quality_of(torch.arange(20_000.0), 256.0)
     assert torch.equal(qualities, qualities.round())
-    assert (qualities.min(), qualities.max()) == (1, BEST_QUALITY)
+    assert set(qualities.tolist()) <= set(range(1, int(BEST_QUALITY) + 1))
     assert torch.equal(qualities.sort(descending=True).values, qualities)
     assert BEST_QUALITY * 255 * (5 + 8 + 5) ** 2 < 2**24
