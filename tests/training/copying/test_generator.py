@@ -48,6 +48,12 @@ def psnr(a: RGB, b: RGB) -> float:
     return 10 * float(np.log10(255**2 / max(error, 1e-5)))
 
 
+def likest_class(picture: RGB) -> NDArray[np.int64]:
+    """Which of `FLAT_COLORS` each pixel is nearest to."""
+    away: NDArray[np.int64] = np.abs(picture[:, :, None].astype(np.int64) - FLAT_COLORS).sum(-1)
+    return away.argmin(-1)
+
+
 def texture(cell: int, seed: int) -> NDArray[np.float64]:
     """Smooth noise around 0 without any repetition, its grain about so many pixels."""
     grains = np.random.default_rng(seed).integers(0, 256, (HEIGHT // cell + 2, WIDTH // cell + 2, 3)).astype(np.uint8)
@@ -135,24 +141,32 @@ def test_the_background_of_a_moved_object_stays_and_is_completed(
 NO_VOTE = pytest.mark.xfail(strict=True, reason="where no patch has a pixel's class, it shows another class")
 
 
-@pytest.mark.parametrize("corner", [(40, 72), pytest.param((50, 3), marks=NO_VOTE), (64, 104)])
+@pytest.mark.parametrize("corner", [(40, 72), (30, 50), pytest.param((50, 3), marks=NO_VOTE), (64, 104)])
 def test_borders_are_where_the_layout_has_them_to_the_pixel(
     flat_render: Renderer, field: Field, corner: tuple[int, int]
 ) -> None:
     target = field(corner)
-    target[30:47, 10:21] = 3
+    target[70:90, 20:50] = 3
     picture = flat_render(target)
-    away = np.abs(picture[:, :, None].astype(int) - FLAT_COLORS).sum(-1)
-    assert np.array_equal(away.argmin(-1), target)
+    assert np.array_equal(likest_class(picture), target)
     assert (picture == FLAT_COLORS[target]).all(-1).mean() > 0.98
 
 
 @pytest.mark.xfail(strict=True, reason="scaled and turned variants show mixed colors along borders, and those may vote")
-@pytest.mark.parametrize("corner", [(40, 72), (50, 3), (64, 104)])
+@pytest.mark.parametrize("corner", [(40, 72), (30, 50), (50, 3), (64, 104)])
 def test_flat_classes_have_no_other_color(flat_render: Renderer, field: Field, corner: tuple[int, int]) -> None:
     target = field(corner)
-    target[30:47, 10:21] = 3
+    target[70:90, 20:50] = 3
     assert np.array_equal(flat_render(target), FLAT_COLORS[target])
+
+
+@pytest.mark.xfail(strict=True, reason="how a patch looks outweighs its class: the piece is painted over")
+def test_a_small_piece_is_painted_before_a_background_that_its_class_never_had(
+    flat_render: Renderer, field: Field
+) -> None:
+    target = field((40, 24))
+    target[30:47, 10:21] = 3  # in the sky; the photograph has it in the grass
+    assert np.array_equal(likest_class(flat_render(target)), target)
 
 
 @NO_VOTE

@@ -89,7 +89,7 @@ def test_a_class_of_one_row_of_pixels() -> None:
     thick[20:50, 10:60] = 1
     drawn = draw(labels, 2, thick=thick, everywhere=np.ones_like(thick), nowhere=np.zeros_like(thick))
     for name in ("source", "thick", "everywhere", "nowhere"):
-        assert off_class(drawn, name) == 0, name
+        assert off_class(drawn, name) < 0.001, name
 
 
 def test_a_target_of_classes_that_the_photograph_lacks() -> None:
