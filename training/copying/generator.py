@@ -24,13 +24,11 @@ from training.copying.levels import (
     OUTSIDE_COST,
     REACH,
     SHOWN_SHARE,
-    VARIANT_COST,
     CopiedColors,
     LevelDescriptors,
     SearchTables,
     Sizes,
     chessboard,
-    children_of,
     colors_of,
     reduced,
 )
@@ -146,10 +144,8 @@ class CopyingGenerator(SceneGenerator):
         sizes = self.sizes
         grids = [self._grid(halvings, (JUMP if order else 0) + REACH) for order, halvings in enumerate(sizes.searched)]
         whole = [self._grid(0, SPREAD)] if sizes.finest else []
-        finer = [*grids[1:], *(whole or grids[-1:])]
         tables: list[CopiedColors] = [
-            self._search_tables(order, halvings, grids[order], finer[order])
-            for order, halvings in enumerate(sizes.searched)
+            self._search_tables(order, halvings, grids[order]) for order, halvings in enumerate(sizes.searched)
         ]
         return tables + [CopiedColors(grid, colors_of(grid, self.pictures, self.class_ids)) for grid in whole]
 
@@ -180,7 +176,7 @@ class CopyingGenerator(SceneGenerator):
     def _grid(self, halvings: int, margin: int) -> Grid:
         return Grid(len(VARIANTS), self.sizes.height >> halvings, self.sizes.width >> halvings, margin)
 
-    def _search_tables(self, order: int, halvings: int, grid: Grid, finer: Grid) -> SearchTables:
+    def _search_tables(self, order: int, halvings: int, grid: Grid) -> SearchTables:
         level = cast(LevelDescriptors, self.descriptors[order])
         pictures, shares = reduced(self.pictures, halvings), self._source_shares(halvings)
         times = halvings - self.sizes.finest
@@ -189,7 +185,7 @@ class CopyingGenerator(SceneGenerator):
             described = torch.cat([level.context(shares), prior, place, level.appearance(pictures)], dim=1)
         shown = F.avg_pool2d(self.shown[:, None].float(), 2**halvings) if halvings else self.shown[:, None].float()
         costs = (shown < SHOWN_SHARE).float() * OUTSIDE_COST
-        costs[1:] += VARIANT_COST
+        costs[1:] += 1
         costs = F.pad(costs, (grid.margin,) * 4, value=MARGIN_COST)
         halves, merged = chessboard(grid.height, grid.width)
         device = self.pictures.device
@@ -197,13 +193,11 @@ class CopyingGenerator(SceneGenerator):
             grid=grid,
             colors=colors_of(grid, pictures, shares.argmax(1)),
             descriptors=grid.table(described).to(torch.int8),
-            costs=costs.flatten().int(),
-            children=children_of(grid, finer).to(device),
+            costs=costs.flatten().to(torch.int16),
             prior=reduced(self.prior, times).to(torch.int8),
             place=place[0].to(torch.int8),
             halves=halves.to(device),
             merged=merged.to(device),
-            inside=grid.inside().flatten().to(device),
         )
 
     def _source_shares(self, halvings: int) -> Tensor:

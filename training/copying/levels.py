@@ -21,9 +21,11 @@ FULL_SHARE = 256.0
 
 FULL_COLOR = 255.0
 
-CONTEXT_SIZE, APPEARANCE_SIZE = 14, 20
-FIXED_SIZE = CONTEXT_SIZE + 5
-"""Numbers of a descriptor that a picture's appearance has no part in: context, prior color, place."""
+CONTEXT_SIZES, APPEARANCE_SIZES = (14, 14, 6), (20, 20, 12)
+"""How many principal components are kept at the coarsest size, at the next, and at all finer ones."""
+
+PRIOR_AND_PLACE = 5
+"""Numbers of a descriptor between the two: the prior color and the place."""
 
 APPEARANCE = (Window(7, weight=2.0),)
 CONTEXTS = (
@@ -39,12 +41,14 @@ REACH = 2
 JUMP = 8
 """Pixels, at most, from what a pixel copies to another candidate nearby."""
 
-OUTSIDE_COST = 9 * UNIT**2
-"""Of copying what is not the photograph, such as a turned variant's corners."""
-
-MARGIN_COST = 30 * UNIT**2
 VARIANT_COST = round(0.02 * UNIT**2)
-"""Of leaving the plain photograph."""
+"""Of leaving the plain photograph; other costs of places are multiples of it, so that they are stored in 16 bits."""
+
+OUTSIDE_COST = 450
+"""Of copying what is not the photograph, such as a turned variant's corners, in `VARIANT_COST`; 9 in `UNIT` ** 2."""
+
+MARGIN_COST = 1500
+"""Of copying a place in the margin: more than any difference."""
 
 SHOWN_SHARE = 0.75
 """A pixel of a smaller size may be copied if so much of it shows the photograph."""
@@ -92,8 +96,14 @@ class LevelDescriptors(nn.Module):
             order: 0 for the coarsest size, 1 for the next, and so on.
         """
         super().__init__()
-        self.context = WindowDescriptor(classes, CONTEXTS[min(order, len(CONTEXTS) - 1)], CONTEXT_SIZE)
-        self.appearance = WindowDescriptor(3, APPEARANCE, APPEARANCE_SIZE)
+        detail = min(order, len(CONTEXTS) - 1)
+        self.context = WindowDescriptor(classes, CONTEXTS[detail], CONTEXT_SIZES[detail])
+        self.appearance = WindowDescriptor(3, APPEARANCE, APPEARANCE_SIZES[detail])
+
+    @property
+    def fixed_size(self) -> int:
+        """Numbers of a descriptor that a picture's appearance has no part in."""
+        return self.context.size + PRIOR_AND_PLACE
 
 
 @dataclass(frozen=True)
@@ -113,14 +123,12 @@ class CopiedColors:
 class SearchTables(CopiedColors):
     """All that may be copied at one size that is searched, and the constants of searching there."""
 
-    descriptors: Tensor  # int8 [places, FIXED_SIZE + APPEARANCE_SIZE]
-    costs: Tensor  # int32 [places]: of copying a place, whatever for
-    children: Tensor  # int32 [places]: the upper left of what a place is at the next finer size
+    descriptors: Tensor  # int8 [places, D]: context, prior color, place, appearance
+    costs: Tensor  # int16 [places]: of copying a place, whatever for, in `VARIANT_COST`
     prior: Tensor  # int8 [K, 3, h, w]: each class's prior color everywhere
     place: Tensor  # int8 [2, h, w]: where a pixel is
     halves: Tensor  # int32 [2, h * w / 2, rounded up]: pixels of the chessboard's colors
     merged: Tensor  # int32 [h * w]: where each pixel stands in `halves`
-    inside: Tensor  # int32 [V * h * w]: the places that are in no margin; the first h * w are the photograph's own
 
 
 def colors_of(grid: Grid, pictures: Tensor, class_ids: Tensor) -> Tensor:
@@ -137,23 +145,13 @@ def chessboard(height: int, width: int) -> tuple[Tensor, Tensor]:
     return torch.stack([white, black]).int(), merged.int()
 
 
-def children_of(grid: Grid, finer: Grid) -> Tensor:
-    """`SearchTables.children`; a margin's places lead to the first place of all."""
-    factor = finer.height // grid.height
-    rows = factor * torch.arange(grid.height)[:, None] + finer.margin
-    columns = factor * torch.arange(grid.width) + finer.margin
-    first = (rows * finer.stride + columns).flatten()
-    children = torch.zeros(grid.variants * grid.area, dtype=torch.int32)
-    for variant, places in enumerate(grid.inside().long()):
-        children[places] = (first + variant * finer.area).int()
-    return children
-
-
-def enlarged(chosen: Tensor, tables: SearchTables, finer: Grid) -> Tensor:
+def enlarged(chosen: Tensor, grid: Grid, finer: Grid) -> Tensor:
     """Places ``[N, h * w]`` at a finer size: every pixel becomes several that go on where it was, ``[N, H * W]``."""
-    grid = tables.grid
     factor = finer.height // grid.height
-    first = tables.children.index_select(0, chosen.flatten()).view(-1, grid.height, 1, grid.width, 1)
+    rows = torch.div(chosen, grid.stride, rounding_mode="trunc")
+    variants = torch.div(chosen, grid.area, rounding_mode="trunc")
+    down = (rows - variants * grid.rows - grid.margin) * factor + finer.margin
+    right = (chosen - rows * grid.stride - grid.margin) * factor + finer.margin
+    first = (variants * finer.area + down * finer.stride + right).view(-1, grid.height, 1, grid.width, 1)
     steps = torch.arange(factor, dtype=torch.int32, device=chosen.device)
-    every = first + (steps[:, None, None] * finer.stride + steps)
-    return every.flatten(1)
+    return (first + (steps[:, None, None] * finer.stride + steps)).flatten(1)

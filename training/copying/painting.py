@@ -10,7 +10,6 @@ from torch import Tensor
 
 from training.copying.descriptors import rounded
 from training.copying.levels import (
-    FIXED_SIZE,
     FULL_SHARE,
     JUMP,
     CopiedColors,
@@ -74,7 +73,7 @@ class SearchedSize:
             for number in range(rounds)
         ]
         candidates = Candidates.from_tables(tables)
-        everything = Everything.of(candidates, tables) if order < 2 else None
+        everything = Everything.of(candidates, descriptors.fixed_size) if order < 2 else None
         return cls(order, tables, descriptors, candidates, Ballot.of(tables.grid, tables.widened()), everything, jumps)
 
 
@@ -84,16 +83,18 @@ class Everything:
 
     places: Tensor  # int32 [M]
     rows: Tensor  # `Candidates.table` of these places, transposed, [D + 1, M]
-    by_layout: Tensor  # the same without appearance, [FIXED_SIZE + 1, M]
+    by_layout: Tensor  # the same without appearance, [fixed_size + 1, M]
 
     @classmethod
-    def of(cls, candidates: Candidates, tables: SearchTables) -> "Everything":
+    def of(cls, candidates: Candidates, fixed_size: int) -> "Everything":
         """Take them from a size's tables."""
         # Filled up with a place in the margin, which is never the cheapest.
-        places = F.pad(tables.inside, (0, -len(tables.inside) % BLOCK))
+        grid = candidates.grid
+        places = grid.inside().flatten().to(candidates.table.device)
+        places = F.pad(places, (0, -(grid.variants * grid.pixels) % BLOCK))
         rows = candidates.table.index_select(0, places)
-        appearance = rows[:, FIXED_SIZE:-1].square().sum(1, keepdim=True)
-        by_layout = torch.cat([rows[:, :FIXED_SIZE], rows[:, -1:] - appearance], dim=1)
+        appearance = rows[:, fixed_size:-1].square().sum(1, keepdim=True)
+        by_layout = torch.cat([rows[:, :fixed_size], rows[:, -1:] - appearance], dim=1)
         return cls(places, rows.T.contiguous(), by_layout.T.contiguous())
 
 
@@ -118,7 +119,7 @@ def paint(class_ids: Tensor, classes: int, sizes: Sequence[SearchedSize], whole:
         with stage(f"search at {grid.width}x{grid.height}"):
             factor = class_ids.shape[1] // grid.height
             here = rounded(F.avg_pool2d(shares, factor)) if factor > 1 else shares
-            chosen = None if painted is None else enlarged(painted.chosen, painted.size.tables, grid)
+            chosen = None if painted is None else enlarged(painted.chosen, painted.size.tables.grid, grid)
             painted = _search(size, here, chosen)
     assert painted is not None
     if whole is None:
@@ -180,7 +181,7 @@ def _choose(size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int) -> 
 
 
 def _describe_layout(descriptors: LevelDescriptors, shares: Tensor, tables: SearchTables) -> Tensor:
-    """Context, prior color and place: whole numbers ``[N, FIXED_SIZE, h, w]``."""
+    """Context, prior color and place: whole numbers ``[N, fixed_size, h, w]``."""
     prior = (shares[:, :, None] * tables.prior.float()).sum(1)
     place = tables.place.float().expand(shares.shape[0], -1, -1, -1)
     return torch.cat([descriptors.context(shares), rounded(prior / FULL_SHARE), place], dim=1)
@@ -190,7 +191,7 @@ def _compose(class_ids: Tensor, painted: _Painted, whole: CopiedColors) -> Tenso
     """Copy, on the whole canvas, what was chosen at a coarser size."""
     grid = painted.size.tables.grid
     factor = class_ids.shape[1] // grid.height
-    chosen = enlarged(painted.chosen, painted.size.tables, whole.grid).view(-1, *class_ids.shape[1:])
+    chosen = enlarged(painted.chosen, grid, whole.grid).view(-1, *class_ids.shape[1:])
     quality = painted.quality[:, :, None, :, None].expand(-1, -1, factor, -1, factor)
     quality = quality.reshape(-1, *class_ids.shape[1:])
     return vote(chosen, quality, class_ids.float(), Ballot.of(whole.grid, whole.widened()))

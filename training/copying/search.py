@@ -12,7 +12,7 @@ from torch import Tensor
 
 from training.copying.descriptors import UNIT
 from training.copying.grid import Grid, Windows, int_column
-from training.copying.levels import JUMP, REACH, SearchTables
+from training.copying.levels import JUMP, REACH, VARIANT_COST, SearchTables
 
 STAY_BONUS = round(0.02 * UNIT**2)
 """What copying a pixel from its own place is cheaper by: what a layout leaves alone stays as it is."""
@@ -54,9 +54,9 @@ class Candidates:
         """Widen tables."""
         grid = tables.grid
         descriptors = tables.descriptors.float()
-        squares = descriptors.square().sum(1) + tables.costs.float()
+        squares = descriptors.square().sum(1) + tables.costs.float() * VARIANT_COST
         table = torch.cat([descriptors, squares[:, None]], dim=1)
-        home = tables.inside[: grid.pixels]
+        home = grid.inside()[0].to(descriptors.device)
         white, black = (
             Half(half, Windows.around(half, grid.width, AROUND), home.index_select(0, half)[None, None])
             for half in tables.halves
@@ -77,8 +77,8 @@ def wanted_rows(fixed: Tensor, appearance: Tensor) -> Tensor:
     """What `Candidates.table` is multiplied by: the product is the cost, less the wanted descriptor's square.
 
     Args:
-        fixed: ``[N, P, FIXED_SIZE]``.
-        appearance: ``[N, P, APPEARANCE_SIZE]``.
+        fixed: ``[N, P, fixed_size]``, as `LevelDescriptors` has it.
+        appearance: ``[N, P, D - fixed_size]``.
     """
     return torch.cat([fixed * -2, appearance * -2, torch.ones_like(fixed[:, :, :1])], dim=2)
 
