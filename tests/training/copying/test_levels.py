@@ -9,7 +9,6 @@ from training.copying.levels import (
     SearchTables,
     Sizes,
     chessboard,
-    children_of,
     colors_of,
     enlarged,
     reduced,
@@ -57,25 +56,16 @@ def test_reducing_gives_rounded_means() -> None:
 
 
 @pytest.mark.parametrize("factor", [2, 8])
-def test_children_are_where_their_parent_was(factor: int) -> None:
-    grid = Grid(2, 3, 4, margin=2)
-    finer = Grid(2, 3 * factor, 4 * factor, margin=10)
-    children = children_of(grid, finer)
-    numbers = torch.arange(2 * finer.area).view(2, finer.rows, finer.stride)[:, 10:-10, 10:-10]
-    assert torch.equal(children[grid.inside().long()].long(), numbers[:, ::factor, ::factor].flatten(1))
-
-
-def test_what_is_chosen_goes_on_at_the_next_size(copying: CopyingGenerator) -> None:
-    """A choice of the photograph's own places is, enlarged, again one of its own places; of a mirrored one likewise."""
-    coarse, fine = (tables for tables in copying.tables()[:2] if isinstance(tables, SearchTables))
-    own = coarse.inside.view(coarse.grid.variants, -1)
-    expected = fine.inside.view(fine.grid.variants, -1)
-    assert torch.equal(enlarged(own, coarse, fine.grid), expected)
-    square = own[:1].clone()
-    square[0, 0] = own[1, coarse.grid.width + 1]
-    four = enlarged(square, coarse, fine.grid).view(fine.grid.height, fine.grid.width)[:2, :2]
-    below = expected[1].view(fine.grid.height, fine.grid.width)[2:4, 2:4]
-    assert torch.equal(four, below)
+def test_what_is_chosen_goes_on_at_a_finer_size(factor: int) -> None:
+    """A choice of a variant's own places is, enlarged, again one of its own places; of single ones likewise."""
+    grid, finer = Grid(3, 4, 6, margin=2), Grid(3, 4 * factor, 6 * factor, margin=10)
+    own, expected = grid.inside(), finer.inside()
+    assert torch.equal(enlarged(own, grid, finer), expected)
+    mixed = own[:1].clone()
+    mixed[0, 0] = own[1, grid.width + 2]
+    square = enlarged(mixed, grid, finer).view(finer.height, finer.width)[:factor, :factor]
+    one_down_two_right = expected[1].view(finer.height, finer.width)[factor : 2 * factor, 2 * factor : 3 * factor]
+    assert torch.equal(square, one_down_two_right)
 
 
 def test_colors_hold_levels_and_class_ids_in_bytes() -> None:
@@ -98,4 +88,4 @@ def test_tables_have_a_row_for_every_place(copying: CopyingGenerator) -> None:
         places = tables.grid.variants * tables.grid.area
         assert len(tables.colors) == places
         if isinstance(tables, SearchTables):
-            assert (len(tables.descriptors), len(tables.costs), len(tables.children)) == (places, places, places)
+            assert (len(tables.descriptors), len(tables.costs)) == (places, places)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from training.copying.generator import CopyingGenerator
-from training.copying.levels import JUMP, REACH, SearchTables
+from training.copying.levels import JUMP, REACH, VARIANT_COST, SearchTables
 from training.copying.painting import Everything, SearchedSize
 from training.copying.search import (
     REUSE_COST,
@@ -39,11 +39,17 @@ def everything(sizes: list[SearchedSize]) -> Everything:
     return sizes[1].everything
 
 
+def inside(tables: SearchTables) -> Tensor:
+    """The places that are in no margin, variant by variant."""
+    return tables.grid.inside().flatten()
+
+
 def wanted_descriptors(tables: SearchTables, number: int = 2) -> Tensor:
     """Of so many layouts, near what there is, whole numbers ``[N, P, D]``."""
     random = torch.Generator().manual_seed(1)
-    inside = tables.inside.long()
-    picked = inside[torch.randint(len(inside), (number, tables.grid.pixels), generator=random)]
+    picked = inside(tables).long()[
+        torch.randint(tables.grid.variants * tables.grid.pixels, (number, tables.grid.pixels), generator=random)
+    ]
     noise = torch.randint(-20, 21, (number, tables.grid.pixels, tables.descriptors.shape[1]), generator=random)
     return (tables.descriptors[picked].float() + noise).clamp(-127, 127)
 
@@ -55,30 +61,30 @@ def rows(wanted: Tensor) -> Tensor:
 def cost(wanted: Tensor, places: Tensor, tables: SearchTables) -> Tensor:
     """Squared distance and the cost of copying, int64, for wanted ``[..., D]`` and places ``[...]``."""
     described = tables.descriptors.long()[places.long()]
-    return (wanted.long() - described).square().sum(-1) + tables.costs.long()[places.long()]
+    return (wanted.long() - described).square().sum(-1) + tables.costs.long()[places.long()] * VARIANT_COST
 
 
 def random_choice(tables: SearchTables, number: int = 2) -> Tensor:
     random = torch.Generator().manual_seed(2)
-    return tables.inside[torch.randint(len(tables.inside), (number, tables.grid.pixels), generator=random)]
+    return inside(tables)[torch.randint(len(inside(tables)), (number, tables.grid.pixels), generator=random)]
 
 
 def clustered_choice(tables: SearchTables) -> Tensor:
     """Only places of the photograph's upper third, three times each and more."""
-    return tables.inside[random_choice(tables).long() % (tables.grid.pixels // 3)]
+    return inside(tables)[random_choice(tables).long() % (tables.grid.pixels // 3)]
 
 
 @pytest.mark.parametrize("reused", [False, True])
 def test_the_cheapest_of_all_is_found(tables: SearchTables, everything: Everything, reused: bool) -> None:
     wanted = wanted_descriptors(tables)[:, ::61]
     reuse = reuse_costs(clustered_choice(tables), tables.grid) if reused else None
-    every = torch.stack([cost(one[:, None], tables.inside[None], tables) for one in wanted])
+    every = torch.stack([cost(one[:, None], inside(tables)[None], tables) for one in wanted])
     if reuse is not None:
         assert reuse.any()
-        every += reuse[:, None, tables.inside.long()].long()
-    inside = None if reuse is None else reuse.index_select(1, everything.places)
-    choice = cheapest_everywhere(rows(wanted), everything.rows, everything.places, inside)
-    assert torch.equal(choice.places, tables.inside[every.argmin(2)])
+        every += reuse[:, None, inside(tables).long()].long()
+    reuse_inside = None if reuse is None else reuse.index_select(1, everything.places)
+    choice = cheapest_everywhere(rows(wanted), everything.rows, everything.places, reuse_inside)
+    assert torch.equal(choice.places, inside(tables)[every.argmin(2)])
     assert torch.equal(choice.costs.long() + wanted.long().square().sum(2), every.amin(2))
 
 
@@ -88,10 +94,10 @@ def test_the_layout_alone_finds_the_cheapest_without_appearance(sizes: list[Sear
     fixed = tables.descriptors.shape[1] - sizes[0].descriptors.appearance.size
     wanted = wanted_descriptors(tables)[:, :, :fixed]
     layout_alone = dataclasses.replace(tables, descriptors=tables.descriptors[:, :fixed])
-    every = torch.stack([cost(one[:, None], tables.inside[None], layout_alone) for one in wanted])
+    every = torch.stack([cost(one[:, None], inside(tables)[None], layout_alone) for one in wanted])
     by_layout = torch.cat([wanted * -2, torch.ones_like(wanted[:, :, :1])], dim=2)
     choice = cheapest_everywhere(by_layout, everything.by_layout, everything.places, None)
-    assert torch.equal(choice.places, tables.inside[every.argmin(2)])
+    assert torch.equal(choice.places, inside(tables)[every.argmin(2)])
 
 
 def test_of_equally_cheap_ones_the_first_is_taken(tables: SearchTables, everything: Everything) -> None:
@@ -115,7 +121,7 @@ def test_a_reused_place_costs_for_every_copy_around_it(tables: SearchTables) -> 
 
 
 def test_copying_the_photograph_as_it_is_reuses_nothing(tables: SearchTables) -> None:
-    own = tables.inside[: tables.grid.pixels][None]
+    own = inside(tables)[: tables.grid.pixels][None]
     assert not reuse_costs(own, tables.grid).any()
 
 
@@ -127,7 +133,7 @@ def test_improving_never_costs_more(sizes: list[SearchedSize], with_more: bool) 
     found = random_choice(tables).flip(1) if with_more else None
     choice = improve(chosen, rows(wanted), Candidates.from_tables(tables), JUMPS, reuse, found)
 
-    own = tables.inside[: tables.grid.pixels].expand_as(chosen)
+    own = inside(tables)[: tables.grid.pixels].expand_as(chosen)
 
     def costs(places: Tensor) -> Tensor:
         once_more = 0 if reuse is None else reuse.gather(1, places.long()).long()
@@ -138,7 +144,7 @@ def test_improving_never_costs_more(sizes: list[SearchedSize], with_more: bool) 
     if found is not None:
         assert (costs(choice.places) <= costs(found)).all()
     assert (costs(choice.places) < costs(chosen)).float().mean() > 0.5
-    assert torch.isin(choice.places, tables.inside).all(), "no margin is copied"
+    assert torch.isin(choice.places, inside(tables)).all(), "no margin is copied"
 
 
 def test_each_half_takes_the_cheapest_of_its_candidates(tables: SearchTables) -> None:
@@ -147,7 +153,7 @@ def test_each_half_takes_the_cheapest_of_its_candidates(tables: SearchTables) ->
     wanted, chosen = wanted_descriptors(tables, 1), random_choice(tables, 1)
     choice = improve(chosen, rows(wanted), Candidates.from_tables(tables), JUMPS)
     present = chosen[0].view(grid.height, grid.width).clone()
-    own = tables.inside[: grid.pixels].view(grid.height, grid.width)
+    own = inside(tables)[: grid.pixels].view(grid.height, grid.width)
     for color in (0, 1):
         before = present.clone()
         for row in range(grid.height):
@@ -168,14 +174,14 @@ def test_each_half_takes_the_cheapest_of_its_candidates(tables: SearchTables) ->
 
 def test_what_a_pixel_copies_already_stays_where_all_cost_the_same(tables: SearchTables) -> None:
     equal = dataclasses.replace(
-        tables, descriptors=torch.zeros_like(tables.descriptors), costs=torch.full_like(tables.costs, STAY_BONUS)
+        tables, descriptors=torch.zeros_like(tables.descriptors), costs=torch.ones_like(tables.costs)
     )
     chosen = random_choice(tables)
     candidates = Candidates.from_tables(equal)
     wanted = rows(torch.zeros(2, tables.grid.pixels, tables.descriptors.shape[1]))
-    own = tables.inside[: tables.grid.pixels].expand_as(chosen)
+    own = inside(tables)[: tables.grid.pixels].expand_as(chosen)
     assert torch.equal(improve(chosen, wanted, candidates, JUMPS).places, own), "its own place is cheaper"
-    equal.costs[tables.inside[: tables.grid.pixels].long()] += STAY_BONUS
+    equal.costs[inside(tables)[: tables.grid.pixels].long()] += 2
     elsewhere = improve(chosen, wanted, Candidates.from_tables(equal), JUMPS).places
     from_others = ~torch.isin(chosen, own)
     assert torch.equal(elsewhere[from_others], chosen[from_others])
