@@ -287,7 +287,7 @@ def field_scene() -> Scene:
 
 @pytest.fixture(scope="session")
 def copying_settings() -> CopyingSettings:
-    return CopyingSettings(width=16)
+    return CopyingSettings()
 
 
 @pytest.fixture(scope="session")

@@ -65,7 +65,7 @@ def _in_the_copying_generators_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.preparation.CopyingGenerator", FlatGenerator)
     places: dict[str, type] = {
         "training.copying.generator.CopyingGenerator": FlatGenerator,
-        "export.copying_graph.CopyingGraph": FlatGraph,
+        "export.graphs.copying.CopyingGraph": FlatGraph,
     }
     for place, stand_in in places.items():
         name, _, attribute = place.rpartition(".")

@@ -14,7 +14,7 @@ from training.scene import Scene
 
 
 def test_the_published_generators_graph_is_within_the_list(exported: Path) -> None:
-    """The copying generator's is looked at in test_copying_graph, where it is exported."""
+    """The copying generator's is looked at in graphs/test_copying, where it is exported."""
     assert offences(onnx.load(exported / MODEL_FILE)) == []
     assert offences(tensorrt_model(exported / MODEL_FILE)) == []
 

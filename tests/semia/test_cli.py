@@ -67,7 +67,7 @@ def test_a_scene_becomes_a_prepared_generator(scene_folder: Path, tmp_path: Path
     result = semia(*arguments)
     assert result.returncode == 0, result.stderr
     assert "preparing tiny-scene: 60x44, 3 classes" in result.stdout
-    assert re.search(r"^preparing 0%, 0:00 gone  class layers$", result.stdout, re.MULTILINE)
+    assert re.search(r"^preparing 0%, 0:00 gone  variants$", result.stdout, re.MULTILINE)
     assert re.search(rf"^prepared: {tmp_path}/run, in \d:\d\d$", result.stdout, re.MULTILINE)
     assert "next: semia export" in result.stdout
     assert "train" not in result.stdout

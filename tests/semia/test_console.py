@@ -36,13 +36,13 @@ def test_a_stage_is_said_when_it_begins_and_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with StageDisplay("preparing") as display:
-        display.update("class layers", 0.0)
-        display.update("class layers", 0.3)  # too soon for another line
+        display.update("variants", 0.0)
+        display.update("variants", 0.3)  # too soon for another line
         display.update("descriptors", 0.5)
         monkeypatch.setattr(console, "LINE_INTERVAL_S", 0.0)
         display.update("descriptors", 0.75)
     assert capsys.readouterr().out.splitlines() == [
-        "preparing 0%, 0:00 gone  class layers",
+        "preparing 0%, 0:00 gone  variants",
         "preparing 50%, 0:00 gone  descriptors",
         "preparing 75%, 0:00 gone  descriptors",
     ]
@@ -56,10 +56,10 @@ def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     with StepDisplay("rendering", 4) as steps:
         steps.update(4, "a.png")
     with StageDisplay("preparing") as stages:
-        stages.update("class layers", 0.37)
+        stages.update("variants", 0.37)
     shown = terminal.getvalue()
     assert "37%" in shown
-    assert "class layers" in shown
+    assert "variants" in shown
     assert "3:57 left" in shown
     assert "loss 0.5" in shown
     assert "4/4" in shown

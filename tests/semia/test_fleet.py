@@ -22,7 +22,7 @@ TRAINED = [
 
 PREPARED = [
     News("cat", State.PREPARING),
-    News("cat", State.PREPARING, seconds=9.0, left_s=3.0, stage="class layers"),
+    News("cat", State.PREPARING, seconds=9.0, left_s=3.0, stage="variants"),
     News("cat", State.DONE, seconds=12.0),
     News("dog", State.FAILED, note="no scene folder at dog"),
     News("hen", State.DONE, note="was prepared already"),
@@ -61,7 +61,7 @@ def test_preparations_are_told_by_their_stages(
     output = capsys.readouterr()
     assert output.out.splitlines() == [
         "cat: preparing",
-        "cat: preparing, 0:09 gone, 0:03 left  class layers",
+        "cat: preparing, 0:09 gone, 0:03 left  variants",
         "cat: done, in 0:12",
         "hen: done, was prepared already",
     ]
@@ -88,7 +88,7 @@ def test_a_preparations_events_have_names_of_their_own(monkeypatch: pytest.Monke
         "generator_prepared",
         "preparation_stopped",
     ]
-    assert events[1][1] == {"scene": "cat", "stage": "class layers", "duration_s": 9.0, "left_s": 3.0}
+    assert events[1][1] == {"scene": "cat", "stage": "variants", "duration_s": 9.0, "left_s": 3.0}
     assert not any("iteration" in fields or "losses" in fields for _, fields in events)
 
 

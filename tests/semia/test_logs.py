@@ -86,7 +86,7 @@ def test_preparing_logs_its_events(scene_folder: Path, tmp_path: Path) -> None:
         "command_finished",
     ]
     progress = [event for event in events if event["event"] == "preparation_progress"]
-    assert (progress[0]["stage"], progress[0]["share"]) == ("class layers", 0.0)
+    assert (progress[0]["stage"], progress[0]["share"]) == ("variants", 0.0)
     assert (progress[-1]["stage"], progress[-1]["share"]) == ("sample sheet", 1.0)
     (prepared,) = (event for event in events if event["event"] == "generator_prepared")
     assert (prepared["scene"], prepared["run"]) == ("tiny-scene", str(tmp_path / "run"))

@@ -80,7 +80,7 @@ def test_generators_are_prepared_side_by_side_and_those_done_are_left(request_of
     assert {name: news.state for name, news in ended.items()} == {
         "one": State.DONE, "two": State.DONE, "missing": State.FAILED
     }  # fmt: skip
-    assert "class layers" in {news.stage for news in seen if news.state is State.PREPARING}
+    assert "variants" in {news.stage for news in seen if news.state is State.PREPARING}
     one, two = (RunFolder.open(request.run) for request in requests[:2])
     assert one.generator_sha256() == two.generator_sha256()
     assert ended["one"].seconds == one.preparation_s

@@ -48,12 +48,12 @@ def test_progress_by_the_clock_is_the_share_of_the_minutes() -> None:
 
 
 def test_the_copying_generators_settings_survive_json() -> None:
-    copying = CopyingSettings(width=48)
+    copying = CopyingSettings()
     assert settings_from_dict(json.loads(json.dumps(copying.to_dict()))) == copying
 
 
 def test_the_copying_generators_settings_say_nothing_of_training() -> None:
-    assert DEFAULT.to_dict() == {"generator": "copying", "width": 32}
+    assert DEFAULT.to_dict() == {"generator": "copying", "method": 2}
 
 
 def test_settings_from_before_there_were_two_generators_and_minutes_are_read() -> None:
@@ -91,9 +91,10 @@ def test_impossible_settings_are_refused(change: dict[str, Any]) -> None:
         settings_from_dict(PAPER.to_dict() | change)
 
 
-def test_impossible_copying_settings_are_refused() -> None:
-    with pytest.raises(SettingsError, match="width must be at least 1"):
-        settings_from_dict({"generator": "copying", "width": 0})
+@pytest.mark.parametrize("settings", [{}, {"width": 32}, {"method": 1}, {"method": 2, "width": 32}], ids=str)
+def test_another_methods_copying_settings_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="prepared by an older semia: prepare it again with --overwrite"):
+        settings_from_dict({"generator": "copying"} | settings)
 
 
 def test_negative_weights_are_refused() -> None:

@@ -1,0 +1,57 @@
+import pytest
+import torch
+from torch import Tensor
+
+from training.copying.prior import class_colors, explained_variance
+
+
+@pytest.fixture(scope="module")
+def shares() -> Tensor:
+    """A sky above, a striped class below; a third class is absent."""
+    shares = torch.zeros(3, 80, 120)
+    shares[0, :40] = 1
+    shares[1, 40:] = 1
+    return shares
+
+
+@pytest.fixture(scope="module")
+def image() -> Tensor:
+    image = torch.zeros(3, 80, 120)
+    image[:, :40] = torch.linspace(0.2, 0.9, 120)
+    image[:, 40:] = (torch.arange(120) % 6 < 3).float()
+    return image
+
+
+def test_low_frequencies_explain_a_gradient_and_no_stripes(image: Tensor, shares: Tensor) -> None:
+    sky, stripes, absent = explained_variance(image, shares, class_colors(image, shares)).tolist()
+    assert sky > 0.9
+    assert stripes < 0.15
+    assert absent == 0
+
+
+def test_a_class_has_its_own_color_where_it_is(image: Tensor, shares: Tensor) -> None:
+    sky, stripes, _ = class_colors(image, shares)
+    assert (sky[:, :40] - image[:, :40])[:, 5:-5, 10:-10].abs().max() < 0.05
+    assert (stripes[:, 50:] - 0.5)[:, :, 10:-10].abs().max() < 0.05
+
+
+def test_a_class_has_a_color_everywhere_that_is_no_mixture_with_others(image: Tensor, shares: Tensor) -> None:
+    red_above = torch.zeros(3, 80, 120)
+    red_above[0, :40] = 1
+    red_above[2, 40:] = 1
+    red, blue, absent = class_colors(red_above, shares)
+    assert torch.allclose(red, torch.tensor([1.0, 0, 0])[:, None, None].expand_as(red), atol=0.01)
+    assert torch.allclose(blue, torch.tensor([0, 0, 1.0])[:, None, None].expand_as(blue), atol=0.01)
+    assert absent.isfinite().all()
+
+
+def test_the_gradient_goes_on_below_the_sky(image: Tensor, shares: Tensor) -> None:
+    sky = class_colors(image, shares)[0]
+    below = sky[0, 60]
+    assert below[20] + 0.2 < below[60] < below[100] - 0.2
+
+
+def test_a_class_of_one_pixel_is_explained_without_dividing_by_zero(image: Tensor) -> None:
+    shares = torch.zeros(1, 80, 120)
+    shares[0, 3, 4] = 1
+    assert explained_variance(image, shares, class_colors(image, shares)).isfinite().all()

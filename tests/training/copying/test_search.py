@@ -1,0 +1,193 @@
+"""Choices against brute force: costs counted one by one in whole numbers."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from training.copying.generator import CopyingGenerator
+from training.copying.levels import JUMP, REACH, VARIANT_COST, SearchTables
+from training.copying.painting import Everything, SearchedSize
+from training.copying.search import (
+    REUSE_COST,
+    STAY_BONUS,
+    Candidates,
+    cheapest_everywhere,
+    improve,
+    reuse_costs,
+    wanted_rows,
+)
+
+JUMPS = [(-JUMP, 3), (2, JUMP)]
+
+
+@pytest.fixture(scope="module")
+def sizes(copying: CopyingGenerator) -> list[SearchedSize]:
+    """All that are searched, coarse to fine; the first two are compared with every place."""
+    return copying.ready(copying.tables())[0]
+
+
+@pytest.fixture(scope="module")
+def tables(sizes: list[SearchedSize]) -> SearchTables:
+    return sizes[1].tables
+
+
+@pytest.fixture(scope="module")
+def everything(sizes: list[SearchedSize]) -> Everything:
+    assert sizes[1].everything is not None
+    return sizes[1].everything
+
+
+def inside(tables: SearchTables) -> Tensor:
+    """The places that are in no margin, variant by variant."""
+    return tables.grid.inside().flatten()
+
+
+def wanted_descriptors(tables: SearchTables, number: int = 2) -> Tensor:
+    """Of so many layouts, near what there is, whole numbers ``[N, P, D]``."""
+    random = torch.Generator().manual_seed(1)
+    picked = inside(tables).long()[
+        torch.randint(tables.grid.variants * tables.grid.pixels, (number, tables.grid.pixels), generator=random)
+    ]
+    noise = torch.randint(-20, 21, (number, tables.grid.pixels, tables.descriptors.shape[1]), generator=random)
+    return (tables.descriptors[picked].float() + noise).clamp(-127, 127)
+
+
+def rows(wanted: Tensor) -> Tensor:
+    return wanted_rows(wanted[:, :, :3], wanted[:, :, 3:])
+
+
+def cost(wanted: Tensor, places: Tensor, tables: SearchTables) -> Tensor:
+    """Squared distance and the cost of copying, int64, for wanted ``[..., D]`` and places ``[...]``."""
+    described = tables.descriptors.long()[places.long()]
+    return (wanted.long() - described).square().sum(-1) + tables.costs.long()[places.long()] * VARIANT_COST
+
+
+def random_choice(tables: SearchTables, number: int = 2) -> Tensor:
+    random = torch.Generator().manual_seed(2)
+    return inside(tables)[torch.randint(len(inside(tables)), (number, tables.grid.pixels), generator=random)]
+
+
+def clustered_choice(tables: SearchTables) -> Tensor:
+    """Only places of the photograph's upper third, three times each and more."""
+    return inside(tables)[random_choice(tables).long() % (tables.grid.pixels // 3)]
+
+
+@pytest.mark.parametrize("reused", [False, True])
+def test_the_cheapest_of_all_is_found(tables: SearchTables, everything: Everything, reused: bool) -> None:
+    wanted = wanted_descriptors(tables)[:, ::61]
+    reuse = reuse_costs(clustered_choice(tables), tables.grid) if reused else None
+    every = torch.stack([cost(one[:, None], inside(tables)[None], tables) for one in wanted])
+    if reuse is not None:
+        assert reuse.any()
+        every += reuse[:, None, inside(tables).long()].long()
+    reuse_inside = None if reuse is None else reuse.index_select(1, everything.places)
+    choice = cheapest_everywhere(rows(wanted), everything.rows, everything.places, reuse_inside)
+    assert torch.equal(choice.places, inside(tables)[every.argmin(2)])
+    assert torch.equal(choice.costs.long() + wanted.long().square().sum(2), every.amin(2))
+
+
+def test_the_layout_alone_finds_the_cheapest_without_appearance(sizes: list[SearchedSize]) -> None:
+    tables, everything = sizes[0].tables, sizes[0].everything
+    assert everything is not None
+    fixed = tables.descriptors.shape[1] - sizes[0].descriptors.appearance.size
+    wanted = wanted_descriptors(tables)[:, :, :fixed]
+    layout_alone = dataclasses.replace(tables, descriptors=tables.descriptors[:, :fixed])
+    every = torch.stack([cost(one[:, None], inside(tables)[None], layout_alone) for one in wanted])
+    by_layout = torch.cat([wanted * -2, torch.ones_like(wanted[:, :, :1])], dim=2)
+    choice = cheapest_everywhere(by_layout, everything.by_layout, everything.places, None)
+    assert torch.equal(choice.places, inside(tables)[every.argmin(2)])
+
+
+def test_of_equally_cheap_ones_the_first_is_taken(tables: SearchTables, everything: Everything) -> None:
+    same = everything.rows[:, :1].expand(-1, everything.rows.shape[1])
+    wanted = rows(wanted_descriptors(tables))
+    choice = cheapest_everywhere(wanted, same, everything.places, None)
+    assert (choice.places == everything.places[0]).all()
+
+
+def test_a_reused_place_costs_for_every_copy_around_it(tables: SearchTables) -> None:
+    grid = tables.grid
+    chosen = clustered_choice(tables)
+    uses = torch.zeros(2, grid.variants * grid.area, dtype=torch.int64)
+    for layout, places in enumerate(chosen.tolist()):
+        for place in places:
+            for down in range(-REACH, REACH + 1):
+                for right in range(-REACH, REACH + 1):
+                    uses[layout, place + down * grid.stride + right] += 1
+    expected = ((uses - (2 * REACH + 1) ** 2) * REUSE_COST).clamp(min=0)
+    assert torch.equal(reuse_costs(chosen, grid).long(), expected)
+
+
+def test_copying_the_photograph_as_it_is_reuses_nothing(tables: SearchTables) -> None:
+    own = inside(tables)[: tables.grid.pixels][None]
+    assert not reuse_costs(own, tables.grid).any()
+
+
+@pytest.mark.parametrize("with_more", [False, True])
+def test_improving_never_costs_more(sizes: list[SearchedSize], with_more: bool) -> None:
+    tables = sizes[-1].tables
+    wanted, chosen = wanted_descriptors(tables), random_choice(tables)
+    reuse = reuse_costs(clustered_choice(tables), tables.grid) if with_more else None
+    found = random_choice(tables).flip(1) if with_more else None
+    choice = improve(chosen, rows(wanted), Candidates.from_tables(tables), JUMPS, reuse, found)
+
+    own = inside(tables)[: tables.grid.pixels].expand_as(chosen)
+
+    def costs(places: Tensor) -> Tensor:
+        once_more = 0 if reuse is None else reuse.gather(1, places.long()).long()
+        return cost(wanted, places, tables) + once_more - STAY_BONUS * (places == own)
+
+    assert (costs(choice.places) <= costs(chosen)).all()
+    assert (costs(choice.places) <= costs(own)).all()
+    if found is not None:
+        assert (costs(choice.places) <= costs(found)).all()
+    assert (costs(choice.places) < costs(chosen)).float().mean() > 0.5
+    assert torch.isin(choice.places, inside(tables)).all(), "no margin is copied"
+
+
+def test_each_half_takes_the_cheapest_of_its_candidates(tables: SearchTables) -> None:
+    """White pixels by what is chosen before, black ones by what the white ones chose."""
+    grid = tables.grid
+    wanted, chosen = wanted_descriptors(tables, 1), random_choice(tables, 1)
+    choice = improve(chosen, rows(wanted), Candidates.from_tables(tables), JUMPS)
+    present = chosen[0].view(grid.height, grid.width).clone()
+    own = inside(tables)[: grid.pixels].view(grid.height, grid.width)
+    for color in (0, 1):
+        before = present.clone()
+        for row in range(grid.height):
+            for column in range(grid.width):
+                if (row + column) % 2 != color:
+                    continue
+                options = [int(before[row, column])]
+                for down, right in ((0, -1), (0, 1), (-1, 0), (1, 0)):
+                    if 0 <= row + down < grid.height and 0 <= column + right < grid.width:
+                        options.append(int(before[row + down, column + right]) - down * grid.stride - right)
+                options += [options[0] + down * grid.stride + right for down, right in JUMPS]
+                options.append(int(own[row, column]))
+                costs = cost(wanted[0, row * grid.width + column], torch.tensor(options), tables)
+                costs[-1] -= STAY_BONUS
+                present[row, column] = options[int(costs.argmin())]
+    assert torch.equal(choice.places[0].view(grid.height, grid.width), present)
+
+
+def test_what_a_pixel_copies_already_stays_where_all_cost_the_same(tables: SearchTables) -> None:
+    equal = dataclasses.replace(
+        tables, descriptors=torch.zeros_like(tables.descriptors), costs=torch.ones_like(tables.costs)
+    )
+    chosen = random_choice(tables)
+    candidates = Candidates.from_tables(equal)
+    wanted = rows(torch.zeros(2, tables.grid.pixels, tables.descriptors.shape[1]))
+    own = inside(tables)[: tables.grid.pixels].expand_as(chosen)
+    assert torch.equal(improve(chosen, wanted, candidates, JUMPS).places, own), "its own place is cheaper"
+    equal.costs[inside(tables)[: tables.grid.pixels].long()] += 2
+    elsewhere = improve(chosen, wanted, Candidates.from_tables(equal), JUMPS).places
+    from_others = ~torch.isin(chosen, own)
+    assert torch.equal(elsewhere[from_others], chosen[from_others])
+
+
+@pytest.mark.parametrize("jump", [(JUMP + 1, 0), (0, -JUMP - 1)])
+def test_too_long_a_jump_would_leave_the_margin(tables: SearchTables, jump: tuple[int, int]) -> None:
+    with pytest.raises(AssertionError):
+        improve(random_choice(tables), rows(wanted_descriptors(tables)), Candidates.from_tables(tables), [jump])
