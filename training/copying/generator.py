@@ -36,7 +36,7 @@ from training.copying.levels import (
 from training.copying.painting import SearchedSize, paint
 from training.copying.prior import class_colors, explained_variance
 from training.copying.settings import CopyingSettings
-from training.copying.variants import VARIANTS, shows_photograph, warp
+from training.copying.variants import VARIANTS, shows_photograph, warp, warp_by_class
 from training.copying.voting import SPREAD
 from training.interface import OnStage, SceneGenerator
 from training.machine import one_thread
@@ -115,17 +115,18 @@ class CopyingGenerator(SceneGenerator):
         image = ((self._image[0] + 1) * 127.5).round()
         ids = self._ids[0]
         height, width = ids.shape
-        pictures = torch.stack([rounded(warp(image, variant)).clamp(0, 255) for variant in VARIANTS])
+        shares = F.one_hot(ids, self.classes).permute(2, 0, 1).float()
         varied_ids = torch.stack([warp(ids[None].float(), variant, "nearest")[0] for variant in VARIANTS])
+        varied = zip(varied_ids, VARIANTS, strict=True)
+        pictures = torch.stack([warp_by_class(image, shares, each, variant) for each, variant in varied])
         shown = torch.stack([shows_photograph(height, width, variant, self.canvas) for variant in VARIANTS])
         place = torch.stack([warp(_places(height, width), variant) for variant in VARIANTS])
-        on_stage("prior colors", 0.1)
-        shares = F.one_hot(ids, self.classes).permute(2, 0, 1).float()
+        on_stage("prior colors", 0.2)
         prior = _prior(image / FULL_COLOR, shares)
         own_prior = (prior * shares[:, None]).sum(0)
         source_prior = torch.stack([warp(own_prior, variant) for variant in VARIANTS])
         finest = self.sizes.finest
-        self.pictures.copy_(pictures)
+        self.pictures.copy_(rounded(pictures).clamp(0, 255))
         self.class_ids.copy_(varied_ids)
         self.shown.copy_(shown)
         self.prior.copy_(reduced(prior, finest))

@@ -44,6 +44,26 @@ def warp(pictures: Tensor, variant: Variant, mode: str = "bilinear") -> Tensor:
     return F.grid_sample(pictures[None], places[None], mode=mode, padding_mode="border", align_corners=True)[0]
 
 
+def warp_by_class(pictures: Tensor, shares: Tensor, class_ids: Tensor, variant: Variant) -> Tensor:
+    """As `warp`, but no color is mixed from two classes: it would vote as one of them.
+
+    Args:
+        pictures: float32 ``[C, H, W]``.
+        shares: of the classes, 0 or 1, float32 ``[K, H, W]``.
+        class_ids: of the variant's pixels, ``[H, W]``.
+        variant: which.
+    """
+    warped = warp(pictures, variant)
+    if variant == Variant():
+        return warped
+    for class_id in class_ids.unique().tolist():
+        mask = shares[int(class_id)]
+        weighed = warp(torch.cat([pictures * mask, mask[None]]), variant)
+        own = (class_ids == class_id) & (weighed[-1] > 0)
+        warped = torch.where(own, weighed[:-1] / weighed[-1].clamp(min=1e-6), warped)
+    return warped
+
+
 def shows_photograph(height: int, width: int, variant: Variant, shown: tuple[int, int]) -> Tensor:
     """Where a variant's pixels show the photograph, bool ``[H, W]``.
 

@@ -18,9 +18,10 @@ def random_colors(classes: int) -> Tensor:
 
 
 def draw(chosen: Tensor, quality: Tensor, colors: Tensor, class_ids: Tensor) -> Tensor:
-    """The vote of pixels ``[N, 180]``."""
+    """The vote of pixels ``[N, 180]``; what no class votes for copies the second picture's first place."""
     shape = (-1, GRID.height, GRID.width)
-    return vote(chosen.view(shape), quality.view(shape), class_ids.view(shape), Ballot.of(GRID, colors))
+    anchors = torch.full_like(chosen, int(GRID.inside()[1, 0]))
+    return vote(chosen.view(shape), quality.view(shape), class_ids.view(shape), anchors, Ballot.of(GRID, colors))
 
 
 def own_places(number: int = 1) -> Tensor:
@@ -52,8 +53,8 @@ def test_a_color_is_the_exact_mean_of_its_own_classs_votes(monkeypatch: pytest.M
                         if seen[3] == ids[layout, pixel]:
                             votes = int(quality[layout, beside]) * vertical * horizontal
                             total, count = total + seen[:3] * votes, count + votes
-                own = colors[int(chosen[layout, pixel]), :3].long()
-                expected = (2 * total + count) // (2 * count) if count else own  # rounded, halves up
+                anchored = colors[int(GRID.inside()[1, 0]), :3].long()
+                expected = (2 * total + count) // (2 * count) if count else anchored  # rounded, halves up
                 assert drawn[layout, :, row, column].long().tolist() == expected.tolist()
 
 
@@ -76,10 +77,11 @@ def test_other_classes_have_no_vote() -> None:
     assert torch.equal(drawn[0, 0].flatten() == 10, left)
 
 
-def test_without_any_vote_a_pixel_is_what_it_copies() -> None:
+def test_without_any_vote_a_pixel_is_its_classs_anchor() -> None:
     colors = random_colors(2)
     drawn = draw(own_places(), torch.full((1, GRID.pixels), 64.0), colors, torch.full((GRID.pixels,), 9.0))
-    assert torch.equal(drawn[0].flatten(1), colors[own_places()[0].long(), :3].T)
+    anchored = colors[int(GRID.inside()[1, 0]), :3]
+    assert (drawn[0].flatten(1) == anchored[:, None]).all()
 
 
 def test_better_matches_count_more() -> None:
