@@ -56,8 +56,8 @@ VARIANT_COST = round(0.02 * UNIT**2)
 OUTSIDE_COST = 450
 """Of copying what is not the photograph, such as a turned variant's corners, in `VARIANT_COST`; 9 in `UNIT` ** 2."""
 
-MARGIN_COST = 1500
-"""Of copying a place in the margin: more than any difference."""
+MARGIN_COST = 20_000
+"""Of copying a place in the margin: more than the largest squared distance of two descriptors, 39 * 254 ** 2."""
 
 SHOWN_SHARE = 0.75
 """A pixel of a smaller size may be copied if so much of it shows the photograph."""

@@ -56,7 +56,7 @@ def warp_by_class(pictures: Tensor, shares: Tensor, class_ids: Tensor, variant: 
     warped = warp(pictures, variant)
     if variant == Variant():
         return warped
-    for class_id in class_ids.unique().tolist():
+    for class_id in torch.unique(class_ids).tolist():
         mask = shares[int(class_id)]
         weighed = warp(torch.cat([pictures * mask, mask[None]]), variant)
         own = (class_ids == class_id) & (weighed[-1] > 0)

@@ -1,11 +1,16 @@
 import pytest
 import torch
 
+from training.copying.descriptors import LARGEST
 from training.copying.generator import CopyingGenerator
 from training.copying.grid import Grid
 from training.copying.levels import (
     COARSEST_SIDE,
+    MARGIN_COST,
+    OUTSIDE_COST,
     SEARCHED_PIXELS,
+    VARIANT_COST,
+    LevelDescriptors,
     SearchTables,
     Sizes,
     chessboard,
@@ -89,3 +94,12 @@ def test_tables_have_a_row_for_every_place(copying: CopyingGenerator) -> None:
         assert len(tables.colors) == places
         if isinstance(tables, SearchTables):
             assert (len(tables.descriptors), len(tables.costs)) == (places, places)
+
+
+def test_no_difference_is_worth_a_place_in_the_margin() -> None:
+    for order in range(4):
+        descriptors = LevelDescriptors(3, order)
+        size = descriptors.fixed_size + descriptors.appearance.size
+        assert MARGIN_COST * VARIANT_COST > size * (2 * LARGEST) ** 2 + OUTSIDE_COST * VARIANT_COST
+        assert MARGIN_COST * VARIANT_COST + 2 * size * LARGEST**2 < 2**24, "float32 adds it exactly"
+    assert MARGIN_COST < 2**15, "stored in 16 bits"
