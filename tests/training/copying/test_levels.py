@@ -100,6 +100,6 @@ def test_no_difference_is_worth_a_place_in_the_margin() -> None:
     for order in range(4):
         descriptors = LevelDescriptors(3, order)
         size = descriptors.fixed_size + descriptors.appearance.size
-        assert MARGIN_COST * VARIANT_COST > size * (2 * LARGEST) ** 2 + OUTSIDE_COST * VARIANT_COST
+        assert size * (2 * LARGEST) ** 2 + OUTSIDE_COST * VARIANT_COST < MARGIN_COST * VARIANT_COST
         assert MARGIN_COST * VARIANT_COST + 2 * size * LARGEST**2 < 2**24, "float32 adds it exactly"
     assert MARGIN_COST < 2**15, "stored in 16 bits"
