@@ -65,6 +65,13 @@ demo/bench/published-int8: | demo/bench/published
 bench: $(BENCH_RUNS) $(BENCH_BUNDLES) ## Measure both generators, and write examples/bench.json, its plot and the README's figures
 	$(BIN)/semia bench $(BENCH_RUNS) $(BENCH_BUNDLES) --concurrency 1,8 --json examples/bench.json --plot examples/bench.png --readme README.md
 
+# The Python that sees the GPU: nothing is installed for these checks.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+
+.PHONY: gpu-checks
+gpu-checks: ## Measure on this machine's NVIDIA GPU all that is promised there, in at most ten minutes
+	$(GPU_PYTHON) -m semia.bench.gpu_checks --output examples/gpu.json --sheet examples/gpu.png
+
 .PHONY: test
 test: $(INSTALLED) ## Run every test but the slow and GPU ones, with a real Triton
 	$(BIN)/python -m pytest -m 'not slow and not gpu' --numprocesses 2 --dist worksteal

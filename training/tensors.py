@@ -16,15 +16,15 @@ def padded_length(length: int, multiple: int) -> int:
     return -(-length // multiple) * multiple
 
 
-def edge_indices(length: int, multiple: int) -> Tensor:
+def edge_indices(length: int, multiple: int, device: torch.device | None = None) -> Tensor:
     """Indices int64 ``[padded_length]`` that extend a row of pixels by repeating its last one."""
-    return torch.arange(padded_length(length, multiple)).clamp(max=length - 1)
+    return torch.arange(padded_length(length, multiple), device=device).clamp(max=length - 1)
 
 
 def pad(values: Tensor, multiple: int) -> Tensor:
     """``[..., H, W]`` extended right and down to multiples, repeating the last row and column."""
-    rows = edge_indices(values.shape[-2], multiple).to(values.device)
-    columns = edge_indices(values.shape[-1], multiple).to(values.device)
+    rows = edge_indices(values.shape[-2], multiple, values.device)
+    columns = edge_indices(values.shape[-1], multiple, values.device)
     return values.index_select(-2, rows).index_select(-1, columns)
 
 
