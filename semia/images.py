@@ -1,11 +1,13 @@
 """Reading and writing pictures as ``uint8[H, W, 3]`` arrays."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from semia.errors import ImageError
@@ -16,6 +18,12 @@ RGB = NDArray[np.uint8]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
+
+DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+"""Pillow's modes of grey pictures with more than 8 bits, which its own conversion would clip."""
+
+PROFILED_MODES = ("RGB", "CMYK", "L")
+"""Pillow's modes that a colour profile can be meant for; others are expanded first."""
 
 MAX_PIXELS = 64_000_000
 """Larger pictures are refused unread: none is trained on or served, and a small file may claim any size."""
@@ -60,11 +68,49 @@ def rgb_array(image: Image.Image) -> RGB:
         ImageError: if the picture was opened lazily and its file is broken.
     """
     try:
+        if image.mode in DEEP_MODES:
+            return np.repeat(_in_eight_bits(np.asarray(image))[..., np.newaxis], 3, axis=2)
         # Pillow warns when an indexed picture's alpha is dropped in one step.
         opaque = image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
         return np.asarray(opaque.convert("RGB"))
     except Exception as error:  # as in open_image: this may be where the file is read
         raise ImageError(f"cannot read the picture: {error}") from error
+
+
+def _in_eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Grey values of 16 or 32 bits or floats, in the range that their size tells, scaled to 0 to 255."""
+    largest = float(values.max(initial=0))
+    floats = np.issubdtype(values.dtype, np.floating)
+    full = 1.0 if floats and largest <= 1 else next(top for top in (255.0, 65535.0, 4294967295.0) if largest <= top)
+    if values.dtype == np.uint16:
+        full = 65535.0
+    scaled: NDArray[np.uint8] = np.rint(np.clip(values / full, 0, 1) * 255).astype(np.uint8)
+    return scaled
+
+
+def read_photograph(path: Path) -> tuple[RGB, tuple[str, ...]]:
+    """Read a photograph as sRGB ``uint8[H, W, 3]``, and a line for each thing about it that was ignored.
+
+    An embedded colour profile, such as Display P3's, is converted to sRGB.
+
+    Raises:
+        ImageError: as `open_image`.
+    """
+    image = open_image(path)
+    embedded = image.info.get("icc_profile")
+    if not embedded:
+        return rgb_array(image), ()
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(embedded))
+        if "srgb" in ImageCms.getProfileDescription(profile).lower():
+            return rgb_array(image), ()
+        plain = image if image.mode in PROFILED_MODES else image.convert("RGB")
+        converted = ImageCms.profileToProfile(plain, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError) as error:
+        reason = str(error) or type(error).__name__
+        return rgb_array(image), (f"{path}: its colour profile cannot be used ({reason}); its numbers count as sRGB",)
+    assert converted is not None, "only a conversion in place returns nothing"
+    return np.asarray(converted), ()
 
 
 def write_rgb(path: Path, picture: RGB) -> None:
@@ -99,9 +145,21 @@ def write_image(path: Path, image: Image.Image, text: Mapping[str, str] | None =
 
 
 def find_image(folder: Path, stem: str) -> Path | None:
-    """The picture called ``stem`` with any picture suffix in ``folder``, or None."""
-    candidates = (folder / f"{stem}{suffix}" for suffix in IMAGE_SUFFIXES)
-    return next((path for path in candidates if path.is_file()), None)
+    """The picture called ``stem`` with any picture suffix in ``folder``, whatever the case of its name, or None.
+
+    Raises:
+        ImageError: if there are several.
+    """
+    if not folder.is_dir():
+        return None
+    found = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.stem.lower() == stem.lower() and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    ]
+    if len(found) > 1:
+        raise ImageError(f"{folder} has {' and '.join(path.name for path in found)}: which is the {stem}? Keep one")
+    return found[0] if found else None
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -112,9 +170,12 @@ def list_images(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise ImageError(f"no such folder of pictures: {folder}")
-    paths = sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    paths = sorted(path for path in folder.iterdir() if is_image(path))
     if not paths:
         raise ImageError(f"no pictures ({', '.join(IMAGE_SUFFIXES)}) in {folder}")
     return paths
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name is a visible picture's."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")

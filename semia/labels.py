@@ -13,15 +13,24 @@ What is left after that, far from every class, is no label: an area of it is ref
 
 import functools
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semia.errors import LabelMapColourError, LabelMapSizeError
-from semia.images import open_image, rgb_array, write_image
-from semia.palette import BOX_MASK, Palette, distance_to_blend, flat_area, hex_code, pack_colours
+from semia.errors import ImageError, LabelMapColourError, LabelMapSizeError
+from semia.images import DEEP_MODES, open_image, rgb_array, write_image
+from semia.palette import (
+    BOX_MASK,
+    MIN_SEPARATION,
+    Palette,
+    distance_to_blend,
+    exact_colours,
+    flat_area,
+    hex_code,
+    pack_colours,
+)
 
 ClassIds = NDArray[np.uint8]
 """A label map: ``uint8[H, W]`` indices into a `Palette`."""
@@ -31,6 +40,12 @@ FOREIGN_SHARE = 0.001
 
 BORDER_REACH = 8
 """How many pixels a blended border reaches from the areas it separates: soft brushes and JPEG chroma stay within."""
+
+VOID_NUMBER = 255
+"""The palette index, or grey value, of pixels that are no class."""
+
+SMALL_GREYS = 64
+"""Grey values all below this are class ids rather than colours."""
 
 SIZE_SLACK = 2
 """Pixels by which a label map's proportions may miss the canvas's and still mean the whole canvas."""
@@ -71,6 +86,87 @@ def fit_to_canvas(image: Image.Image, canvas: Canvas, what: str = "label map") -
     return image.resize((canvas.width, canvas.height), Image.Resampling.NEAREST)
 
 
+class LabelPicture(NamedTuple):
+    """A label map as a file has it, before its colours are known to be classes."""
+
+    colours: NDArray[np.uint8]  # [H, W, 3]
+    void: NDArray[np.bool_]  # [H, W]: pixels that are no class
+    notes: tuple[str, ...]  # a line for each thing that was not taken as it stands
+
+
+def label_picture(image: Image.Image, palette: Palette | None = None, what: str = "label map") -> LabelPicture:
+    """A label map of any Pillow mode: its numbers as they stand, whatever colour profile comes with them.
+
+    Grey values and palette indices of 255 beside a few small ones are void, as in VOC's and Cityscapes' maps, unless
+    the colour is one of the palette's.
+
+    Raises:
+        ImageError: if the picture was opened lazily and its file is broken, or has more grey values than 8 bits hold.
+    """
+    if image.mode in DEEP_MODES:
+        image = Image.fromarray(_grey_labels(image, what))
+    colours = rgb_array(image)
+    void = np.zeros(colours.shape[:2], dtype=np.bool_)
+    if image.mode not in ("P", "L"):
+        return LabelPicture(colours, void, ())
+    numbers = np.asarray(image)
+    used = np.unique(numbers)
+    others = used[used != VOID_NUMBER]
+    if len(others) < len(used) and len(others) >= 2 and others.max() < VOID_NUMBER // 2:
+        void = numbers == VOID_NUMBER
+        colour = tuple(colours[void][0].tolist())
+        if palette is not None and colour in palette.colours:
+            return LabelPicture(colours, np.zeros_like(void), ())
+        kind = "palette index" if image.mode == "P" else "grey value"
+        share = 100 * np.count_nonzero(void) / void.size
+        return LabelPicture(
+            colours, void, (f"{what}: {kind} 255 ({share:.1f} % of it) is read as no class: its neighbours' count",)
+        )
+    if image.mode == "L" and len(used) >= 2 and used.max() < SMALL_GREYS:
+        return LabelPicture(colours, void, (f"{what}: its grey values {_span(used)} are read as the classes",))
+    return LabelPicture(colours, void, ())
+
+
+def _grey_labels(image: Image.Image, what: str) -> NDArray[np.uint8]:
+    """Grey values of more than 8 bits, all of them kept apart."""
+    values = np.asarray(image)
+    different = np.unique(values)
+    if different.min() >= 0 and different.max() <= np.iinfo(np.uint8).max and (different == np.rint(different)).all():
+        return values.astype(np.uint8)
+    scaled = np.ascontiguousarray(rgb_array(image)[..., 0])
+    if len(np.unique(scaled)) < len(different):
+        raise ImageError(
+            f"the {what} has {len(different)} grey values of more than 8 bits, which 8 bits do not keep apart: "
+            "save it with values 0 to 255, or in colours"
+        )
+    return scaled
+
+
+def _span(values: NDArray[Any]) -> str:
+    return f"{values.min()} to {values.max()}" if len(values) > 2 else f"{values.min()} and {values.max()}"
+
+
+def fill_void(ids: ClassIds, void: NDArray[np.bool_]) -> ClassIds:
+    """Give void pixels ``bool[H, W]`` the class of a nearest other pixel, ring by ring.
+
+    Args:
+        ids: ``uint8[H, W]``.
+        void: not everywhere true.
+    """
+    filled, left = ids.copy(), void.copy()
+    while left.any():
+        rows, columns = np.nonzero(left)
+        known = np.pad(~left, 1)
+        around = np.pad(filled, 1)
+        reached = np.zeros(len(rows), dtype=np.bool_)
+        for down, right in ((0, -1), (0, 1), (-1, 0), (1, 0)):
+            usable = known[rows + 1 + down, columns + 1 + right] & ~reached
+            filled[rows[usable], columns[usable]] = around[rows[usable] + 1 + down, columns[usable] + 1 + right]
+            reached |= usable
+        left[rows[reached], columns[reached]] = False
+    return filled
+
+
 def class_ids_from_picture(picture: NDArray[np.uint8], palette: Palette, what: str = "label map") -> ClassIds:
     """Map a label map's colours ``uint8[H, W, 3]`` onto the palette, by the rules at the top of this module.
 
@@ -89,11 +185,30 @@ def class_ids_from_picture(picture: NDArray[np.uint8], palette: Palette, what: s
     settled &= flat | ~_possible_blends(picture, ids, flat, palette)
     unsettled = ~settled
     if not unsettled.any():
+        _refuse_two_colours(picture, ids, flat, palette, what)
         return ids
     _refuse_foreign_area(picture, unsettled & flat, palette, what)
+    _refuse_two_colours(picture, ids, settled & flat, palette, what)
     ids, unreached = _settle_borders(picture, ids, unsettled, palette)
     _refuse_foreign_area(picture, unreached, palette, what)
     return ids
+
+
+def class_ids_from_label(label: LabelPicture, palette: Palette, what: str = "label map") -> ClassIds:
+    """`class_ids_from_picture`, void pixels filled up from beside them.
+
+    Raises:
+        LabelMapColourError: as `class_ids_from_picture`, or if all pixels are void.
+    """
+    if not label.void.any():
+        return class_ids_from_picture(label.colours, palette, what)
+    if label.void.all():
+        raise LabelMapColourError(f"all of the {what} is void: no pixel says a class; the palette is {palette}")
+    # A void pixel's colour must not be mistaken for an area's: it becomes a class's before colours are compared.
+    colours = label.colours.copy()
+    colours[label.void] = palette.array[0]
+    ids = class_ids_from_picture(colours, palette, what)
+    return fill_void(ids, label.void)
 
 
 def _match_exactly(picture: NDArray[np.uint8], palette: Palette) -> tuple[ClassIds, NDArray[np.bool_]]:
@@ -205,6 +320,54 @@ def _refuse_foreign_area(picture: NDArray[np.uint8], area: NDArray[np.bool_], pa
     )
 
 
+def _refuse_two_colours(
+    picture: NDArray[np.uint8], ids: ClassIds, area: NDArray[np.bool_], palette: Palette, what: str
+) -> None:
+    """Refuse two flat colours that both are nearest to one class: drift moves all of a class, not half of it."""
+    exact = exact_colours(picture)
+    for class_id in range(len(palette)):
+        colours = picture[area & (ids == class_id)]
+        if len(colours) < FOREIGN_SHARE * area.size:
+            continue
+        found = _exact_areas(colours, exact) if exact is not None else _separate_areas(colours)
+        shares = [(hex_code(colour), count / area.size) for colour, count in found]
+        large = [f"{code} ({100 * share:.1f} % of it)" for code, share in shares if share >= FOREIGN_SHARE]
+        if len(large) > 1:
+            raise LabelMapColourError(
+                f"the {what} has areas of {' and '.join(large)}, all nearest to {palette.hex_codes[class_id]}: one "
+                f"class has one colour; the palette is {palette}{_hint_of_ids(picture, palette)}"
+            )
+
+
+def _exact_areas(colours: NDArray[np.uint8], exact: NDArray[np.uint8]) -> list[tuple[tuple[int, int, int], int]]:
+    """How many of colours ``uint8[N, 3]`` are each of those of an exact map, most frequent first."""
+    packed = pack_colours(colours)
+    counted = [(tuple(each.tolist()), int(np.count_nonzero(packed == pack_colours(each)))) for each in exact]
+    return sorted(counted, key=lambda pair: -pair[1])
+
+
+def _separate_areas(colours: NDArray[np.uint8]) -> list[tuple[tuple[int, int, int], int]]:
+    """Clusters of colours ``uint8[N, 3]`` that noise does not explain, most frequent first."""
+    _, first_pixel, votes = np.unique(pack_colours(colours) & BOX_MASK, return_index=True, return_counts=True)
+    found: list[tuple[tuple[int, int, int], int]] = []
+    centres = colours[first_pixel].astype(np.float64)
+    unclaimed = np.ones(len(centres), dtype=np.bool_)
+    for box in np.argsort(-votes, kind="stable"):
+        if unclaimed[box]:
+            cluster = unclaimed & (np.linalg.norm(centres - centres[box], axis=1) < MIN_SEPARATION)
+            unclaimed &= ~cluster
+            red, green, blue = colours[first_pixel[box]].tolist()
+            found.append(((red, green, blue), int(votes[cluster].sum())))
+    return found
+
+
+def _hint_of_ids(picture: NDArray[np.uint8], palette: Palette) -> str:
+    grey = (picture == picture[..., :1]).all()
+    if grey and picture.max() < len(palette):
+        return "; it looks like class ids: paint it in the palette's colours, or send the ids as an array"
+    return ""
+
+
 def class_ids_from_image(image: Image.Image, palette: Palette, canvas: Canvas, what: str = "label map") -> ClassIds:
     """A label picture of any Pillow mode as class ids ``uint8[H, W]`` on the canvas.
 
@@ -216,7 +379,8 @@ def class_ids_from_image(image: Image.Image, palette: Palette, canvas: Canvas, w
         LabelMapColourError: if the colours do not.
     """
     fit_to_canvas(image, canvas, what)
-    ids = class_ids_from_picture(rgb_array(image), palette, what)
+    label = label_picture(image, palette, what)
+    ids = class_ids_from_label(label, palette, what)
     return np.asarray(fit_to_canvas(Image.fromarray(ids), canvas, what))
 
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from semia import __version__
 from semia.errors import LabelMapError
-from semia.images import RGB, list_images, open_image, rgb_array
-from semia.labels import Canvas, ClassIds, class_ids_from_picture, fit_to_canvas
+from semia.images import RGB, list_images, open_image
+from semia.labels import Canvas, ClassIds, class_ids_from_label, fit_to_canvas, label_picture
 from semia.palette import Palette
 from training.errors import EvaluationError
 from training.evaluation import Figures
@@ -48,7 +48,7 @@ def read_targets(folder: Path, palette: Palette, canvas: Canvas) -> list[Target]
         if path.stem in targets:
             raise EvaluationError(f"{folder} has two label maps called {path.stem!r}: give them different names")
         what = f"label map {path}"
-        drawn = class_ids_from_picture(rgb_array(open_image(path)), palette, what)
+        drawn = class_ids_from_label(label_picture(open_image(path), palette, what), palette, what)
         on_canvas = np.asarray(fit_to_canvas(Image.fromarray(drawn), canvas, what))
         targets[path.stem] = Target(path.stem, drawn, on_canvas)
     return list(targets.values())

@@ -10,8 +10,26 @@ from PIL import Image
 
 from semia.errors import ImageError, LabelMapError
 from semia.files import check_model_name, model_name_from_path, write_text
-from semia.images import IMAGE_SUFFIXES, RGB, find_image, list_images, read_rgb, write_rgb
-from semia.labels import Canvas, ClassIds, class_ids_from_picture, fit_to_canvas, read_class_ids, write_class_ids
+from semia.images import (
+    IMAGE_SUFFIXES,
+    RGB,
+    find_image,
+    is_image,
+    list_images,
+    open_image,
+    read_photograph,
+    write_rgb,
+)
+from semia.labels import (
+    Canvas,
+    ClassIds,
+    LabelPicture,
+    class_ids_from_label,
+    fit_to_canvas,
+    label_picture,
+    read_class_ids,
+    write_class_ids,
+)
 from semia.palette import Palette, extract_palette, read_class_names
 from training.errors import SceneError
 
@@ -36,6 +54,7 @@ class Scene:
     labels: ClassIds  # its classes, uint8[H, W]
     palette: Palette
     targets: Mapping[str, ClassIds] = field(default_factory=dict)  # target layouts by file stem
+    notes: tuple[str, ...] = ()  # what of its files was not taken as it stands, a line each
 
     def __post_init__(self) -> None:
         check_model_name(self.name)
@@ -81,16 +100,15 @@ def load_scene(
     scene_name = model_name_from_path(folder) if name is None else check_model_name(name)
     if not folder.is_dir():
         raise SceneError(f"no scene folder at {folder}")
-    image = read_rgb(_required(folder, IMAGE_STEM))
-    label_path = _required(folder, LABEL_STEM)
     try:
-        label_picture = read_rgb(label_path)
+        image, notes = read_photograph(_required(folder, IMAGE_STEM))
+        label_path = _required(folder, LABEL_STEM)
+        label = label_picture(open_image(label_path), palette, f"label map {label_path}")
         if palette is None:
-            palette = extract_palette(label_picture)
-            if (folder / CLASSES_FILE).is_file():
-                palette = palette.with_names(read_class_names(folder / CLASSES_FILE))
+            palette, label = _classes(folder, label)
+        notes += label.notes
         canvas = _canvas(image, resize, max_side)
-        ids = class_ids_from_picture(label_picture, palette, what=f"label map {label_path}")
+        ids = class_ids_from_label(label, palette, what=f"label map {label_path}")
         full_size = fit_to_canvas(Image.fromarray(ids), Canvas(*image.shape[:2]), f"label map {label_path}")
         labels = np.asarray(fit_to_canvas(full_size, canvas, f"label map {label_path}"))
         targets = {path.stem: read_class_ids(path, palette, canvas) for path in _target_paths(folder)}
@@ -99,7 +117,21 @@ def load_scene(
     if Canvas(*image.shape[:2]) != canvas:
         resampled = Image.fromarray(image).resize((canvas.width, canvas.height), Image.Resampling.LANCZOS)
         image = np.asarray(resampled)
-    return Scene(scene_name, image, labels, palette, targets)
+    return Scene(scene_name, image, labels, palette, targets, notes)
+
+
+def _classes(folder: Path, label: LabelPicture) -> tuple[Palette, LabelPicture]:
+    """The label map's classes, named as the folder says, and the label map with all that is void marked."""
+    path = folder / CLASSES_FILE
+    named = read_class_names(path) if path.is_file() else None
+    if named is not None and named.void:
+        void = label.void.copy()
+        for colour in named.void:
+            void |= (label.colours == np.array(colour, np.uint8)).all(axis=-1)
+        label = label._replace(void=void)
+    palette, notes = extract_palette(label.colours, void=label.void)
+    label = label._replace(notes=label.notes + notes)
+    return palette if named is None else palette.with_names(named.colour_of_name), label
 
 
 def save_scene(scene: Scene, folder: Path) -> None:
@@ -122,7 +154,7 @@ def _required(folder: Path, stem: str) -> Path:
 
 def _target_paths(folder: Path) -> list[Path]:
     targets = folder / TARGET_FOLDER
-    return list_images(targets) if targets.is_dir() and any(targets.iterdir()) else []
+    return list_images(targets) if targets.is_dir() and any(map(is_image, targets.iterdir())) else []
 
 
 def _canvas(image: RGB, resize: float | None, max_side: int | None) -> Canvas:

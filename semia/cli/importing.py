@@ -40,6 +40,8 @@ def import_checkpoint(
     from training.scene import load_scene
 
     loaded = load_scene(scene, name=name, resize=resize)
+    for note in loaded.notes:
+        say(note)
     path = run or RUNS_FOLDER / loaded.name
     if RunFolder.is_run(path) and not overwrite:
         raise InputError(f"{path} holds a run already: choose another --run, or --overwrite it")

@@ -216,6 +216,8 @@ def carry_out(request: "TrainRequest") -> "RunFolder":
     opened = request.open_run()
     run, scene, settings = opened.run, opened.scene, opened.run.config.settings
     record("scene_loaded", scene=scene.name, path=request.scene, canvas=str(scene.canvas), targets=len(scene.targets))
+    for note in scene.notes:
+        say(note)
     if isinstance(settings, CopyingSettings):
         _prepare(opened, request.preset)
     else:

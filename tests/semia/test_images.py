@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
 
 from semia import images
 from semia.errors import ImageError
-from semia.images import find_image, list_images, open_image, read_rgb, rgb_array, write_rgb
+from semia.images import find_image, list_images, open_image, read_photograph, read_rgb, rgb_array, write_rgb
 
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
@@ -139,3 +140,85 @@ def test_pictures_are_listed_by_name(tmp_path: Path) -> None:
     for name in ("2.png", "1.JPG", "notes.txt", ".hidden.png"):
         (tmp_path / name).touch()
     assert [path.name for path in list_images(tmp_path)] == ["1.JPG", "2.png"]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array([[0, 257 * 100], [257 * 200, 65535]], np.uint16), [[0, 100], [200, 255]]),
+        (np.array([[0, 1], [2, 3]], np.uint16), [[0, 0], [0, 0]]),
+        (np.array([[0, 100], [200, 255]], np.int32), [[0, 100], [200, 255]]),
+        (np.array([[0.0, 0.5], [1.0, 0.2]], np.float32), [[0, 128], [255, 51]]),
+    ],
+    ids=["16 bits", "16 dark bits", "32 bits", "floats"],
+)
+def test_deep_greys_are_scaled_not_clipped(values: NDArray[np.generic], expected: list[list[int]]) -> None:
+    grey = rgb_array(Image.fromarray(values))
+    assert grey.shape == (2, 2, 3)
+    assert grey[..., 0].tolist() == expected
+
+
+def test_names_are_found_whatever_their_case_and_only_one(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "IMG.PNG")
+    assert find_image(tmp_path, "img") == tmp_path / "IMG.PNG"
+    Image.new("RGB", (4, 4)).save(tmp_path / "img.jpg")
+    with pytest.raises(ImageError, match=r"IMG\.PNG and img\.jpg: which is the img"):
+        find_image(tmp_path, "img")
+
+
+def test_an_embedded_colour_profile_is_converted(tmp_path: Path) -> None:
+    """Lab is a profile that Pillow can make itself; as numbers its channels would be far from the colours."""
+    srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    assert srgb is not None
+    swapped = Image.new("RGB", (8, 8), (200, 40, 90))
+    swapped.save(tmp_path / "srgb.png", icc_profile=ImageCms.ImageCmsProfile(srgb).tobytes())
+    picture, notes = read_photograph(tmp_path / "srgb.png")
+    assert picture[0, 0].tolist() == [200, 40, 90]
+    assert notes == ()
+    swapped.save(tmp_path / "broken.png", icc_profile=b"no profile at all")
+    picture, notes = read_photograph(tmp_path / "broken.png")
+    assert picture[0, 0].tolist() == [200, 40, 90]
+    assert len(notes) == 1
+    assert "broken.png: its colour profile cannot be used" in notes[0]
+    swapped.save(tmp_path / "lab.png", icc_profile=ImageCms.ImageCmsProfile(lab).tobytes())
+    assert "cannot be used" in read_photograph(tmp_path / "lab.png")[1][0]
+
+
+def test_a_wide_gamut_becomes_srgb(tmp_path: Path) -> None:
+    wide = with_primaries(((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)))  # Display P3's
+    Image.new("RGB", (8, 8), (128, 200, 128)).save(tmp_path / "p3.png", icc_profile=wide)
+    picture, notes = read_photograph(tmp_path / "p3.png")
+    assert notes == ()
+    red, green, blue = picture[0, 0].tolist()
+    assert red < 100, "a green that sRGB can hardly show has less red in it"
+    assert green >= 200
+    assert abs(blue - 118) < 12
+
+
+def with_primaries(primaries: tuple[tuple[float, float], ...]) -> bytes:
+    """A matrix profile (ICC.1, version 2) of gamma 2.2 with these chromaticities, as cameras and phones embed them."""
+    white = np.array([0.9504559, 1.0, 1.0890578])  # D65
+    columns = np.array([[x / y, 1.0, (1 - x - y) / y] for x, y in primaries]).T
+    columns = columns * np.linalg.solve(columns, white)
+    bradford = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+    d50 = np.array([0.9642, 1.0, 0.8249])
+    adapted = np.linalg.inv(bradford) @ np.diag((bradford @ d50) / (bradford @ white)) @ bradford @ columns
+
+    def fixed(numbers: NDArray[np.float64]) -> bytes:
+        return b"".join(struct.pack(">i", round(float(number) * 65536)) for number in numbers)
+
+    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(2.2 * 256)) + bytes(2)
+    text = b"text" + bytes(4) + b"test\0" + bytes(3)
+    description = b"desc" + bytes(4) + struct.pack(">I", 5) + b"Wide\0" + bytes(78 + 3)
+    tags = {b"desc": description, b"cprt": text, b"wtpt": b"XYZ " + bytes(4) + fixed(d50)}
+    for name, column in zip((b"r", b"g", b"b"), adapted.T, strict=True):
+        tags |= {name + b"XYZ": b"XYZ " + bytes(4) + fixed(column), name + b"TRC": curve}
+    table, data = struct.pack(">I", len(tags)), b""
+    for name, content in tags.items():
+        padded = content + bytes(-len(content) % 4)
+        table += name + struct.pack(">II", 132 + 12 * len(tags) + len(data), len(content))
+        data += padded
+    size = 128 + len(table) + len(data)
+    header = struct.pack(">I4sI4s4s4s", size, bytes(4), 0x02400000, b"mntr", b"RGB ", b"XYZ ") + bytes(12) + b"acsp"
+    header += bytes(28) + fixed(d50)
+    return header + bytes(128 - len(header)) + table + data

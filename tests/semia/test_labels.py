@@ -301,7 +301,7 @@ def test_reading_a_file_names_it(tmp_path: Path) -> None:
 
 
 def test_the_palette_of_a_compressed_source_reads_a_clean_target() -> None:
-    palette = extract_palette(jpeg(draw(SCENE)))
+    palette = extract_palette(jpeg(draw(SCENE))).palette
     assert len(palette) == 3
     clean = hard(draw(SCENE))
     ids = class_ids_from_picture(clean, palette)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semia.labels import Canvas
+from semia.labels import Canvas, ClassIds
 from training.errors import SceneError
 from training.scene import Scene, load_scene, save_scene
 
@@ -93,3 +93,106 @@ def test_no_folder_is_an_error(tmp_path: Path) -> None:
 def test_ids_beyond_the_palette_are_refused(scene: Scene) -> None:
     with pytest.raises(SceneError, match="class id beyond"):
         dataclasses.replace(scene, labels=np.full_like(scene.labels, 3))
+
+
+CLASSES = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)]
+
+
+def layout() -> ClassIds:
+    """Four classes; the last one is a 5x5 area."""
+    ids = np.zeros((64, 96), dtype=np.uint8)
+    ids[40:] = 1
+    ids[10:30, 20:50] = 2
+    ids[5:10, 80:85] = 3
+    return ids
+
+
+def coloured(ids: ClassIds, colours: list[tuple[int, int, int]] | None = None) -> Image.Image:
+    return Image.fromarray(np.array(colours or CLASSES, np.uint8)[ids])
+
+
+def write_scene(folder: Path, label: Image.Image, target: Image.Image | None = None) -> Path:
+    (folder / "cond").mkdir(parents=True)
+    photograph = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+    Image.fromarray(photograph).save(folder / "img.png")
+    label.save(folder / "label.png")
+    if target is not None:
+        target.save(folder / "cond" / "new.png")
+    return folder
+
+
+def indexed_with_void() -> Image.Image:
+    """As VOC's: a border of index 255 around an area."""
+    ids = layout()
+    ids[8:32, 18:20] = ids[8:32, 50:52] = 255
+    image = Image.fromarray(ids, "P")
+    colours = np.zeros((256, 3), np.uint8)
+    colours[:4], colours[255] = CLASSES, (224, 224, 192)
+    image.putpalette(colours.tobytes())
+    return image
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        Image.fromarray(layout()),
+        Image.fromarray(layout().astype(np.uint16)),
+        Image.fromarray(layout().astype(np.uint16) * 85 * 257),
+        coloured(layout(), [(70, 130, 180), (255, 41, 10), (255, 31, 0), (107, 142, 35)]),
+    ],
+    ids=["grey ids", "16-bit ids", "16-bit greys", "near colours"],
+)
+def test_exact_label_maps_are_read_exactly(tmp_path: Path, label: Image.Image) -> None:
+    scene = load_scene(write_scene(tmp_path / "scene", label, label))
+    assert len(scene.palette) == 4
+    for ids in (scene.labels, scene.targets["new"]):
+        pairs = np.unique(np.stack([ids, layout()], axis=-1).reshape(-1, 2), axis=0)
+        assert len(pairs) == 4, "every class is one class"
+
+
+def test_void_goes_to_its_neighbours_and_is_said(tmp_path: Path) -> None:
+    scene = load_scene(write_scene(tmp_path / "scene", indexed_with_void(), indexed_with_void()))
+    assert scene.palette.hex_codes == ("#000000", "#800000", "#008000", "#808000")
+    assert len(scene.notes) == 1
+    assert "palette index 255 (1.6 % of it) is read as no class" in scene.notes[0]
+    without = scene.labels.copy()
+    assert np.array_equal(without[10:30, 22:48], np.full((20, 26), 2))
+    assert set(np.unique(scene.labels[8:32, 18:20])) <= {0, 2}
+    assert np.array_equal(scene.targets["new"], scene.labels)
+
+
+def test_a_colour_may_be_named_void(tmp_path: Path) -> None:
+    ids = layout()
+    folder = write_scene(tmp_path / "scene", coloured(ids))
+    names = {"road": "#800000", "tree": "#008000", "sky": "#000000", "#808000": None, "cat": "#FFFFFF"}
+    (folder / "classes.json").write_text(json.dumps(names), encoding="utf-8-sig")
+    scene = load_scene(folder)
+    assert set(scene.palette.names) == {"road", "tree", "sky"}
+    assert scene.palette.names[scene.labels[7, 82]] == "sky"
+
+
+def test_two_colours_of_a_target_are_never_one_class(tmp_path: Path) -> None:
+    drifted = [(70, 130, 180), (128, 64, 128), (70, 70, 70), (107, 142, 35)]
+    other = [*drifted[:2], (102, 102, 156), drifted[3]]
+    folder = write_scene(tmp_path / "scene", coloured(layout(), drifted), coloured(layout(), other))
+    with pytest.raises(SceneError, match=r"#4682B4 \(.* %.*\) and #66669C \(.* %.*\), all nearest to #4682B4"):
+        load_scene(folder)
+    moved = [(75, 135, 175), *drifted[1:]]
+    assert load_scene(write_scene(tmp_path / "drift", coloured(layout(), drifted), coloured(layout(), moved)))
+
+
+def test_a_target_of_ids_against_colours_is_refused_with_a_hint(tmp_path: Path) -> None:
+    folder = write_scene(tmp_path / "scene", coloured(layout()), Image.fromarray(layout()))
+    with pytest.raises(SceneError, match="it looks like class ids"):
+        load_scene(folder)
+
+
+def test_names_in_capitals_and_stray_files_do_not_matter(tmp_path: Path) -> None:
+    folder = write_scene(tmp_path / "scene", coloured(layout()))
+    (folder / "img.png").rename(folder / "IMG.PNG")
+    (folder / "label.png").rename(folder / "Label.PNG")
+    (folder / "cond" / ".DS_Store").touch()
+    (folder / "cond" / "notes.txt").touch()
+    scene = load_scene(folder)
+    assert len(scene.palette) == 4
+    assert scene.targets == {}
