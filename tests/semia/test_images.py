@@ -189,10 +189,8 @@ def test_a_wide_gamut_becomes_srgb(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), (128, 200, 128)).save(tmp_path / "p3.png", icc_profile=wide)
     picture, notes = read_photograph(tmp_path / "p3.png")
     assert notes == ()
-    red, green, blue = picture[0, 0].tolist()
-    assert red < 100, "a green that sRGB can hardly show has less red in it"
-    assert green >= 200
-    assert abs(blue - 118) < 12
+    # By the two color spaces' primaries, and sRGB's curve, worked out by hand.
+    assert np.abs(picture[0, 0].astype(int) - (104, 204, 121)).max() <= 2
 
 
 def with_primaries(primaries: tuple[tuple[float, float], ...]) -> bytes:
