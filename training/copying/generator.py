@@ -25,6 +25,7 @@ from training.copying.levels import (
     REACH,
     SHOWN_SHARE,
     SPREAD,
+    VARIANT_COST,
     CopiedColors,
     LevelDescriptors,
     SearchTables,
@@ -198,6 +199,7 @@ class CopyingGenerator(SceneGenerator):
         costs = (shown < SHOWN_SHARE).float() * OUTSIDE_COST
         costs[1:] += 1
         costs = F.pad(costs, (grid.margin,) * 4, value=MARGIN_COST)
+        rows = grid.table(described)
         halves, merged = chessboard(grid.height, grid.width)
         device = self.pictures.device
         anchors = self._anchors(shares[0].argmax(0))
@@ -207,8 +209,8 @@ class CopyingGenerator(SceneGenerator):
             colors=colors_of(grid, 1, pictures, shares.argmax(1)),
             anchor_colors=_colors_at(anchors, pictures),
             anchors=grid.inside()[0].to(device)[anchors],
-            descriptors=grid.table(described).to(torch.int8),
-            costs=costs.flatten().to(torch.int16),
+            descriptors=rows.to(torch.int8),
+            squares=(rows.square().sum(1) + costs.flatten() * VARIANT_COST).int(),
             prior=reduced(self.prior, times).to(torch.int8),
             place=place[0].to(torch.int8),
             halves=halves.to(device),

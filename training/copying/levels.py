@@ -54,7 +54,7 @@ JUMP = 8
 """Pixels, at most, from what a pixel copies to another candidate nearby."""
 
 VARIANT_COST = round(0.02 * UNIT**2)
-"""Of leaving the plain photograph; other costs of places are multiples of it, so that they are stored in 16 bits."""
+"""Of leaving the plain photograph; other costs of places are multiples of it."""
 
 OUTSIDE_COST = 450
 """Of copying what is not the photograph, such as a turned variant's corners, in `VARIANT_COST`; 9 in `UNIT` ** 2."""
@@ -162,7 +162,7 @@ class SearchTables(CopiedColors):
 
     anchors: Tensor  # int32 [K, squares]: the places of `CopiedColors.anchor_colors`
     descriptors: Tensor  # int8 [places, D]: context, prior color, place, appearance
-    costs: Tensor  # int16 [places]: of copying a place, whatever for, in `VARIANT_COST`
+    squares: Tensor  # int32 [places]: of a descriptor, plus what copying the place costs, whatever for
     prior: Tensor  # int8 [K, 3, h, w]: each class's prior color everywhere
     place: Tensor  # int8 [2, h, w]: where a pixel is
     halves: Tensor  # int32 [2, h * w / 2, rounded up]: pixels of the chessboard's colors

@@ -95,7 +95,7 @@ class Everything:
         places = grid.inside().flatten().to(candidates.table.device)
         places = F.pad(places, (0, -(grid.variants * grid.pixels) % BLOCK))
         rows = candidates.table.index_select(0, places)
-        appearance = (rows[:, 1 + fixed_size :] / -2).square().sum(1, keepdim=True)
+        appearance = rows[:, 1 + fixed_size :].square().sum(1, keepdim=True)
         by_layout = torch.cat([rows[:, :1] - appearance, rows[:, 1 : 1 + fixed_size]], dim=1)
         near = NearPlaces.of(grid, places.device)
         return cls(places, rows.T.contiguous(), by_layout.T.contiguous(), near)
@@ -161,7 +161,7 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
     picture = vote(chosen.view(-1, grid.height, grid.width), quality, own_class, anchored, ballot).view(size_of)
     for number in range(len(size.jumps)):
         appearance = descriptors.appearance(picture).flatten(2).transpose(1, 2)
-        choice = _choose(size, chosen, torch.cat([fixed, appearance], dim=2), number, anchors)
+        choice = _choose(size, chosen, torch.cat([fixed, appearance * -2], dim=2), number, anchors)
         chosen = choice.places
         distances = (choice.costs + fixed_square + appearance.square().sum(2)).clamp(min=0)
         quality = quality_of(distances, TOLERANCE).view(-1, grid.height, grid.width)

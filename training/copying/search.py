@@ -12,7 +12,7 @@ from torch import Tensor
 
 from training.copying.descriptors import UNIT
 from training.copying.grid import Grid, Windows, int_column, quotient
-from training.copying.levels import JUMP, REACH, VARIANT_COST, SearchTables
+from training.copying.levels import JUMP, REACH, SearchTables
 
 STAY_BONUS = round(0.02 * UNIT**2)
 """What copying a pixel from its own place is cheaper by: what a layout leaves alone stays as it is."""
@@ -43,7 +43,7 @@ class Candidates:
     """What a search compares with, in float32: made once, before layouts come."""
 
     grid: Grid
-    table: Tensor  # [places, 1 + D]: the descriptor's square plus the cost of copying, then -2 times the descriptor
+    table: Tensor  # [places, 1 + D]: `SearchTables.squares`, then the descriptor
     order: Tensor  # int32 [2 * P]: all pixels, first the chessboard's white ones
     merged: Tensor  # int32 [h * w]: where each pixel stands in that order
     halves: tuple[Half, Half]
@@ -53,9 +53,8 @@ class Candidates:
     def from_tables(cls, tables: SearchTables) -> "Candidates":
         """Widen tables."""
         grid, device = tables.grid, tables.descriptors.device
-        descriptors = tables.descriptors.float()
-        squares = descriptors.square().sum(1) + tables.costs.float() * VARIANT_COST
-        table = torch.cat([squares[:, None], descriptors * -2], dim=1)
+        # No more than this, which ONNX Runtime does when it loads a graph: every step takes as much memory once more.
+        table = torch.cat([tables.squares[:, None].float(), tables.descriptors.float()], dim=1)
         count = tables.halves.shape[1]
         standing = torch.where(tables.merged >= count, tables.merged - count, tables.merged)
         home = grid.inside()[0].to(device)
@@ -83,7 +82,7 @@ def with_one(described: Tensor) -> Tensor:
 
     The product is the cost, less the wanted descriptor's square.
     """
-    return F.pad(described, (1, 0), value=1.0)
+    return F.pad(described * -2, (1, 0), value=1.0)
 
 
 def cheapest_everywhere(wanted: Tensor, everything: Tensor, places: Tensor, reuse: Tensor | None) -> Choice:

@@ -63,7 +63,8 @@ def wanted_descriptors(tables: SearchTables, number: int = 2) -> Tensor:
 def cost(wanted: Tensor, places: Tensor, tables: SearchTables) -> Tensor:
     """Squared distance and the cost of copying, int64, for wanted ``[..., D]`` and places ``[...]``."""
     described = tables.descriptors.long()[places.long()]
-    return (wanted.long() - described).square().sum(-1) + tables.costs.long()[places.long()] * VARIANT_COST
+    copying = tables.squares.long()[places.long()] - described.square().sum(-1)
+    return (wanted.long() - described).square().sum(-1) + copying
 
 
 def random_choice(tables: SearchTables, number: int = 2) -> Tensor:
@@ -95,7 +96,9 @@ def test_the_layout_alone_finds_the_cheapest_without_appearance(sizes: list[Sear
     assert everything is not None
     fixed = tables.descriptors.shape[1] - sizes[0].descriptors.appearance.size
     wanted = wanted_descriptors(tables)[:, :, :fixed]
-    layout_alone = dataclasses.replace(tables, descriptors=tables.descriptors[:, :fixed])
+    appearance = tables.descriptors[:, fixed:].long().square().sum(1)
+    squares = (tables.squares - appearance).int()
+    layout_alone = dataclasses.replace(tables, descriptors=tables.descriptors[:, :fixed], squares=squares)
     every = torch.stack([cost(one[:, None], inside(tables)[None], layout_alone) for one in wanted])
     choice = cheapest_everywhere(with_one(wanted), everything.by_layout, everything.places, None)
     assert torch.equal(choice.places, inside(tables)[every.argmin(2)])
@@ -175,14 +178,14 @@ def test_each_half_takes_the_cheapest_of_its_candidates(tables: SearchTables) ->
 
 def test_what_a_pixel_copies_already_stays_where_all_cost_the_same(tables: SearchTables) -> None:
     equal = dataclasses.replace(
-        tables, descriptors=torch.zeros_like(tables.descriptors), costs=torch.ones_like(tables.costs)
+        tables, descriptors=torch.zeros_like(tables.descriptors), squares=torch.full_like(tables.squares, VARIANT_COST)
     )
     chosen = random_choice(tables)
     candidates = Candidates.from_tables(equal)
     wanted = with_one(torch.zeros(2, tables.grid.pixels, tables.descriptors.shape[1]))
     own = inside(tables)[: tables.grid.pixels].expand_as(chosen)
     assert torch.equal(improve(chosen, wanted, candidates, JUMPS).places, own), "its own place is cheaper"
-    equal.costs[inside(tables)[: tables.grid.pixels].long()] += 2
+    equal.squares[inside(tables)[: tables.grid.pixels].long()] += 2 * VARIANT_COST
     elsewhere = improve(chosen, wanted, Candidates.from_tables(equal), JUMPS).places
     from_others = ~torch.isin(chosen, own)
     assert torch.equal(elsewhere[from_others], chosen[from_others])
