@@ -33,7 +33,7 @@ from training.stages import stage
 ROUNDS = (4, 4, 4)
 """Choices and votes by turns at the coarsest size, at the next, and so on."""
 
-LAST_ROUNDS = 2
+LAST_ROUNDS = 1
 """At sizes finer than those."""
 
 QUARTERS = ((0, 0), (1, 1))
