@@ -13,6 +13,9 @@ from training.copying.levels import CopiedColors, in_places, squares_of, widened
 WEIGHTS = (5, 8, 5)
 """Of a patch's nine votes, by their rows and by their columns; both are multiplied."""
 
+NUMBERS_AT_ONCE = 4_000_000
+"""Of looked up colors and class ids: more do not fit into a processor's cache."""
+
 BEST_QUALITY = 64.0
 """Votes of the best match; whole numbers, so that sums of votes times levels stay below 2 ** 24."""
 
@@ -100,11 +103,15 @@ def vote(chosen: Tensor, quality: Tensor, own_class: Tensor, anchored: Tensor, b
     """
     copied = ballot.shifted(chosen, ballot.beyond) - ballot.steps
     counted = ballot.shifted(quality, 0.0) * ballot.weights
-    # Planes of red, green, blue and class ids, since arithmetic on whole planes is far faster than on rows.
-    seen = look_up(ballot.colors, copied.flatten(1)).view(-1, 4, own_class.shape[1], *copied.shape[1:])
-    votes = torch.where(seen[:, 3] == own_class[:, :, None], counted[:, None], 0.0)
-    count = votes.sum(2)[:, None]
-    total = (seen[:, :3] * votes[:, None]).sum(3)
+    group = 9 if 9 * ballot.colors.shape[1] * copied.shape[2] <= NUMBERS_AT_ONCE else 3
+    totals, counts = [], []
+    for places, weights in zip(copied.split(group, 1), counted.split(group, 1), strict=True):
+        # Planes of red, green, blue and class ids, since arithmetic on whole planes is far faster than on rows.
+        seen = look_up(ballot.colors, places.flatten(1)).view(-1, 4, own_class.shape[1], *places.shape[1:])
+        votes = torch.where(seen[:, 3] == own_class[:, :, None], weights[:, None], 0.0)
+        totals.append((seen[:, :3] * votes[:, None]).sum(3))
+        counts.append(votes.sum(2)[:, None])
+    total, count = sum(totals[1:], totals[0]), sum(counts[1:], counts[0])
     return torch.where(count > 0, rounded(total / count.clamp(min=1)), anchored)
 
 

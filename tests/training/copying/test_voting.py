@@ -1,7 +1,9 @@
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.copying import voting
 from training.copying.grid import Grid
 from training.copying.levels import SPREAD, CopiedColors, colors_of, enlarged, in_places
 from training.copying.voting import BEST_QUALITY, Ballot, quality_of, vote
@@ -91,8 +93,10 @@ def test_without_any_vote_a_pixel_is_its_classs_anchor() -> None:
     assert (drawn[0].flatten(1) == ANCHORED[:, None]).all()
 
 
-def test_squares_are_voted_on_as_their_pixels_would_be() -> None:
+@pytest.mark.parametrize("at_once", [voting.NUMBERS_AT_ONCE, 1])
+def test_squares_are_voted_on_as_their_pixels_would_be(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     """Four pixels that copy what belongs together, at once; also from and beyond the pictures' edges."""
+    monkeypatch.setattr(voting, "NUMBERS_AT_ONCE", at_once)
     squares = Grid(2, 6, 8, margin=1)
     single = Grid(2, 12, 16, margin=SPREAD)
     random = torch.Generator().manual_seed(4)
