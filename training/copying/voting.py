@@ -105,7 +105,7 @@ def vote(chosen: Tensor, quality: Tensor, own_class: Tensor, anchored: Tensor, b
     counted = ballot.shifted(quality, 0.0) * ballot.weights
     group = 9 if 9 * ballot.colors.shape[1] * copied.shape[2] <= NUMBERS_AT_ONCE else 3
     totals, counts = [], []
-    for places, weights in zip(copied.split(group, 1), counted.split(group, 1), strict=True):
+    for places, weights in zip(torch.split(copied, group, 1), torch.split(counted, group, 1), strict=True):
         # Planes of red, green, blue and class ids, since arithmetic on whole planes is far faster than on rows.
         seen = look_up(ballot.colors, places.flatten(1)).view(-1, 4, own_class.shape[1], *places.shape[1:])
         votes = torch.where(seen[:, 3] == own_class[:, :, None], weights[:, None], 0.0)
