@@ -101,11 +101,13 @@ class WindowDescriptor(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Whole numbers float32 ``[N, C, h, w]`` to whole numbers ``[N, D, h, w]`` within `LARGEST`."""
-        total = self.offset.view(1, -1, 1, 1)
+        # Multiples of 1 / FIXED_POINT, which is a power of two, are as exact as whole numbers; 0.5 rounds.
+        parts: list[Tensor] = []
+        bias = self.offset / FIXED_POINT + 0.5
         for window, weights in zip(self.windows, self.weights, strict=True):
             padded = F.pad(window.averaged(pictures), (window.reach,) * 4, mode="replicate")
-            total = total + F.conv2d(padded, weights, dilation=window.dilation)
-        return rounded(total / FIXED_POINT).clamp(-LARGEST, LARGEST)
+            parts.append(F.conv2d(padded, weights / FIXED_POINT, None if parts else bias, dilation=window.dilation))
+        return sum(parts[1:], parts[0]).floor().clamp(-LARGEST, LARGEST)
 
     def _sampled_windows(self, pictures: Tensor) -> Tensor:
         """Weighted windows around random pixels, ``[S, all windows' C * side * side]``."""

@@ -24,6 +24,8 @@ from training.copying.levels import (
     OUTSIDE_COST,
     REACH,
     SHOWN_SHARE,
+    SPREAD,
+    VARIANT_COST,
     CopiedColors,
     LevelDescriptors,
     SearchTables,
@@ -37,7 +39,7 @@ from training.copying.painting import SearchedSize, paint
 from training.copying.prior import class_colors, explained_variance
 from training.copying.settings import CopyingSettings
 from training.copying.variants import VARIANTS, shows_photograph, warp, warp_by_class
-from training.copying.voting import SPREAD
+from training.copying.voting import Ballot
 from training.interface import OnStage, SceneGenerator
 from training.machine import one_thread
 from training.tensors import SceneTensors, pad
@@ -143,25 +145,19 @@ class CopyingGenerator(SceneGenerator):
 
         All but the last are `SearchTables`; so is the last where the whole canvas is searched.
         """
-        sizes = self.sizes
-        grids = [self._grid(halvings, (JUMP if order else 0) + REACH) for order, halvings in enumerate(sizes.searched)]
-        whole = [self._grid(0, SPREAD)] if sizes.finest else []
         tables: list[CopiedColors] = [
-            self._search_tables(order, halvings, grids[order]) for order, halvings in enumerate(sizes.searched)
+            self._search_tables(order, halvings) for order, halvings in enumerate(self.sizes.searched)
         ]
-        return tables + [
-            CopiedColors(grid, colors_of(grid, self.pictures, self.class_ids), self._anchors(grid, self.class_ids[0]))
-            for grid in whole
-        ]
+        return [*tables, self._whole_colors()] if self.sizes.finest else tables
 
-    def ready(self, tables: list[CopiedColors]) -> tuple[list[SearchedSize], CopiedColors | None]:
+    def ready(self, tables: list[CopiedColors]) -> tuple[list[SearchedSize], Ballot | None]:
         """What `paint` takes, of what `tables` gives."""
         sizes = [
             SearchedSize.at(order, level, cast(LevelDescriptors, self.descriptors[order]))
             for order, level in enumerate(tables)
             if isinstance(level, SearchTables)
         ]
-        return sizes, None if len(sizes) == len(tables) else tables[-1]
+        return sizes, None if len(sizes) == len(tables) else Ballot.of(tables[-1])
 
     def synthesise(self, scene: SceneTensors, target_ids: Tensor) -> Tensor:
         """See `SceneGenerator.synthesise`; the scene is the one it was built for."""
@@ -178,10 +174,20 @@ class CopyingGenerator(SceneGenerator):
 
         return synthesise
 
-    def _grid(self, halvings: int, margin: int) -> Grid:
-        return Grid(len(VARIANTS), self.sizes.height >> halvings, self.sizes.width >> halvings, margin)
+    def _whole_colors(self) -> CopiedColors:
+        """Of the whole canvas; what is copied there was chosen at half its size or less, so squares go together."""
+        side = SPREAD
+        grid = Grid(len(VARIANTS), self.sizes.height // side, self.sizes.width // side, SPREAD // side)
+        return CopiedColors(
+            grid=grid,
+            side=side,
+            colors=colors_of(grid, side, self.pictures, self.class_ids),
+            anchor_colors=_colors_at(self._anchors(self.class_ids[0]), self.pictures),
+        )
 
-    def _search_tables(self, order: int, halvings: int, grid: Grid) -> SearchTables:
+    def _search_tables(self, order: int, halvings: int) -> SearchTables:
+        height, width = self.sizes.height >> halvings, self.sizes.width >> halvings
+        grid = Grid(len(VARIANTS), height, width, margin=(JUMP if order else 0) + REACH)
         level = cast(LevelDescriptors, self.descriptors[order])
         pictures, shares = reduced(self.pictures, halvings), self._source_shares(halvings)
         times = halvings - self.sizes.finest
@@ -193,22 +199,26 @@ class CopyingGenerator(SceneGenerator):
         costs = (shown < SHOWN_SHARE).float() * OUTSIDE_COST
         costs[1:] += 1
         costs = F.pad(costs, (grid.margin,) * 4, value=MARGIN_COST)
+        rows = grid.table(described)
         halves, merged = chessboard(grid.height, grid.width)
         device = self.pictures.device
+        anchors = self._anchors(shares[0].argmax(0))
         return SearchTables(
             grid=grid,
-            colors=colors_of(grid, pictures, shares.argmax(1)),
-            anchors=self._anchors(grid, shares[0].argmax(0)),
-            descriptors=grid.table(described).to(torch.int8),
-            costs=costs.flatten().to(torch.int16),
+            side=1,
+            colors=colors_of(grid, 1, pictures, shares.argmax(1)),
+            anchor_colors=_colors_at(anchors, pictures),
+            anchors=grid.inside()[0].to(device)[anchors],
+            descriptors=rows.to(torch.int8),
+            squares=(rows.square().sum(1) + costs.flatten() * VARIANT_COST).int(),
             prior=reduced(self.prior, times).to(torch.int8),
             place=place[0].to(torch.int8),
             halves=halves.to(device),
             merged=merged.to(device),
         )
 
-    def _anchors(self, grid: Grid, class_ids: Tensor) -> Tensor:
-        return anchors_of(grid, class_ids.cpu(), self.classes).to(self.pictures.device)
+    def _anchors(self, class_ids: Tensor) -> Tensor:
+        return anchors_of(class_ids.cpu(), self.classes).to(self.pictures.device)
 
     def _source_shares(self, halvings: int) -> Tensor:
         """Class shares of the photograph's variants, whole numbers ``[V, K, h, w]`` up to `FULL_SHARE`."""
@@ -226,6 +236,11 @@ def _prior(image: Tensor, shares: Tensor) -> Tensor:
     colors = class_colors(image, shares)
     weight = explained_variance(image, shares, colors)[:, None, None, None] * math.sqrt(PRIOR_WEIGHT)
     return rounded((colors - 0.5) * weight * UNIT).clamp(-LARGEST, LARGEST)
+
+
+def _colors_at(pixels: Tensor, pictures: Tensor) -> Tensor:
+    """The plain photograph's levels at pixels, which are counted row by row, uint8 ``[..., 3]``."""
+    return pictures[0].flatten(1).T[pixels].to(torch.uint8)
 
 
 def _places(height: int, width: int) -> Tensor:

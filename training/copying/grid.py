@@ -73,9 +73,9 @@ class Windows:
         """
         reach = max(max(abs(down), abs(right)) for down, right in steps)
         stride = width + 2 * reach
-        rows = torch.div(pixels, width, rounding_mode="trunc")
+        rows = quotient(pixels, width)
         first = rows * stride + (pixels - rows * width) + reach * (stride + 1)
-        moves = int_column([down * stride + right for down, right in steps], pixels)
+        moves = int_column([down * stride + right for down, right in steps], pixels.device)
         return cls((moves + first).flatten(), len(steps), reach)
 
     def of(self, values: Tensor, beyond: float) -> Tensor:
@@ -84,6 +84,14 @@ class Windows:
         return padded.index_select(1, self.index).view(-1, self.steps, self.index.shape[0] // self.steps)
 
 
-def int_column(numbers: Sequence[int], beside: Tensor) -> Tensor:
-    """Numbers as int32 ``[S, 1]``, on another tensor's device."""
-    return torch.tensor(numbers, dtype=torch.int32, device=beside.device)[:, None]
+def int_column(numbers: Sequence[int], device: torch.device) -> Tensor:
+    """Numbers as int32 ``[S, 1]``."""
+    return torch.tensor(numbers, dtype=torch.int32, device=device)[:, None]
+
+
+def quotient(numbers: Tensor, divisor: int) -> Tensor:
+    """Numbers int32, at least 0, divided by another, rounded down.
+
+    Exact below 2 ** 24, by way of float32: ONNX Runtime would divide integers by as many steps again.
+    """
+    return (numbers.float() / divisor).floor().int()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.copying.descriptors import LARGEST, UNIT, Window, WindowDescriptor, rounded
-from training.copying.grid import Grid
+from training.copying.grid import Grid, quotient
 
 COARSEST_SIDE = 36
 """Pixels, about, along the longer side of the smallest size."""
@@ -47,11 +47,14 @@ ANCHOR_SOURCES = 4000
 REACH = 2
 """Pixels from a patch's center to its side: a pixel's color is voted on by the patches over it."""
 
+SPREAD = 2
+"""Pixels from the center of a patch to those of its pixels that vote; with the center they are nine."""
+
 JUMP = 8
 """Pixels, at most, from what a pixel copies to another candidate nearby."""
 
 VARIANT_COST = round(0.02 * UNIT**2)
-"""Of leaving the plain photograph; other costs of places are multiples of it, so that they are stored in 16 bits."""
+"""Of leaving the plain photograph; other costs of places are multiples of it."""
 
 OUTSIDE_COST = 450
 """Of copying what is not the photograph, such as a turned variant's corners, in `VARIANT_COST`; 9 in `UNIT` ** 2."""
@@ -137,28 +140,45 @@ class LevelDescriptors(nn.Module):
 
 @dataclass(frozen=True)
 class CopiedColors:
-    """What every place of the photograph's variants shows at one size."""
+    """What every place of the photograph's variants shows at one size.
 
-    grid: Grid
-    colors: Tensor  # uint8 [places, 4]: red, green, blue, and the class id
-    anchors: Tensor  # int32 [K, squares]: what a class looks like where nothing else of it is found
+    Where places are not chosen one by one, squares of S pixels are one place: they copy what belongs together.
+    """
 
-    def widened(self) -> Tensor:
-        """float32 ``[places, 4]``."""
-        # By way of half precision: TensorRT looks nothing up in bytes. Whole numbers up to 2048 are exact in it.
-        return self.colors.half().float()
+    grid: Grid  # of places
+    side: int  # of a place's square, in pixels; a divisor of `SPREAD`
+    colors: Tensor  # uint8 [places, 4 * S]: reds, greens, blues, and the class ids
+    anchor_colors: Tensor  # uint8 [K, squares, 3]: what a class looks like where nothing else of it is found
+
+    @property
+    def spread(self) -> int:
+        """`SPREAD` in places."""
+        return SPREAD // self.side
 
 
 @dataclass(frozen=True)
 class SearchTables(CopiedColors):
     """All that may be copied at one size that is searched, and the constants of searching there."""
 
+    anchors: Tensor  # int32 [K, squares]: the places of `CopiedColors.anchor_colors`
     descriptors: Tensor  # int8 [places, D]: context, prior color, place, appearance
-    costs: Tensor  # int16 [places]: of copying a place, whatever for, in `VARIANT_COST`
+    squares: Tensor  # int32 [places]: of a descriptor, plus what copying the place costs, whatever for
     prior: Tensor  # int8 [K, 3, h, w]: each class's prior color everywhere
     place: Tensor  # int8 [2, h, w]: where a pixel is
     halves: Tensor  # int32 [2, h * w / 2, rounded up]: pixels of the chessboard's colors
     merged: Tensor  # int32 [h * w]: where each pixel stands in `halves`
+
+
+def widened(colors: Tensor) -> Tensor:
+    """Stored bytes as float32."""
+    # By way of half precision: TensorRT looks nothing up in bytes. Whole numbers up to 2048 are exact in it.
+    return colors.half().float()
+
+
+def in_places(pictures: Tensor, side: int) -> Tensor:
+    """Pictures ``[N, C, H, W]`` as P places with squares of S pixels, ``[N, C, S, P]``."""
+    squares = F.pixel_unshuffle(pictures, side) if side > 1 else pictures
+    return squares.reshape(-1, pictures.shape[1], side**2, squares.shape[2] * squares.shape[3])
 
 
 def class_codes(classes: int) -> Tensor:
@@ -170,43 +190,43 @@ def class_codes(classes: int) -> Tensor:
     return rounded(digits * (2 * LARGEST / (base - 1)) - LARGEST)
 
 
-def anchors_of(grid: Grid, class_ids: Tensor, classes: int) -> Tensor:
-    """`CopiedColors.anchors`: for every class and square the class's nearest place in the plain photograph.
+def anchors_of(class_ids: Tensor, classes: int) -> Tensor:
+    """For every class and square the class's nearest pixel in the plain photograph, counted row by row.
 
     Args:
-        grid: which numbers the places.
         class_ids: of the photograph, ``[h, w]``.
-        classes: K. A class that the photograph lacks has the square's own place.
+        classes: K. A class that the photograph lacks has the square's own middle.
+
+    Returns:
+        int64 ``[K, squares]``.
     """
-    rows = torch.arange(0, grid.height, ANCHOR_CELL).float() + (ANCHOR_CELL - 1) / 2
-    columns = torch.arange(0, grid.width, ANCHOR_CELL).float() + (ANCHOR_CELL - 1) / 2
-    centers = torch.cartesian_prod(rows.clamp(max=grid.height - 1), columns.clamp(max=grid.width - 1))
-    inside = grid.inside()[0].view(grid.height, grid.width)
+    height, width = class_ids.shape
+    rows = torch.arange(0, height, ANCHOR_CELL).float() + (ANCHOR_CELL - 1) / 2
+    columns = torch.arange(0, width, ANCHOR_CELL).float() + (ANCHOR_CELL - 1) / 2
+    centers = torch.cartesian_prod(rows.clamp(max=height - 1), columns.clamp(max=width - 1))
     anchors = []
     for class_id in range(classes):
-        places = (class_ids == class_id).nonzero()
-        if len(places):
-            places = places[:: -(-len(places) // ANCHOR_SOURCES)]
-            nearest = places[torch.cdist(centers, places.float()).argmin(1)]
+        pixels = (class_ids == class_id).nonzero()
+        if len(pixels):
+            pixels = pixels[:: -(-len(pixels) // ANCHOR_SOURCES)]
+            nearest = pixels[torch.cdist(centers, pixels.float()).argmin(1)]
         else:
             nearest = centers.long()
-        anchors.append(inside[nearest[:, 0], nearest[:, 1]])
+        anchors.append(nearest[:, 0] * width + nearest[:, 1])
     return torch.stack(anchors)
 
 
-def anchors_at(class_ids: Tensor, tables: CopiedColors) -> Tensor:
-    """For each pixel of class ids int64 ``[N, h, w]`` the anchor of its class, int32 ``[N, h * w]``."""
-    grid, anchors = tables.grid, tables.anchors
-    rows = torch.arange(grid.height, device=class_ids.device) // ANCHOR_CELL
-    columns = torch.arange(grid.width, device=class_ids.device) // ANCHOR_CELL
-    cell = rows[:, None] * -(-grid.width // ANCHOR_CELL) + columns
-    index = class_ids * anchors.shape[1] + cell
-    return anchors.flatten().index_select(0, index.flatten()).view(-1, grid.pixels)
+def squares_of(height: int, width: int) -> Tensor:
+    """Which of the anchors' squares each pixel lies in, int64 ``[height, width]``."""
+    rows, columns = torch.arange(height) // ANCHOR_CELL, torch.arange(width) // ANCHOR_CELL
+    return rows[:, None] * -(-width // ANCHOR_CELL) + columns
 
 
-def colors_of(grid: Grid, pictures: Tensor, class_ids: Tensor) -> Tensor:
+def colors_of(grid: Grid, side: int, pictures: Tensor, class_ids: Tensor) -> Tensor:
     """`CopiedColors.colors` of pictures ``[V, 3, h, w]`` in whole levels and class ids ``[V, h, w]``."""
-    return grid.table(torch.cat([pictures, class_ids[:, None].float()], dim=1)).to(torch.uint8)
+    colors = torch.cat([pictures.float(), class_ids[:, None].float()], dim=1)
+    padded = F.pad(colors, (grid.margin * side,) * 4, mode="replicate")
+    return F.pixel_unshuffle(padded, side).permute(0, 2, 3, 1).reshape(-1, 4 * side**2).to(torch.uint8)
 
 
 def chessboard(height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -221,10 +241,11 @@ def chessboard(height: int, width: int) -> tuple[Tensor, Tensor]:
 def enlarged(chosen: Tensor, grid: Grid, finer: Grid) -> Tensor:
     """Places ``[N, h * w]`` at a finer size: every pixel becomes several that go on where it was, ``[N, H * W]``."""
     factor = finer.height // grid.height
-    rows = torch.div(chosen, grid.stride, rounding_mode="trunc")
-    variants = torch.div(chosen, grid.area, rounding_mode="trunc")
+    rows, variants = quotient(chosen, grid.stride), quotient(chosen, grid.area)
     down = (rows - variants * grid.rows - grid.margin) * factor + finer.margin
     right = (chosen - rows * grid.stride - grid.margin) * factor + finer.margin
     first = (variants * finer.area + down * finer.stride + right).view(-1, grid.height, 1, grid.width, 1)
+    if factor == 1:
+        return first.flatten(1)
     steps = torch.arange(factor, dtype=torch.int32, device=chosen.device)
     return (first + (steps[:, None, None] * finer.stride + steps)).flatten(1)

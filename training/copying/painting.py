@@ -12,20 +12,20 @@ from training.copying.descriptors import rounded
 from training.copying.levels import (
     FULL_SHARE,
     JUMP,
-    CopiedColors,
     LevelDescriptors,
     SearchTables,
-    anchors_at,
     enlarged,
+    in_places,
 )
 from training.copying.search import (
     BLOCK,
     Candidates,
     Choice,
+    NearPlaces,
     cheapest_everywhere,
     improve,
     reuse_costs,
-    wanted_rows,
+    with_one,
 )
 from training.copying.voting import BEST_QUALITY, Ballot, quality_of, vote
 from training.stages import stage
@@ -33,7 +33,7 @@ from training.stages import stage
 ROUNDS = (4, 4, 4)
 """Choices and votes by turns at the coarsest size, at the next, and so on."""
 
-LAST_ROUNDS = 2
+LAST_ROUNDS = 1
 """At sizes finer than those."""
 
 QUARTERS = ((0, 0), (1, 1))
@@ -75,7 +75,7 @@ class SearchedSize:
         ]
         candidates = Candidates.from_tables(tables)
         everything = Everything.of(candidates, descriptors.fixed_size) if order < 2 else None
-        return cls(order, tables, descriptors, candidates, Ballot.of(tables.grid, tables.widened()), everything, jumps)
+        return cls(order, tables, descriptors, candidates, Ballot.of(tables), everything, jumps)
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,9 @@ class Everything:
     """All M places of a size that are in no margin, to be compared with."""
 
     places: Tensor  # int32 [M]
-    rows: Tensor  # `Candidates.table` of these places, transposed, [D + 1, M]
-    by_layout: Tensor  # the same without appearance, [fixed_size + 1, M]
+    rows: Tensor  # `Candidates.table` of these places, transposed, [1 + D, M]
+    by_layout: Tensor  # the same without appearance, [1 + fixed_size, M]
+    near: NearPlaces
 
     @classmethod
     def of(cls, candidates: Candidates, fixed_size: int) -> "Everything":
@@ -94,12 +95,13 @@ class Everything:
         places = grid.inside().flatten().to(candidates.table.device)
         places = F.pad(places, (0, -(grid.variants * grid.pixels) % BLOCK))
         rows = candidates.table.index_select(0, places)
-        appearance = rows[:, fixed_size:-1].square().sum(1, keepdim=True)
-        by_layout = torch.cat([rows[:, :fixed_size], rows[:, -1:] - appearance], dim=1)
-        return cls(places, rows.T.contiguous(), by_layout.T.contiguous())
+        appearance = rows[:, 1 + fixed_size :].square().sum(1, keepdim=True)
+        by_layout = torch.cat([rows[:, :1] - appearance, rows[:, 1 : 1 + fixed_size]], dim=1)
+        near = NearPlaces.of(grid, places.device)
+        return cls(places, rows.T.contiguous(), by_layout.T.contiguous(), near)
 
 
-def paint(class_ids: Tensor, classes: int, sizes: Sequence[SearchedSize], whole: CopiedColors | None) -> Tensor:
+def paint(class_ids: Tensor, classes: int, sizes: Sequence[SearchedSize], whole: Ballot | None) -> Tensor:
     """Draw layouts.
 
     Args:
@@ -141,27 +143,29 @@ class _Painted:
 
 def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Painted:
     """Choose and vote by turns, beginning with what the coarser size chose, or else with the layout alone."""
-    tables, descriptors = size.tables, size.descriptors
+    tables, descriptors, ballot = size.tables, size.descriptors, size.ballot
     grid = tables.grid
-    class_ids = shares.argmax(1)
-    own_class, anchors = class_ids.float(), anchors_at(class_ids, tables)
+    class_ids = shares.argmax(1).flatten(1)[:, None]
+    anchors = ballot.anchors_at(class_ids)
+    own_class, anchored = class_ids.float(), ballot.anchored(anchors)
     prior = rounded((shares[:, :, None] * tables.prior.float()).sum(1) / FULL_SHARE)
     place = tables.place.float().expand(shares.shape[0], -1, -1, -1)
     fixed = descriptors.describe_layout(shares, prior, place).flatten(2).transpose(1, 2)
     fixed_square = fixed.square().sum(2)
+    fixed = with_one(fixed)
     if chosen is None:
         assert size.everything is not None, "the coarsest size is compared with every place"
-        wanted = torch.cat([fixed * -2, torch.ones_like(fixed[:, :, :1])], dim=2)
-        chosen = cheapest_everywhere(wanted, size.everything.by_layout, size.everything.places, None).places
-    quality = torch.full_like(own_class, BEST_QUALITY)
-    picture = vote(chosen.view(-1, grid.height, grid.width), quality, own_class, anchors, size.ballot)
+        chosen = cheapest_everywhere(fixed, size.everything.by_layout, size.everything.places, None).places
+    quality = torch.full_like(own_class, BEST_QUALITY).view(-1, grid.height, grid.width)
+    size_of = (-1, 3, grid.height, grid.width)
+    picture = vote(chosen.view(-1, grid.height, grid.width), quality, own_class, anchored, ballot).view(size_of)
     for number in range(len(size.jumps)):
         appearance = descriptors.appearance(picture).flatten(2).transpose(1, 2)
-        choice = _choose(size, chosen, wanted_rows(fixed, appearance), number, anchors)
+        choice = _choose(size, chosen, torch.cat([fixed, appearance * -2], dim=2), number, anchors)
         chosen = choice.places
         distances = (choice.costs + fixed_square + appearance.square().sum(2)).clamp(min=0)
         quality = quality_of(distances, TOLERANCE).view(-1, grid.height, grid.width)
-        picture = vote(chosen.view(-1, grid.height, grid.width), quality, own_class, anchors, size.ballot)
+        picture = vote(chosen.view(-1, grid.height, grid.width), quality, own_class, anchored, ballot).view(size_of)
     return _Painted(size, picture, chosen, quality)
 
 
@@ -169,10 +173,12 @@ def _choose(size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int, anc
     """A round's choice, where ``number`` rounds went before."""
     everything, grid = size.everything, size.tables.grid
     if everything is None or (size.order and number >= len(QUARTERS)):
-        # Classes that neighbors do not have, such as a thin line's, begin at their anchors.
-        found = anchors if everything is None and number == 0 else None
+        found = None
+        if everything is None and number == 0:
+            # Classes that neighbors do not have, such as a thin line's, begin at their anchors.
+            found = F.embedding(anchors[:, 0], size.tables.anchors.view(-1, 1)).flatten(1)
         return improve(chosen, wanted, size.candidates, size.jumps[number], found=found)
-    reuse = reuse_costs(chosen, grid)
+    reuse = reuse_costs(chosen, everything.near)
     reuse_inside = reuse.index_select(1, everything.places)
     if size.order == 0:
         return cheapest_everywhere(wanted, everything.rows, everything.places, reuse_inside)
@@ -186,12 +192,13 @@ def _choose(size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int, anc
     return improve(chosen, wanted, size.candidates, size.jumps[number], reuse, found)
 
 
-def _compose(class_ids: Tensor, painted: _Painted, whole: CopiedColors) -> Tensor:
+def _compose(class_ids: Tensor, painted: _Painted, whole: Ballot) -> Tensor:
     """Copy, on the whole canvas, what was chosen at a coarser size."""
-    grid = painted.size.tables.grid
-    factor = class_ids.shape[1] // grid.height
-    chosen = enlarged(painted.chosen, grid, whole.grid).view(-1, *class_ids.shape[1:])
+    coarse, grid, side = painted.size.tables.grid, whole.tables.grid, whole.tables.side
+    factor = grid.height // coarse.height
+    chosen = enlarged(painted.chosen, coarse, grid).view(-1, grid.height, grid.width)
     quality = painted.quality[:, :, None, :, None].expand(-1, -1, factor, -1, factor)
-    quality = quality.reshape(-1, *class_ids.shape[1:])
-    ballot = Ballot.of(whole.grid, whole.widened())
-    return vote(chosen, quality, class_ids.float(), anchors_at(class_ids, whole), ballot)
+    wanted = in_places(class_ids[:, None], side)[:, 0]
+    anchored = whole.anchored(whole.anchors_at(wanted))
+    picture = vote(chosen, quality.reshape(-1, grid.height, grid.width), wanted.float(), anchored, whole)
+    return F.pixel_shuffle(picture.view(-1, 3 * side**2, grid.height, grid.width), side)

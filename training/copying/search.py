@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.copying.descriptors import UNIT
-from training.copying.grid import Grid, Windows, int_column
-from training.copying.levels import JUMP, REACH, VARIANT_COST, SearchTables
+from training.copying.grid import Grid, Windows, int_column, quotient
+from training.copying.levels import JUMP, REACH, SearchTables
 
 STAY_BONUS = round(0.02 * UNIT**2)
 """What copying a pixel from its own place is cheaper by: what a layout leaves alone stays as it is."""
@@ -26,16 +26,15 @@ NUMBERS_AT_ONCE = 4_000_000
 BLOCK = 64
 """Costs whose least is looked for first, before the place of the least."""
 
-AROUND = [(0, 0), (0, -1), (0, 1), (-1, 0), (1, 0)]
-"""Steps to the pixels whose patches are gone on with: its own and its neighbors'."""
+NEIGHBORS = [(0, -1), (0, 1), (-1, 0), (1, 0)]
+"""Steps to the pixels whose patches are gone on with. On a chessboard all are of the other color."""
 
 
 @dataclass(frozen=True)
 class Half:
-    """The pixels of one of a chessboard's colors."""
+    """The P pixels of one of a chessboard's colors."""
 
-    pixels: Tensor  # int32 [P]
-    around: Windows  # a pixel itself and its four neighbors
+    neighbors: Tensor  # int32 [4 * P]: where they stand among the other color's; off the canvas, one beyond those
     home: Tensor  # int32 [1, 1, P]: the plain photograph's place at each pixel
 
 
@@ -44,25 +43,30 @@ class Candidates:
     """What a search compares with, in float32: made once, before layouts come."""
 
     grid: Grid
-    table: Tensor  # [places, D + 1]: descriptors, then their square and the cost of copying the place, added
+    table: Tensor  # [places, 1 + D]: `SearchTables.squares`, then the descriptor
+    order: Tensor  # int32 [2 * P]: all pixels, first the chessboard's white ones
+    merged: Tensor  # int32 [h * w]: where each pixel stands in that order
     halves: tuple[Half, Half]
-    merged: Tensor  # int32 [h * w]: where each pixel stands in both halves, one after the other
-    steps: Tensor  # int32 [5, 1]: to what the pixels around copy here, if their patches go on
+    steps: Tensor  # int32 [4, 1]: to what the neighbors copy here, if their patches go on
 
     @classmethod
     def from_tables(cls, tables: SearchTables) -> "Candidates":
         """Widen tables."""
-        grid = tables.grid
-        descriptors = tables.descriptors.float()
-        squares = descriptors.square().sum(1) + tables.costs.float() * VARIANT_COST
-        table = torch.cat([descriptors, squares[:, None]], dim=1)
-        home = grid.inside()[0].to(descriptors.device)
+        grid, device = tables.grid, tables.descriptors.device
+        # No more than this, which ONNX Runtime does when it loads a graph: every step takes as much memory once more.
+        table = torch.cat([tables.squares[:, None].float(), tables.descriptors.float()], dim=1)
+        count = tables.halves.shape[1]
+        standing = torch.where(tables.merged >= count, tables.merged - count, tables.merged)
+        home = grid.inside()[0].to(device)
         white, black = (
-            Half(half, Windows.around(half, grid.width, AROUND), home.index_select(0, half)[None, None])
-            for half in tables.halves
+            Half(
+                Windows.around(pixels, grid.width, NEIGHBORS).of(standing.view(1, grid.height, -1), count).flatten(),
+                home.index_select(0, pixels)[None, None],
+            )
+            for pixels in tables.halves
         )
-        steps = int_column([down * grid.stride + right for down, right in AROUND], home)
-        return cls(grid, table, (white, black), tables.merged, steps)
+        steps = int_column([down * grid.stride + right for down, right in NEIGHBORS], device)
+        return cls(grid, table, tables.halves.flatten(), tables.merged, (white, black), steps)
 
 
 @dataclass(frozen=True)
@@ -73,55 +77,66 @@ class Choice:
     costs: Tensor  # float32 [N, h * w]: whole numbers, less the square of the wanted descriptor
 
 
-def wanted_rows(fixed: Tensor, appearance: Tensor) -> Tensor:
-    """What `Candidates.table` is multiplied by: the product is the cost, less the wanted descriptor's square.
+def with_one(described: Tensor) -> Tensor:
+    """Wanted descriptors ``[N, P, D]`` as what `Candidates.table` is multiplied by, ``[N, P, 1 + D]``.
 
-    Args:
-        fixed: ``[N, P, fixed_size]``, as `LevelDescriptors` has it.
-        appearance: ``[N, P, D - fixed_size]``.
+    The product is the cost, less the wanted descriptor's square.
     """
-    return torch.cat([fixed * -2, appearance * -2, torch.ones_like(fixed[:, :, :1])], dim=2)
+    return F.pad(described * -2, (1, 0), value=1.0)
 
 
 def cheapest_everywhere(wanted: Tensor, everything: Tensor, places: Tensor, reuse: Tensor | None) -> Choice:
     """Compare pixels with all places of the photograph's variants.
 
     Args:
-        wanted: as `wanted_rows` gives it, ``[N, P, D + 1]``.
-        everything: the rows of those places, transposed, ``[D + 1, M]``; M is a multiple of `BLOCK`.
+        wanted: as `with_one` gives it, ``[N, P, 1 + D]``.
+        everything: the rows of those places, transposed, ``[1 + D, M]``; M is a multiple of `BLOCK`.
         places: their numbers, int32 ``[M]``.
         reuse: what copying each once more costs, ``[N, M]``.
     """
     if reuse is not None:
-        everything = torch.cat([everything.expand(wanted.shape[0], -1, -1), reuse[:, None]], dim=1)
-        wanted = torch.cat([wanted, torch.ones_like(wanted[:, :, :1])], dim=2)
+        others = everything[1:].expand(wanted.shape[0], -1, -1)
+        everything = torch.cat([(reuse + everything[0])[:, None], others], dim=1)
     costs = wanted @ everything
     blocks = costs.view(-1, wanted.shape[1], costs.shape[2] // BLOCK, BLOCK)
     least = blocks.amin(3)
     block = least.argmin(2, keepdim=True)
     within = blocks.gather(2, block[..., None].expand(-1, -1, -1, BLOCK)).squeeze(2)
     index = block.squeeze(2) * BLOCK + within.argmin(2)
-    return Choice(places.index_select(0, index.flatten()).view(-1, wanted.shape[1]), least.amin(2))
+    return Choice(F.embedding(index, places[:, None])[:, :, 0], least.amin(2))
 
 
-def reuse_costs(chosen: Tensor, grid: Grid) -> Tensor:
+@dataclass(frozen=True)
+class NearPlaces:
+    """Which rows of places lie within a patch of each row, and which columns of each column; 1 or 0."""
+
+    grid: Grid
+    rows: Tensor  # float32 [all pictures' rows, as many]
+    columns: Tensor  # float32 [columns, columns]
+
+    @classmethod
+    def of(cls, grid: Grid, device: torch.device) -> "NearPlaces":
+        """Count for a grid."""
+        return cls(grid, _near(grid.variants * grid.rows, device), _near(grid.stride, device))
+
+
+def _near(length: int, device: torch.device) -> Tensor:
+    positions = torch.arange(length, device=device)
+    return ((positions[:, None] - positions).abs() <= REACH).float()
+
+
+def reuse_costs(chosen: Tensor, near: NearPlaces) -> Tensor:
     """What copying each place once more costs, ``[N, places]``: of what is copied everywhere, everybody sees it.
 
     Args:
         chosen: ``[N, P]``.
-        grid: which numbers the places.
+        near: of the grid that numbers the places.
     """
-    row = torch.div(chosen, grid.stride, rounding_mode="trunc")
-    near_rows = _near(row, grid.variants * grid.rows)
-    near_columns = _near(chosen - row * grid.stride, grid.stride)
+    row = quotient(chosen, near.grid.stride)
+    near_rows = F.embedding(row, near.rows)
+    near_columns = F.embedding(chosen - row * near.grid.stride, near.columns)
     uses = near_rows.transpose(1, 2) @ near_columns
     return ((uses - (2 * REACH + 1) ** 2) * REUSE_COST).clamp(min=0).flatten(1)
-
-
-def _near(positions: Tensor, length: int) -> Tensor:
-    """Which numbers up to a length are within a patch of each position ``[N, P]``, float32 ``[N, P, length]``."""
-    away = positions[..., None] - torch.arange(length, device=positions.device)
-    return (away.abs() <= REACH).float()
 
 
 def improve(
@@ -140,7 +155,7 @@ def improve(
 
     Args:
         chosen: places, int32 ``[N, h * w]``.
-        wanted: as `wanted_rows` gives it.
+        wanted: as `with_one` gives it, ``[N, h * w, 1 + D]``.
         candidates: of this size.
         jumps: rows down and columns right of the present place to look at, at most `JUMP`.
         reuse: as `reuse_costs` gives it.
@@ -148,22 +163,24 @@ def improve(
     """
     assert all(max(abs(down), abs(right)) <= JUMP for down, right in jumps)
     grid = candidates.grid
-    far = int_column([down * grid.stride + right for down, right in jumps], chosen)
-    halves: list[Choice] = []
+    far = int_column([down * grid.stride + right for down, right in jumps], chosen.device)
+    colors = chosen.index_select(1, candidates.order).view(-1, 2, candidates.order.shape[0] // 2)
+    wanted = wanted.index_select(1, candidates.order).view(-1, *colors.shape[1:], wanted.shape[2])
+    more = None if found is None else found.index_select(1, candidates.order).view(-1, *colors.shape[1:])
+    best: list[Choice] = []
     for number, half in enumerate(candidates.halves):
+        others = colors[:, 1] if number == 0 else best[0].places
         # Where the canvas ends there is a place in the margin, which is never the cheapest.
-        around = half.around.of(chosen.view(-1, grid.height, grid.width), grid.stride + 1) - candidates.steps
-        options = [around, around[:, :1] + far]
-        if found is not None:
-            options.append(found.index_select(1, half.pixels)[:, None])
+        beside = F.pad(others, (0, 1), value=grid.stride + 1).index_select(1, half.neighbors)
+        beside = beside.view(-1, len(NEIGHBORS), others.shape[1]) - candidates.steps
+        present = colors[:, number, None]
+        options = [present, beside, present + far]
+        if more is not None:
+            options.append(more[:, number, None])
         options.append(half.home.expand(chosen.shape[0], -1, -1))
-        best = _cheapest(torch.cat(options, 1), wanted.index_select(1, half.pixels), candidates.table, reuse)
-        halves.append(best)
-        if number == 0:
-            rest = chosen.index_select(1, candidates.halves[1].pixels)
-            chosen = torch.cat([best.places, rest], dim=1).index_select(1, candidates.merged)
-    places = torch.cat([half.places for half in halves], dim=1).index_select(1, candidates.merged)
-    costs = torch.cat([half.costs for half in halves], dim=1).index_select(1, candidates.merged)
+        best.append(_cheapest(torch.cat(options, 1), wanted[:, number], candidates.table, reuse))
+    places = torch.cat([half.places for half in best], dim=1).index_select(1, candidates.merged)
+    costs = torch.cat([half.costs for half in best], dim=1).index_select(1, candidates.merged)
     return Choice(places, costs)
 
 
@@ -178,6 +195,6 @@ def _cheapest(options: Tensor, wanted: Tensor, table: Tensor, reuse: Tensor | No
     every = torch.cat(costs, dim=1)
     if reuse is not None:
         every = every + reuse.gather(1, options.flatten(1).long()).view(-1, number, pixels)
-    every = torch.cat([every[:, :-1], every[:, -1:] - STAY_BONUS], dim=1)
+    every = every - int_column([0] * (number - 1) + [STAY_BONUS], every.device).float()
     picked = every.argmin(1, keepdim=True)
     return Choice(options.gather(1, picked)[:, 0], every.amin(1))

@@ -7,17 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.copying.descriptors import rounded
-from training.copying.grid import Grid, Windows, int_column
+from training.copying.grid import int_column
+from training.copying.levels import CopiedColors, in_places, squares_of, widened
 
-SPREAD = 2
-"""Pixels from the center of a patch to those of its pixels that vote; with the center they are nine."""
+WEIGHTS = (5, 8, 5)
+"""Of a patch's nine votes, by their rows and by their columns; both are multiplied."""
 
-TAPS = [(down, right) for down in (-SPREAD, 0, SPREAD) for right in (-SPREAD, 0, SPREAD)]
-WEIGHTS = {-SPREAD: 5, 0: 8, SPREAD: 5}
-"""Of their votes, by the steps down or right; both are multiplied."""
-
-VOTES_AT_ONCE = 600_000
-"""At most so many are held at a time: more do not fit into a processor's cache."""
+NUMBERS_AT_ONCE = 4_000_000
+"""Of looked up colors and class ids: more do not fit into a processor's cache."""
 
 BEST_QUALITY = 64.0
 """Votes of the best match; whole numbers, so that sums of votes times levels stay below 2 ** 24."""
@@ -38,60 +35,84 @@ def quality_of(distances: Tensor, tolerance: float) -> Tensor:
 class Ballot:
     """All that voting takes at one size: made once, before layouts come."""
 
-    colors: Tensor  # `CopiedColors.widened`
-    height: int
-    width: int
+    tables: CopiedColors
+    colors: Tensor  # float32 [places, 4 * S]: `CopiedColors.colors`
+    anchor_colors: Tensor  # float32 [K * squares, 3]
+    squares: Tensor  # int64 [S, P]: which square of anchors a pixel lies in
     beyond: int  # a place that exists, for what lies beyond the canvas and does not vote
-    groups: tuple[tuple[Windows, Tensor, Tensor], ...]  # of taps, the steps to what they copy here, their weights
+    rows: Tensor  # int32 [3 * h]: of the canvas with a border, those above, at, and below every row
+    steps: Tensor  # int32 [9, 1]: to a patch's pixels that vote, column by column
+    weights: Tensor  # float32 [9, 1]: of their votes
 
     @classmethod
-    def of(cls, grid: Grid, colors: Tensor) -> "Ballot":
+    def of(cls, tables: CopiedColors) -> "Ballot":
         """Make it for a size.
 
         Args:
-            grid: which numbers the places; its margin is at least `SPREAD`.
-            colors: `CopiedColors.widened`.
+            tables: of that size; their grid's margin is at least the spread of the votes.
         """
-        pixels = torch.arange(grid.pixels, dtype=torch.int32, device=colors.device)
-        size = max(1, min(len(TAPS), VOTES_AT_ONCE // grid.pixels))
-        groups = []
-        for first in range(0, len(TAPS), size):
-            taps = TAPS[first : first + size]
-            steps = int_column([down * grid.stride + right for down, right in taps], pixels)
-            weights = int_column([WEIGHTS[down] * WEIGHTS[right] for down, right in taps], pixels).float()
-            groups.append((Windows.around(pixels, grid.width, taps), steps, weights))
-        return cls(colors, grid.height, grid.width, grid.margin * (grid.stride + 1), tuple(groups))
+        grid, spread, device = tables.grid, tables.spread, tables.colors.device
+        away = (-spread, 0, spread)
+        rows = torch.arange(grid.height, dtype=torch.int32, device=device) + int_column([0, spread, 2 * spread], device)
+        steps = int_column([down * grid.stride + right for right in away for down in away], device)
+        weights = int_column([horizontal * vertical for horizontal in WEIGHTS for vertical in WEIGHTS], device)
+        squares = squares_of(grid.height * tables.side, grid.width * tables.side).to(device)
+        return cls(
+            tables=tables,
+            colors=widened(tables.colors),
+            anchor_colors=widened(tables.anchor_colors).flatten(0, 1),
+            squares=in_places(squares[None, None], tables.side)[0, 0],
+            beyond=grid.margin * (grid.stride + 1),
+            rows=rows.flatten(),
+            steps=steps,
+            weights=weights.float(),
+        )
+
+    def anchors_at(self, class_ids: Tensor) -> Tensor:
+        """Which anchor pixels with class ids int64 ``[N, S, P]`` have, counted class by class, of the same shape."""
+        return class_ids * self.tables.anchor_colors.shape[1] + self.squares
+
+    def anchored(self, anchors: Tensor) -> Tensor:
+        """What pixels copy if nobody votes for them, ``[N, 3, S, P]``, where `anchors_at` gives their anchors."""
+        return look_up(self.anchor_colors, anchors.flatten(1)).view(-1, 3, *self.squares.shape)
+
+    def shifted(self, values: Tensor, beyond: float) -> Tensor:
+        """Values ``[N, h, w]`` of the nine patches that vote on each place, ``[N, 9, P]``; else ``beyond``."""
+        spread, grid = self.tables.spread, self.tables.grid
+        # Whole rows, then whole columns: to look pixels up one by one takes many times as long.
+        padded = F.pad(values, (spread,) * 4, value=beyond).index_select(1, self.rows)
+        columns = [padded[:, :, first : first + grid.width] for first in (0, spread, 2 * spread)]
+        return torch.cat(columns, dim=1).view(-1, 9, grid.pixels)
 
 
-def vote(chosen: Tensor, quality: Tensor, class_ids: Tensor, anchors: Tensor, ballot: Ballot) -> Tensor:
+def vote(chosen: Tensor, quality: Tensor, own_class: Tensor, anchored: Tensor, ballot: Ballot) -> Tensor:
     """Average what the patches over each pixel copy there.
 
     Only what has the pixel's own class counts: borders are where the layout has them. If there is no such vote, the
-    pixel copies its class's anchor.
+    pixel copies its class's anchor. Each place stands for S pixels, which copy what belongs together.
 
     Args:
         chosen: places, int32 ``[N, h, w]``.
-        quality: how much each pixel's patch counts, whole numbers ``[N, h, w]``.
-        class_ids: float32 ``[N, h, w]``.
-        anchors: places to copy where nothing of a pixel's class is voted for, int32 ``[N, h * w]``.
+        quality: how much each place's patch counts, whole numbers ``[N, h, w]``.
+        own_class: float32 ``[N, S, P]``.
+        anchored: what a pixel copies then, as `Ballot.anchored` gives it, ``[N, 3, S, P]``.
         ballot: of this size.
 
     Returns:
-        Whole levels, float32 ``[N, 3, h, w]``.
+        Whole levels, float32 ``[N, 3, S, P]``.
     """
-    own_class = class_ids.flatten(1)[:, None]
+    copied = ballot.shifted(chosen, ballot.beyond) - ballot.steps
+    counted = ballot.shifted(quality, 0.0) * ballot.weights
+    group = 9 if 9 * ballot.colors.shape[1] * copied.shape[2] <= NUMBERS_AT_ONCE else 3
     totals, counts = [], []
-    for window, steps, weights in ballot.groups:
-        copied = window.of(chosen, ballot.beyond) - steps
+    for places, weights in zip(torch.split(copied, group, 1), torch.split(counted, group, 1), strict=True):
         # Planes of red, green, blue and class ids, since arithmetic on whole planes is far faster than on rows.
-        seen = look_up(ballot.colors, copied.flatten(1)).view(-1, 4, window.steps, ballot.height * ballot.width)
-        votes = window.of(quality, 0.0) * weights * (seen[:, 3] == own_class).float()
-        totals.append((seen[:, :3] * votes[:, None]).sum(2))
-        counts.append(votes.sum(1, keepdim=True))
+        seen = look_up(ballot.colors, places.flatten(1)).view(-1, 4, own_class.shape[1], *places.shape[1:])
+        votes = torch.where(seen[:, 3] == own_class[:, :, None], weights[:, None], 0.0)
+        totals.append((seen[:, :3] * votes[:, None]).sum(3))
+        counts.append(votes.sum(2)[:, None])
     total, count = sum(totals[1:], totals[0]), sum(counts[1:], counts[0])
-    anchored = look_up(ballot.colors, anchors)[:, :3]
-    picture = torch.where(count > 0, rounded(total / count.clamp(min=1)), anchored)
-    return picture.view(-1, 3, ballot.height, ballot.width)
+    return torch.where(count > 0, rounded(total / count.clamp(min=1)), anchored)
 
 
 def look_up(table: Tensor, index: Tensor) -> Tensor:

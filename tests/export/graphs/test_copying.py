@@ -107,7 +107,7 @@ def test_no_operator_is_of_our_own(exported: Exported) -> None:
 
 def test_the_graph_is_within_tensorrts_list(exported: Exported) -> None:
     """But for tables that are stored narrow: neither parser gets to see those."""
-    narrow = ["Cast of INT16", "Cast of INT8", "Cast of UINT8 inside the network"]
+    narrow = ["Cast of INT8", "Cast of UINT8 inside the network"]
     assert offences(onnx.load(exported.path)) == narrow
     assert offences(as_onnx_runtime_partitions(exported.path)) == [], "given to TensorRT by ONNX Runtime"
     model = tensorrt_model(exported.path)

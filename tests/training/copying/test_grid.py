@@ -1,6 +1,6 @@
 import torch
 
-from training.copying.grid import Grid, Windows
+from training.copying.grid import Grid, Windows, quotient
 
 GRID = Grid(variants=3, height=4, width=5, margin=2)
 
@@ -37,3 +37,11 @@ def test_windows_look_around_pixels_and_see_what_lies_beyond_the_canvas() -> Non
     # Rows of pixel 0, 6 and 11 itself, of what is above, of what is a row down and two columns right.
     assert seen[0].tolist() == [[10, 16, 21], [-1, 12, 17], [16, -1, -1]]
     assert torch.equal(seen[1], torch.where(seen[0] < 0, -1, seen[0] + 12))
+
+
+def test_quotients_are_exact() -> None:
+    divisors = (1, 7, 29, 308, 1001)
+    for divisor in divisors:
+        multiples = torch.arange(0, 2**24 - divisor, divisor * max(1, 9000 // divisor), dtype=torch.int32)
+        for more in (0, divisor - 1):
+            assert torch.equal(quotient(multiples + more, divisor), (multiples + more) // divisor)

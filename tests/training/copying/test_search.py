@@ -7,16 +7,18 @@ import torch
 from torch import Tensor
 
 from training.copying.generator import CopyingGenerator
+from training.copying.grid import Grid
 from training.copying.levels import JUMP, REACH, VARIANT_COST, SearchTables
 from training.copying.painting import Everything, SearchedSize
 from training.copying.search import (
     REUSE_COST,
     STAY_BONUS,
     Candidates,
+    NearPlaces,
     cheapest_everywhere,
     improve,
     reuse_costs,
-    wanted_rows,
+    with_one,
 )
 
 JUMPS = [(-JUMP, 3), (2, JUMP)]
@@ -44,6 +46,10 @@ def inside(tables: SearchTables) -> Tensor:
     return tables.grid.inside().flatten()
 
 
+def near(grid: Grid) -> NearPlaces:
+    return NearPlaces.of(grid, torch.device("cpu"))
+
+
 def wanted_descriptors(tables: SearchTables, number: int = 2) -> Tensor:
     """Of so many layouts, near what there is, whole numbers ``[N, P, D]``."""
     random = torch.Generator().manual_seed(1)
@@ -54,14 +60,11 @@ def wanted_descriptors(tables: SearchTables, number: int = 2) -> Tensor:
     return (tables.descriptors[picked].float() + noise).clamp(-127, 127)
 
 
-def rows(wanted: Tensor) -> Tensor:
-    return wanted_rows(wanted[:, :, :3], wanted[:, :, 3:])
-
-
 def cost(wanted: Tensor, places: Tensor, tables: SearchTables) -> Tensor:
     """Squared distance and the cost of copying, int64, for wanted ``[..., D]`` and places ``[...]``."""
     described = tables.descriptors.long()[places.long()]
-    return (wanted.long() - described).square().sum(-1) + tables.costs.long()[places.long()] * VARIANT_COST
+    copying = tables.squares.long()[places.long()] - described.square().sum(-1)
+    return (wanted.long() - described).square().sum(-1) + copying
 
 
 def random_choice(tables: SearchTables, number: int = 2) -> Tensor:
@@ -77,13 +80,13 @@ def clustered_choice(tables: SearchTables) -> Tensor:
 @pytest.mark.parametrize("reused", [False, True])
 def test_the_cheapest_of_all_is_found(tables: SearchTables, everything: Everything, reused: bool) -> None:
     wanted = wanted_descriptors(tables)[:, ::61]
-    reuse = reuse_costs(clustered_choice(tables), tables.grid) if reused else None
+    reuse = reuse_costs(clustered_choice(tables), near(tables.grid)) if reused else None
     every = torch.stack([cost(one[:, None], inside(tables)[None], tables) for one in wanted])
     if reuse is not None:
         assert reuse.any()
         every += reuse[:, None, inside(tables).long()].long()
     reuse_inside = None if reuse is None else reuse.index_select(1, everything.places)
-    choice = cheapest_everywhere(rows(wanted), everything.rows, everything.places, reuse_inside)
+    choice = cheapest_everywhere(with_one(wanted), everything.rows, everything.places, reuse_inside)
     assert torch.equal(choice.places, inside(tables)[every.argmin(2)])
     assert torch.equal(choice.costs.long() + wanted.long().square().sum(2), every.amin(2))
 
@@ -93,16 +96,17 @@ def test_the_layout_alone_finds_the_cheapest_without_appearance(sizes: list[Sear
     assert everything is not None
     fixed = tables.descriptors.shape[1] - sizes[0].descriptors.appearance.size
     wanted = wanted_descriptors(tables)[:, :, :fixed]
-    layout_alone = dataclasses.replace(tables, descriptors=tables.descriptors[:, :fixed])
+    appearance = tables.descriptors[:, fixed:].long().square().sum(1)
+    squares = (tables.squares - appearance).int()
+    layout_alone = dataclasses.replace(tables, descriptors=tables.descriptors[:, :fixed], squares=squares)
     every = torch.stack([cost(one[:, None], inside(tables)[None], layout_alone) for one in wanted])
-    by_layout = torch.cat([wanted * -2, torch.ones_like(wanted[:, :, :1])], dim=2)
-    choice = cheapest_everywhere(by_layout, everything.by_layout, everything.places, None)
+    choice = cheapest_everywhere(with_one(wanted), everything.by_layout, everything.places, None)
     assert torch.equal(choice.places, inside(tables)[every.argmin(2)])
 
 
 def test_of_equally_cheap_ones_the_first_is_taken(tables: SearchTables, everything: Everything) -> None:
     same = everything.rows[:, :1].expand(-1, everything.rows.shape[1])
-    wanted = rows(wanted_descriptors(tables))
+    wanted = with_one(wanted_descriptors(tables))
     choice = cheapest_everywhere(wanted, same, everything.places, None)
     assert (choice.places == everything.places[0]).all()
 
@@ -117,21 +121,21 @@ def test_a_reused_place_costs_for_every_copy_around_it(tables: SearchTables) -> 
                 for right in range(-REACH, REACH + 1):
                     uses[layout, place + down * grid.stride + right] += 1
     expected = ((uses - (2 * REACH + 1) ** 2) * REUSE_COST).clamp(min=0)
-    assert torch.equal(reuse_costs(chosen, grid).long(), expected)
+    assert torch.equal(reuse_costs(chosen, near(grid)).long(), expected)
 
 
 def test_copying_the_photograph_as_it_is_reuses_nothing(tables: SearchTables) -> None:
     own = inside(tables)[: tables.grid.pixels][None]
-    assert not reuse_costs(own, tables.grid).any()
+    assert not reuse_costs(own, near(tables.grid)).any()
 
 
 @pytest.mark.parametrize("with_more", [False, True])
 def test_improving_never_costs_more(sizes: list[SearchedSize], with_more: bool) -> None:
     tables = sizes[-1].tables
     wanted, chosen = wanted_descriptors(tables), random_choice(tables)
-    reuse = reuse_costs(clustered_choice(tables), tables.grid) if with_more else None
+    reuse = reuse_costs(clustered_choice(tables), near(tables.grid)) if with_more else None
     found = random_choice(tables).flip(1) if with_more else None
-    choice = improve(chosen, rows(wanted), Candidates.from_tables(tables), JUMPS, reuse, found)
+    choice = improve(chosen, with_one(wanted), Candidates.from_tables(tables), JUMPS, reuse, found)
 
     own = inside(tables)[: tables.grid.pixels].expand_as(chosen)
 
@@ -151,7 +155,7 @@ def test_each_half_takes_the_cheapest_of_its_candidates(tables: SearchTables) ->
     """White pixels by what is chosen before, black ones by what the white ones chose."""
     grid = tables.grid
     wanted, chosen = wanted_descriptors(tables, 1), random_choice(tables, 1)
-    choice = improve(chosen, rows(wanted), Candidates.from_tables(tables), JUMPS)
+    choice = improve(chosen, with_one(wanted), Candidates.from_tables(tables), JUMPS)
     present = chosen[0].view(grid.height, grid.width).clone()
     own = inside(tables)[: grid.pixels].view(grid.height, grid.width)
     for color in (0, 1):
@@ -174,14 +178,14 @@ def test_each_half_takes_the_cheapest_of_its_candidates(tables: SearchTables) ->
 
 def test_what_a_pixel_copies_already_stays_where_all_cost_the_same(tables: SearchTables) -> None:
     equal = dataclasses.replace(
-        tables, descriptors=torch.zeros_like(tables.descriptors), costs=torch.ones_like(tables.costs)
+        tables, descriptors=torch.zeros_like(tables.descriptors), squares=torch.full_like(tables.squares, VARIANT_COST)
     )
     chosen = random_choice(tables)
     candidates = Candidates.from_tables(equal)
-    wanted = rows(torch.zeros(2, tables.grid.pixels, tables.descriptors.shape[1]))
+    wanted = with_one(torch.zeros(2, tables.grid.pixels, tables.descriptors.shape[1]))
     own = inside(tables)[: tables.grid.pixels].expand_as(chosen)
     assert torch.equal(improve(chosen, wanted, candidates, JUMPS).places, own), "its own place is cheaper"
-    equal.costs[inside(tables)[: tables.grid.pixels].long()] += 2
+    equal.squares[inside(tables)[: tables.grid.pixels].long()] += 2 * VARIANT_COST
     elsewhere = improve(chosen, wanted, Candidates.from_tables(equal), JUMPS).places
     from_others = ~torch.isin(chosen, own)
     assert torch.equal(elsewhere[from_others], chosen[from_others])
@@ -190,4 +194,4 @@ def test_what_a_pixel_copies_already_stays_where_all_cost_the_same(tables: Searc
 @pytest.mark.parametrize("jump", [(JUMP + 1, 0), (0, -JUMP - 1)])
 def test_too_long_a_jump_would_leave_the_margin(tables: SearchTables, jump: tuple[int, int]) -> None:
     with pytest.raises(AssertionError):
-        improve(random_choice(tables), rows(wanted_descriptors(tables)), Candidates.from_tables(tables), [jump])
+        improve(random_choice(tables), with_one(wanted_descriptors(tables)), Candidates.from_tables(tables), [jump])

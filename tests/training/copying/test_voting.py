@@ -1,36 +1,47 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from training.copying import voting
 from training.copying.grid import Grid
-from training.copying.voting import BEST_QUALITY, SPREAD, Ballot, quality_of, vote
+from training.copying.levels import SPREAD, CopiedColors, colors_of, enlarged, in_places
+from training.copying.voting import BEST_QUALITY, Ballot, quality_of, vote
 
 GRID = Grid(2, 12, 15, margin=SPREAD)
 
 
-def random_colors(classes: int) -> Tensor:
-    """What `CopiedColors.widened` gives: every place has a color and a class."""
+def random_pictures(classes: int) -> tuple[Tensor, Tensor]:
+    """Two pictures in whole levels, and their class ids."""
     random = torch.Generator().manual_seed(0)
     pictures = torch.randint(0, 256, (2, 3, 12, 15), generator=random)
-    ids = torch.randint(0, classes, (2, 1, 12, 15), generator=random)
-    return GRID.table(torch.cat([pictures, ids], dim=1))
+    return pictures, torch.randint(0, classes, (2, 1, 12, 15), generator=random)
+
+
+def random_colors(classes: int) -> Tensor:
+    """uint8 ``[places, 4]``: every place has a color and a class."""
+    return GRID.table(torch.cat(random_pictures(classes), dim=1)).to(torch.uint8)
+
+
+ANCHORED = torch.tensor([3, 33, 233])
+"""The color of what no class votes for."""
 
 
 def draw(chosen: Tensor, quality: Tensor, colors: Tensor, class_ids: Tensor) -> Tensor:
-    """The vote of pixels ``[N, 180]``; what no class votes for copies the second picture's first place."""
+    """The vote of pixels ``[N, 180]``."""
     shape = (-1, GRID.height, GRID.width)
-    anchors = torch.full_like(chosen, int(GRID.inside()[1, 0]))
-    return vote(chosen.view(shape), quality.view(shape), class_ids.view(shape), anchors, Ballot.of(GRID, colors))
+    anchors = ANCHORED.to(torch.uint8).expand(10, 4, 3)
+    ballot = Ballot.of(CopiedColors(grid=GRID, side=1, colors=colors, anchor_colors=anchors))
+    own_class = class_ids.reshape(-1, 1, GRID.pixels)
+    anchored = ballot.anchored(ballot.anchors_at(own_class.long()))
+    return vote(chosen.view(shape), quality.view(shape), own_class, anchored, ballot).view(-1, 3, *shape[1:])
 
 
 def own_places(number: int = 1) -> Tensor:
     return GRID.inside()[:1].expand(number, -1)
 
 
-@pytest.mark.parametrize("at_once", [voting.VOTES_AT_ONCE, 2 * GRID.pixels])
-def test_a_color_is_the_exact_mean_of_its_own_classs_votes(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    monkeypatch.setattr(voting, "VOTES_AT_ONCE", at_once)
+def test_a_color_is_the_exact_mean_of_its_own_classs_votes() -> None:
     random = torch.Generator().manual_seed(3)
     inside = GRID.inside().flatten()
     chosen = inside[torch.randint(len(inside), (2, GRID.pixels), generator=random)]
@@ -53,8 +64,7 @@ def test_a_color_is_the_exact_mean_of_its_own_classs_votes(monkeypatch: pytest.M
                         if seen[3] == ids[layout, pixel]:
                             votes = int(quality[layout, beside]) * vertical * horizontal
                             total, count = total + seen[:3] * votes, count + votes
-                anchored = colors[int(GRID.inside()[1, 0]), :3].long()
-                expected = (2 * total + count) // (2 * count) if count else anchored  # rounded, halves up
+                expected = (2 * total + count) // (2 * count) if count else ANCHORED  # rounded, halves up
                 assert drawn[layout, :, row, column].long().tolist() == expected.tolist()
 
 
@@ -62,7 +72,7 @@ def test_a_coherent_copy_gives_the_photograph_back() -> None:
     colors = random_colors(4)
     shown = colors[own_places()[0].long()]
     quality = torch.full((1, GRID.pixels), 17.0)
-    drawn = draw(own_places(), quality, colors, shown[None, :, 3])
+    drawn = draw(own_places(), quality, colors, shown[None, :, 3].float())
     assert torch.equal(drawn[0].flatten(1), shown[:, :3].T)
 
 
@@ -70,8 +80,8 @@ def test_other_classes_have_no_vote() -> None:
     colors = random_colors(1)
     left = torch.arange(GRID.pixels) % GRID.width < 7
     places = own_places()[0].long()
-    colors[places, :3] = torch.where(left, 10.0, 200.0)[:, None].expand(-1, 3)
-    colors[places, 3] = torch.where(left, 0.0, 1.0)
+    colors[places, :3] = torch.where(left, 10, 200).to(torch.uint8)[:, None].expand(-1, 3)
+    colors[places, 3] = torch.where(left, 0, 1).to(torch.uint8)
     drawn = draw(own_places(), torch.full((1, GRID.pixels), 64.0), colors, torch.where(left, 0.0, 1.0))
     assert set(drawn.flatten().tolist()) == {10.0, 200.0}
     assert torch.equal(drawn[0, 0].flatten() == 10, left)
@@ -80,8 +90,30 @@ def test_other_classes_have_no_vote() -> None:
 def test_without_any_vote_a_pixel_is_its_classs_anchor() -> None:
     colors = random_colors(2)
     drawn = draw(own_places(), torch.full((1, GRID.pixels), 64.0), colors, torch.full((GRID.pixels,), 9.0))
-    anchored = colors[int(GRID.inside()[1, 0]), :3]
-    assert (drawn[0].flatten(1) == anchored[:, None]).all()
+    assert (drawn[0].flatten(1) == ANCHORED[:, None]).all()
+
+
+@pytest.mark.parametrize("at_once", [voting.NUMBERS_AT_ONCE, 1])
+def test_squares_are_voted_on_as_their_pixels_would_be(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """Four pixels that copy what belongs together, at once; also from and beyond the pictures' edges."""
+    monkeypatch.setattr(voting, "NUMBERS_AT_ONCE", at_once)
+    squares = Grid(2, 6, 8, margin=1)
+    single = Grid(2, 12, 16, margin=SPREAD)
+    random = torch.Generator().manual_seed(4)
+    pictures, ids = torch.randint(0, 256, (2, 3, 12, 16)), torch.randint(0, 2, (2, 12, 16))
+    chosen = squares.inside().flatten()[torch.randint(96, (1, 48), generator=random)]
+    quality = torch.randint(1, int(BEST_QUALITY) + 1, (1, 6, 8), generator=random).float()
+    wanted = torch.randint(0, 2, (1, 1, 12, 16), generator=random)
+    drawn = []
+    for grid, side in ((single, 1), (squares, 2)):
+        anchors = ANCHORED.to(torch.uint8).expand(2, 4, 3)
+        ballot = Ballot.of(CopiedColors(grid, side, colors_of(grid, side, pictures, ids), anchors))
+        own_class = in_places(wanted, side)[:, 0]
+        places = enlarged(chosen, squares, grid).view(1, grid.height, grid.width)
+        counted = quality.repeat_interleave(2 // side, 1).repeat_interleave(2 // side, 2)
+        picture = vote(places, counted, own_class.float(), ballot.anchored(ballot.anchors_at(own_class)), ballot)
+        drawn.append(F.pixel_shuffle(picture.view(1, 3 * side**2, grid.height, grid.width), side))
+    assert torch.equal(*drawn)
 
 
 def test_better_matches_count_more() -> None:
