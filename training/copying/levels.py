@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from training.copying.descriptors import LARGEST, UNIT, Window, WindowDescriptor, rounded
 from training.copying.grid import Grid, quotient
+from training.copying.outline import relative_positions
 
 COARSEST_SIDE = 36
 """Pixels, about, along the longer side of the smallest size."""
@@ -26,6 +27,12 @@ CONTEXT_SIZES, APPEARANCE_SIZES = (14, 14, 6), (20, 20, 12)
 
 PRIOR_AND_PLACE = 5
 """Numbers of a descriptor for the prior color and the place."""
+
+OUTLINE_SIZES = (2, 2, 0)
+"""Numbers, likewise, for where a pixel lies between the ends of its piece."""
+
+OUTLINE_WEIGHT = 0.2
+"""Of the squared distance along a piece, in half lengths of its row or column."""
 
 APPEARANCE = (Window(7, weight=2.0),)
 CONTEXTS = (
@@ -60,7 +67,7 @@ OUTSIDE_COST = 450
 """Of copying what is not the photograph, such as a turned variant's corners, in `VARIANT_COST`; 9 in `UNIT` ** 2."""
 
 MARGIN_COST = 20_000
-"""Of copying a place in the margin: more than the largest squared distance of two descriptors, 39 * 254 ** 2."""
+"""Of copying a place in the margin: more than the largest squared distance of two descriptors, 41 * 254 ** 2."""
 
 SHOWN_SHARE = 0.75
 """A pixel of a smaller size may be copied if so much of it shows the photograph."""
@@ -113,16 +120,17 @@ class LevelDescriptors(nn.Module):
         detail = min(order, len(CONTEXTS) - 1)
         self.context = WindowDescriptor(classes, CONTEXTS[detail], CONTEXT_SIZES[detail])
         self.appearance = WindowDescriptor(3, APPEARANCE, APPEARANCE_SIZES[detail])
+        self.outline_size = OUTLINE_SIZES[detail]
         codes = class_codes(classes) if order >= 2 else torch.zeros(classes, 0)
         self.register_buffer("codes", codes, persistent=False)
 
     @property
     def fixed_size(self) -> int:
         """Numbers of a descriptor that a picture's appearance has no part in."""
-        return self.context.size + PRIOR_AND_PLACE + self.codes.shape[1]
+        return self.context.size + PRIOR_AND_PLACE + self.outline_size + self.codes.shape[1]
 
     def describe_layout(self, shares: Tensor, prior: Tensor, place: Tensor) -> Tensor:
-        """What does not change while a picture is made: context, prior color, place and class.
+        """What does not change while a picture is made: context, prior color, place, position in the piece, and class.
 
         Args:
             shares: of the classes, whole numbers up to `FULL_SHARE`, ``[N, K, h, w]``.
@@ -133,6 +141,8 @@ class LevelDescriptors(nn.Module):
             Whole numbers ``[N, fixed_size, h, w]``.
         """
         parts = [self.context(shares), prior, place]
+        if self.outline_size:
+            parts.append(rounded(relative_positions(shares.argmax(1)) * (math.sqrt(OUTLINE_WEIGHT) * UNIT)))
         if self.codes.shape[1]:
             parts.append(rounded((shares.unsqueeze(2) * self.codes[:, :, None, None]).sum(1) / FULL_SHARE))
         return torch.cat(parts, dim=1)
