@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-import serving
-from semia.files import sha256_of_file
-from semia.model_card import CARD_FILE, INPUT_NAME, MODEL_FILE, OUTPUT_NAME, ModelCard, TargetParity
-from semia.palette import Palette
-from training.copying.generator import CopyingGenerator
-from training.copying.settings import CopyingSettings
-from training.scene import Scene
-from training.settings import TrainingSettings
-from training.tensors import SceneTensors
+from semia import serving
+from semia.core.files import sha256_of_file
+from semia.core.model_card import CARD_FILE, INPUT_NAME, MODEL_FILE, OUTPUT_NAME, ModelCard, TargetParity
+from semia.core.palette import Palette
+from semia.training.copying.generator import CopyingGenerator
+from semia.training.copying.settings import CopyingSettings
+from semia.training.scene import Scene
+from semia.training.settings import TrainingSettings
+from semia.training.tensors import SceneTensors
 
 MakeBundle = Callable[..., Path]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from semia.errors import ImageError, LabelMapError
-from semia.files import check_model_name, model_name_from_path, write_text
-from semia.images import IMAGE_SUFFIXES, RGB, find_image, list_images, read_rgb, write_rgb
-from semia.labels import Canvas, ClassIds, class_ids_from_picture, fit_to_canvas, read_class_ids, write_class_ids
-from semia.palette import Palette, extract_palette, read_class_names
-from training.errors import SceneError
+from semia.core.errors import ImageError, LabelMapError
+from semia.core.files import check_model_name, model_name_from_path, write_text
+from semia.core.images import IMAGE_SUFFIXES, RGB, find_image, list_images, read_rgb, write_rgb
+from semia.core.labels import Canvas, ClassIds, class_ids_from_picture, fit_to_canvas, read_class_ids, write_class_ids
+from semia.core.palette import Palette, extract_palette, read_class_names
+from semia.training.errors import SceneError
 
 IMAGE_STEM = "img"
 LABEL_STEM = "label"

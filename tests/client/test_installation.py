@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serving import TritonServer
+from semia.serving import TritonServer
 
 PROJECT = Path(__file__).parents[2]
 NOT_SOURCE = ("build", "bundles", "demo", "model_repository", "runs")
@@ -15,13 +15,13 @@ NOT_SOURCE = ("build", "bundles", "demo", "model_repository", "runs")
 CALL = """
 import sys
 import numpy as np
-from client import SynthesisClient
+from semia.client import SynthesisClient
 
 with SynthesisClient(sys.argv[1]) as client:
     picture = client.synthesize("tiny", np.zeros((48, 64), dtype=np.uint8))
 assert picture.size == (64, 48)
 assert picture.getpixel((0, 0)) == (255, 0, 0)
-heavy = {"torch", "onnx", "onnxruntime", "serving", "training", "export"} & set(sys.modules)
+heavy = {"torch", "onnx", "onnxruntime", "semia.serving", "semia.training", "semia.export"} & set(sys.modules)
 assert not heavy, heavy
 print("served", picture.size)
 """

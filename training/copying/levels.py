@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.copying.descriptors import LARGEST, UNIT, Window, WindowDescriptor, rounded
-from training.copying.grid import Grid
+from semia.training.copying.descriptors import LARGEST, UNIT, Window, WindowDescriptor, rounded
+from semia.training.copying.grid import Grid
 
 COARSEST_SIDE = 36
 """Pixels, about, along the longer side of the smallest size."""

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.copying.descriptors import rounded
-from training.copying.levels import (
+from semia.training.base import stage
+from semia.training.copying.descriptors import rounded
+from semia.training.copying.levels import (
     FULL_SHARE,
     JUMP,
     CopiedColors,
@@ -18,7 +19,7 @@ from training.copying.levels import (
     anchors_at,
     enlarged,
 )
-from training.copying.search import (
+from semia.training.copying.search import (
     BLOCK,
     Candidates,
     Choice,
@@ -27,8 +28,7 @@ from training.copying.search import (
     reuse_costs,
     wanted_rows,
 )
-from training.copying.voting import BEST_QUALITY, Ballot, quality_of, vote
-from training.stages import stage
+from semia.training.copying.voting import BEST_QUALITY, Ballot, quality_of, vote
 
 ROUNDS = (4, 4, 4)
 """Choices and votes by turns at the coarsest size, at the next, and so on."""

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.copying.descriptors import rounded
-from training.copying.grid import Grid, Windows, int_column
+from semia.training.copying.descriptors import rounded
+from semia.training.copying.grid import Grid, Windows, int_column
 
 SPREAD = 2
 """Pixels from the center of a patch to those of its pixels that vote; with the center they are nine."""

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.copying.generator import CopyingGenerator
-from training.copying.levels import JUMP, REACH, VARIANT_COST, SearchTables
-from training.copying.painting import Everything, SearchedSize
-from training.copying.search import (
+from semia.training.copying.generator import CopyingGenerator
+from semia.training.copying.levels import JUMP, REACH, VARIANT_COST, SearchTables
+from semia.training.copying.painting import Everything, SearchedSize
+from semia.training.copying.search import (
     REUSE_COST,
     STAY_BONUS,
     Candidates,

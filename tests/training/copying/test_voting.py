@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.copying import voting
-from training.copying.grid import Grid
-from training.copying.voting import BEST_QUALITY, SPREAD, Ballot, quality_of, vote
+from semia.training.copying import voting
+from semia.training.copying.grid import Grid
+from semia.training.copying.voting import BEST_QUALITY, SPREAD, Ballot, quality_of, vote
 
 GRID = Grid(2, 12, 15, margin=SPREAD)
 
