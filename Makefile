@@ -85,10 +85,11 @@ build/typing:
 	ln -s $(addprefix ../../../,$(filter-out %/__pycache__,$(wildcard semia/*)) $(ROOMS)) $@/semia
 
 .PHONY: lint
-lint: $(INSTALLED) build/typing ## Check style and types
+lint: $(INSTALLED) build/typing ## Check style, types and who imports whom
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+	cd build/typing && ../../$(BIN)/lint-imports --no-logo --cache-dir ../../.import_linter_cache ../../pyproject.toml
 
 .PHONY: format
 format: $(INSTALLED) ## Put every file into the house's layout
@@ -97,4 +98,4 @@ format: $(INSTALLED) ## Put every file into the house's layout
 
 .PHONY: clean
 clean: ## Remove the demo and caches; your runs, bundles and models stay
-	rm -rf demo build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf demo build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
