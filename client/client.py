@@ -29,6 +29,17 @@ from semia.core.messages import MAX_MESSAGE_BYTES
 LARGEST_ADAPTED_BYTES = 31 << 20
 """glibc adapts to freed blocks of up to 32 MiB, what malloc adds to them included."""
 
+DEFAULT_URL = "127.0.0.1:8001"
+DEFAULT_TIMEOUT_S = 30.0
+DEFAULT_RETRIES = RetryOptions()
+DEFAULT_CONCURRENCY = 4
+
+FIRST_RECONNECT_BACKOFF_MS = 100
+MAX_RECONNECT_BACKOFF_MS = 2_000
+"""gRPC's own limits, a second and two minutes, would keep a client failing long after its server is back."""
+
+Result = TypeVar("Result")
+
 
 def keep_freed_memory() -> None:
     """Have glibc's malloc keep some freed memory, up to 62 MiB, as in every process that once freed a large array.
@@ -38,16 +49,6 @@ def keep_freed_memory() -> None:
     which a call takes beyond the generator's own time. Elsewhere than on glibc this does nothing.
     """
     np.empty(LARGEST_ADAPTED_BYTES, np.uint8)  # none of it is touched, so it costs nothing but the address
-
-
-DEFAULT_URL = "127.0.0.1:8001"
-DEFAULT_TIMEOUT_S = 30.0
-DEFAULT_RETRIES = RetryOptions()
-DEFAULT_CONCURRENCY = 4
-
-FIRST_RECONNECT_BACKOFF_MS = 100
-MAX_RECONNECT_BACKOFF_MS = 2_000
-"""gRPC's own limits, a second and two minutes, would keep a client failing long after its server is back."""
 
 
 class ClientSettings:
@@ -100,9 +101,6 @@ class ClientSettings:
                 ("grpc.enable_retries", 0),  # `semia.client.transport` does that
             ],
         )
-
-
-Result = TypeVar("Result")
 
 
 class SynthesisClient:

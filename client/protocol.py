@@ -47,6 +47,11 @@ UNREGISTER_POLL_S = 0.02
 IN_USE = "currently in use"
 """Triton's reason not to forget a region yet."""
 
+_MAY_BE_OUTDATED = (TargetSizeError, TargetTypeError, UnknownColourError, UnknownModelError, ServerRefusedError)
+"""Errors that a description from before the model was published anew can cause."""
+
+Result = TypeVar("Result")
+
 
 class Inference:
     """Label maps in, pictures out, by whichever way the server takes part in. Threads may share it."""
@@ -175,12 +180,6 @@ def _check_answer(model: str, ids: ClassIds, received: tuple[str, tuple[int, ...
 def _is_about_memory(error: InferenceServerException) -> bool:
     """Whether the server does not know a region, as one that was started anew does not."""
     return "shared memory region" in status_message(error)
-
-
-_MAY_BE_OUTDATED = (TargetSizeError, TargetTypeError, UnknownColourError, UnknownModelError, ServerRefusedError)
-"""Errors that a description from before the model was published anew can cause."""
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,9 @@ from semia.core.errors import ImageError, LabelMapColourError, LabelMapError, La
 from semia.core.labels import Canvas, ClassIds, class_ids_from_image, read_class_ids
 from semia.core.palette import Palette
 
+Target = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
+"""A label map: a picture's path, a picture, RGB ``uint8[H, W, 3]``, or class ids ``uint8[H, W]``."""
+
 
 @dataclass(frozen=True)
 class ModelDescription:
@@ -59,10 +62,6 @@ class ModelDescription:
         raise NotASemiaModelError(
             f"model {name!r} {problem}, so it is not one of semia's: publish it with `semia publish`"
         )
-
-
-Target = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
-"""A label map: a picture's path, a picture, RGB ``uint8[H, W, 3]``, or class ids ``uint8[H, W]``."""
 
 
 def class_ids_from_target(target: Target, model: ModelDescription) -> ClassIds:

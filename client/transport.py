@@ -40,6 +40,27 @@ from semia.client.errors import (
 )
 from semia.core.access import RESTRICTED, ServerAccess, tls_problem
 
+Result = TypeVar("Result")
+
+MAX_TOKENS = 100.0
+SUCCESS_TOKENS = 0.5
+"""A failed attempt takes a token, a success gives half of one back; with half of them left, nothing is repeated."""
+
+JITTER = 0.2
+"""Waits differ by as much of their length, so that clients do not come back all at once."""
+
+TLS_PROBLEM_TIMEOUT_S = 2.0
+"""For finding out why TLS keeps us from a server."""
+
+NO_CONNECTION = "failed to connect"
+"""How gRPC begins to say that it could not even ask."""
+
+DEAD_PROCESS = "is not healthy"
+"""How Triton's Python backend ends its answer, INTERNAL, where a model's process was killed and another is to come."""
+
+Call = Callable[[Any, float], Any]
+"""From a client of tritonclient and the seconds left to an answer, or to an awaitable of it."""
+
 
 class Deadline:
     """The moment by which a call is over, however many requests it makes."""
@@ -51,9 +72,6 @@ class Deadline:
     def remaining_s(self) -> float:
         """Seconds left; 0 once the moment has passed."""
         return max(0.0, self._end - time.monotonic())
-
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -136,14 +154,6 @@ def _thrower(conversation: Conversation[Result], error: BaseException) -> Callab
     return lambda: conversation.throw(error)
 
 
-MAX_TOKENS = 100.0
-SUCCESS_TOKENS = 0.5
-"""A failed attempt takes a token, a success gives half of one back; with half of them left, nothing is repeated."""
-
-JITTER = 0.2
-"""Waits differ by as much of their length, so that clients do not come back all at once."""
-
-
 @dataclass(frozen=True)
 class RetryOptions:
     """How a call is repeated whose status is UNAVAILABLE. The call's deadline bounds all attempts together."""
@@ -181,19 +191,6 @@ class Throttle:
         """Count a failed attempt; whether it may be repeated."""
         self._tokens = max(0.0, self._tokens - 1)
         return self._tokens > MAX_TOKENS / 2
-
-
-TLS_PROBLEM_TIMEOUT_S = 2.0
-"""For finding out why TLS keeps us from a server."""
-
-NO_CONNECTION = "failed to connect"
-"""How gRPC begins to say that it could not even ask."""
-
-DEAD_PROCESS = "is not healthy"
-"""How Triton's Python backend ends its answer, INTERNAL, where a model's process was killed and another is to come."""
-
-Call = Callable[[Any, float], Any]
-"""From a client of tritonclient and the seconds left to an answer, or to an awaitable of it."""
 
 
 class Exchange:

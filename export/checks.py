@@ -21,6 +21,12 @@ from semia.core.model_card import INPUT_NAME, OUTPUT_NAME, TargetParity
 from semia.export.errors import ExportError, ParityError, first_line
 from semia.export.precision.half import HALF_TYPES, rounded_in_float32
 
+HIGHEST_PSNR = 99.0
+"""In dB: stands for all above, identical pictures included, whose PSNR is infinite."""
+
+TURNS, PATIENCE_S = (11, 51), 10.0
+"""Fewest and most turns that two graphs take; between them, as many as fit into so many seconds."""
+
 
 def measure_parity(
     model: Path, render: Callable[[ClassIds], RGB], targets: Mapping[str, ClassIds]
@@ -61,13 +67,6 @@ def check_parity(parity: tuple[TargetParity, ...], tolerance: int, reference: st
             f"its pictures differ from {reference}'s by more than {tolerance} of 255: {', '.join(beyond)}; "
             "nothing was exported (--tolerance allows more)"
         )
-
-
-HIGHEST_PSNR = 99.0
-"""In dB: stands for all above, identical pictures included, whose PSNR is infinite."""
-
-TURNS, PATIENCE_S = (11, 51), 10.0
-"""Fewest and most turns that two graphs take; between them, as many as fit into so many seconds."""
 
 
 def measure_fidelity(reference: Path, model: Path, targets: Mapping[str, ClassIds]) -> dict[str, float]:

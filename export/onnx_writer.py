@@ -30,6 +30,18 @@ NO_STAGE = "other"
 SCOPES_PROPERTY = "pkg.torch.onnx.name_scopes"
 """The exporter's own: the modules around a node, then the name of the traced node that it was made of."""
 
+OPSET = 20
+"""The ONNX operator set: the newest that PyTorch's exporter targets by default."""
+
+LARGEST_FOLDED = 4096
+"""Numbers of a constant that is worked out at export; larger ones a runtime works out when it loads the graph."""
+
+TRACED_BATCH = 2
+"""Any batch above 1: the exporter takes sizes 0 and 1 for constants."""
+
+TRAINING_OPERATORS = {"BatchNormalization", "Dropout"}
+"""Operators that are folded away before export; one that is left would compute something else at inference."""
+
 
 def traced_stages(program: ONNXProgram) -> dict[str, str]:
     """The stage of every traced node that has one, by the node's name."""
@@ -86,19 +98,6 @@ def _stage_of(node: onnx.NodeProto) -> str:
 
 def _first(stages: Mapping[str, str], values: Sequence[str]) -> str:
     return next((stages[value] for value in values if value in stages), "")
-
-
-OPSET = 20
-"""The ONNX operator set: the newest that PyTorch's exporter targets by default."""
-
-LARGEST_FOLDED = 4096
-"""Numbers of a constant that is worked out at export; larger ones a runtime works out when it loads the graph."""
-
-TRACED_BATCH = 2
-"""Any batch above 1: the exporter takes sizes 0 and 1 for constants."""
-
-TRAINING_OPERATORS = {"BatchNormalization", "Dropout"}
-"""Operators that are folded away before export; one that is left would compute something else at inference."""
 
 
 def write_onnx(graph: SceneGraph, path: Path, opset: int = OPSET) -> None:

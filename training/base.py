@@ -19,6 +19,13 @@ from semia.training.tensors import SceneTensors, picture_from_tensor
 STAGE_KEY = "stage"
 """Of the annotation that a traced node carries in its ``meta["custom"]``."""
 
+OnStage = Callable[[str, float], None]
+"""Told how a preparation gets on: the stage that begins, or in which there is news, and the share of the whole
+preparation that is done, in [0, 1], which never falls. What it raises ends the preparation."""
+
+SHEET_TARGETS = 5
+"""A sample sheet shows at most this many targets."""
+
 
 @contextlib.contextmanager
 def stage(name: str) -> Iterator[None]:
@@ -28,11 +35,6 @@ def stage(name: str) -> Iterator[None]:
     """
     with torch.fx.traceback.annotate({STAGE_KEY: name}):
         yield
-
-
-OnStage = Callable[[str, float], None]
-"""Told how a preparation gets on: the stage that begins, or in which there is news, and the share of the whole
-preparation that is done, in [0, 1], which never falls. What it raises ends the preparation."""
 
 
 class SceneGenerator(nn.Module, abc.ABC):
@@ -59,10 +61,6 @@ class SceneGenerator(nn.Module, abc.ABC):
         The generator must not be trained in the meantime.
         """
         return functools.partial(self.synthesise, scene)
-
-
-SHEET_TARGETS = 5
-"""A sample sheet shows at most this many targets."""
 
 
 class Renderer:

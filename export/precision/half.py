@@ -37,6 +37,11 @@ LAYOUTS_MAY_EXCEED = 64.0
 PARTS_MAY_EXCEED = 4.0
 """How many times as much as measured may become of the same entering values inside a part."""
 
+BFLOAT16_OPSET = 22
+"""The first ONNX operator set whose convolutions take bfloat16."""
+
+HALF_TYPES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+
 
 class Rescale(nn.Module):
     """A product with a power of two, of what lies within a limit."""
@@ -104,12 +109,6 @@ def multiply_biases(part: nn.Module, factor: float) -> None:
             bias = getattr(layer, "bias", None)
             if isinstance(bias, Tensor):
                 bias.mul_(factor)
-
-
-BFLOAT16_OPSET = 22
-"""The first ONNX operator set whose convolutions take bfloat16."""
-
-HALF_TYPES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
 class Cast(nn.Module):

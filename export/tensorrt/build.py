@@ -27,6 +27,11 @@ from semia.export.errors import EngineError, TensorRTMissingError
 LARGEST_TABLE = 1 << 30
 """Elements of a table that may be computed beforehand: however large."""
 
+REMEDY = (
+    "an engine is built on the machine that will run it: one with an NVIDIA GPU, a CUDA build of PyTorch and "
+    "`pip install tensorrt` of the version that its Triton has"
+)
+
 
 def tensorrt_model(path: Path) -> onnx.ModelProto:
     """Load ``model.onnx`` and compute what depends on stored tables alone, as ONNX Runtime does when it loads a graph.
@@ -42,12 +47,6 @@ def tensorrt_model(path: Path) -> onnx.ModelProto:
     del model.graph.value_info[:]
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-REMEDY = (
-    "an engine is built on the machine that will run it: one with an NVIDIA GPU, a CUDA build of PyTorch and "
-    "`pip install tensorrt` of the version that its Triton has"
-)
 
 
 @dataclass(frozen=True)

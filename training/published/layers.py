@@ -19,6 +19,9 @@ INITIAL_POWER_ITERATIONS = 15
 EPSILON = 1e-12
 """The least length that a vector is divided by."""
 
+LEAK = 0.2
+"""Slope of LeakyReLU below zero."""
+
 
 def spectral_norm(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
     """Normalise a convolution's weight by its largest singular value (Miyato et al. 2018).
@@ -146,10 +149,6 @@ class InstanceNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[N, C, H, W]`` to the same shape."""
         return instance_norm(x)
-
-
-LEAK = 0.2
-"""Slope of LeakyReLU below zero."""
 
 
 def conv(

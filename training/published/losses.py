@@ -16,6 +16,15 @@ from torch import Tensor
 from semia.training.published.discriminator import Judgement
 from semia.training.published.generator import Translation
 
+NEIGHBOURS = 5
+"""The distance is the mean over this many nearest source patches."""
+
+GROUP = 32
+"""The nearest are first looked for among groups of this many source patches."""
+
+FeatureMaps = Callable[[Tensor], Sequence["FeatureMap"]]
+"""From an image ``[1, 3, H, W]`` in [-1, 1] to the feature maps whose patches are compared."""
+
 
 def _mean(values: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(values)).mean()
@@ -50,16 +59,6 @@ def semantic_alignment(predicted_labels: Tensor, target_labels: Tensor) -> Tenso
     The public code takes it without gradients, so there it teaches nothing; here it reaches G.
     """
     return F.l1_loss(predicted_labels, target_labels)
-
-
-NEIGHBOURS = 5
-"""The distance is the mean over this many nearest source patches."""
-
-GROUP = 32
-"""The nearest are first looked for among groups of this many source patches."""
-
-FeatureMaps = Callable[[Tensor], Sequence["FeatureMap"]]
-"""From an image ``[1, 3, H, W]`` in [-1, 1] to the feature maps whose patches are compared."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,37 @@ from semia.training.errors import CheckpointError, SettingsError, TrainingError
 from semia.training.published.generator import Generator
 from semia.training.published.losses import FeatureMap, FeatureMaps, rgb_features
 
+UNREAD_PREFIX = "encoder_c.tail_block."
+"""The label encoder's last block: every published checkpoint has it, and nothing there reads its output."""
+
+FIRST_WEIGHT = "encoder_c.head_block.main.1.weight_orig"
+"""The label encoder's first convolution; its output channels are the generator's width."""
+
+MAX_DEPTH = 8
+MAX_CHANNELS = 2048
+"""What a file may ask for before memory is taken for it; the published network has depth 3 and 256 channels."""
+
+_LEVEL = re.compile(r"encoder_c\.down_block\.(\d{1,4})\.")
+
+_PUBLIC_NAMES = (
+    (r"^label_encoder\.", "encoder_c."),
+    (r"^image_encoder\.", "encoder_i."),
+    (r"^decoder\.", "decoder_i."),
+    (r"^gamma_heads\.(\d+)\.body\.", r"FiLM_c2i_alpha.bottlenecks.\1."),
+    (r"^beta_heads\.(\d+)\.body\.", r"FiLM_c2i_beta.bottlenecks.\1."),
+    (r"(\.bottlenecks\.\d+\.0)\.body\.", r"\1.conv_block."),
+    (r"\.(head|tail)\.", r".\1_block.main."),
+    (r"\.(down|up)s\.(\d+)\.0\.body\.", r".\1_block.\2.res_block.conv_block."),
+    (r"\.parametrizations\.weight\.original$", ".weight_orig"),
+    (r"\.parametrizations\.weight\.0\._([uv])$", r".weight_\1"),
+)
+"""Patterns in our names and what the public code writes in their place, applied one after another."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+WANTED = "a VGG19 state dict in torchvision's layout"
+
 
 def read_state_dict(path: Path, *, noun: str, wanted: str, error: type[TrainingError]) -> dict[str, Tensor]:
     """Read a file of named tensors, onto the CPU.
@@ -48,33 +79,6 @@ def read_state_dict(path: Path, *, noun: str, wanted: str, error: type[TrainingE
     ):
         raise error(f"{path} is not a state dict of tensors: give {wanted}")
     return state
-
-
-UNREAD_PREFIX = "encoder_c.tail_block."
-"""The label encoder's last block: every published checkpoint has it, and nothing there reads its output."""
-
-FIRST_WEIGHT = "encoder_c.head_block.main.1.weight_orig"
-"""The label encoder's first convolution; its output channels are the generator's width."""
-
-MAX_DEPTH = 8
-MAX_CHANNELS = 2048
-"""What a file may ask for before memory is taken for it; the published network has depth 3 and 256 channels."""
-
-_LEVEL = re.compile(r"encoder_c\.down_block\.(\d{1,4})\.")
-
-_PUBLIC_NAMES = (
-    (r"^label_encoder\.", "encoder_c."),
-    (r"^image_encoder\.", "encoder_i."),
-    (r"^decoder\.", "decoder_i."),
-    (r"^gamma_heads\.(\d+)\.body\.", r"FiLM_c2i_alpha.bottlenecks.\1."),
-    (r"^beta_heads\.(\d+)\.body\.", r"FiLM_c2i_beta.bottlenecks.\1."),
-    (r"(\.bottlenecks\.\d+\.0)\.body\.", r"\1.conv_block."),
-    (r"\.(head|tail)\.", r".\1_block.main."),
-    (r"\.(down|up)s\.(\d+)\.0\.body\.", r".\1_block.\2.res_block.conv_block."),
-    (r"\.parametrizations\.weight\.original$", ".weight_orig"),
-    (r"\.parametrizations\.weight\.0\._([uv])$", r".weight_\1"),
-)
-"""Patterns in our names and what the public code writes in their place, applied one after another."""
 
 
 def read_published_generator(path: Path) -> Generator:
@@ -158,12 +162,6 @@ def _check_norms(generator: Generator, path: Path) -> None:
 
 def _some(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more entries"
-
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-WANTED = "a VGG19 state dict in torchvision's layout"
 
 
 class VGG19Features(nn.Module):
