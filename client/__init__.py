@@ -1,8 +1,13 @@
 """Ask a server for pictures: ``SynthesisClient().synthesize("building", "painting.png")``."""
 
-from client.asynchronous import AsyncSynthesisClient
-from client.description import ModelDescription
-from client.errors import (
+from semia.client.client import (
+    DEFAULT_CONCURRENCY,
+    DEFAULT_TIMEOUT_S,
+    DEFAULT_URL,
+    AsyncSynthesisClient,
+    SynthesisClient,
+)
+from semia.client.errors import (
     AccessRefusedError,
     ClientError,
     ClientSettingsError,
@@ -17,13 +22,11 @@ from client.errors import (
     UnknownModelError,
     UnreadableTargetError,
 )
-from client.many import Outcome
-from client.retries import RetryOptions
-from client.settings import DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_S, DEFAULT_URL
-from client.shared_memory import SharedMemory
-from client.synthesis import SynthesisClient
-from client.target import Target
-from semia.access import TlsOptions, read_admin_key
+from semia.client.results import Outcome
+from semia.client.shared_memory import SharedMemory
+from semia.client.target import ModelDescription, Target
+from semia.client.transport import RetryOptions
+from semia.core.access import TlsOptions, read_admin_key
 
 __all__ = [
     "DEFAULT_CONCURRENCY",

@@ -1,4 +1,4 @@
-"""What can go wrong in a call; whatever `client.SynthesisClient` raises is a `ClientError`.
+"""What can go wrong in a call; whatever `semia.client.SynthesisClient` raises is a `ClientError`.
 
 SemiaError
 └── ClientError                                  the call failed: exits 1
@@ -15,10 +15,10 @@ SemiaError
     ├── TargetSizeError (LabelMapSizeError)      the target does not fit the model's canvas: exits 2
     └── UnknownColourError (LabelMapColourError) the target has a colour that the model does not know: exits 2
 
-`client.exchange` turns gRPC's errors into these, `client.target` those of `semia.labels`.
+`semia.client.transport` turns gRPC's errors into these, `semia.client.target` those of `semia.core.labels`.
 """
 
-from semia.errors import ImageError, InputError, LabelMapColourError, LabelMapSizeError, SemiaError
+from semia.core.errors import ImageError, InputError, LabelMapColourError, LabelMapSizeError, SemiaError
 
 
 class ClientError(SemiaError):

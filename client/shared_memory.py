@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import InferInput, InferRequestedOutput
 
-from semia.labels import Canvas, ClassIds
-from semia.model_card import INPUT_NAME, OUTPUT_NAME
+from semia.core.labels import Canvas, ClassIds
+from semia.core.model_card import INPUT_NAME, OUTPUT_NAME
 
 SharedMemory = Literal["auto"] | bool
 """Whether label maps and pictures go through shared memory: "auto" where that pays, for large pictures of a server at

@@ -1,8 +1,10 @@
-"""Targets, in every form a caller may have one, as class ids on a model's canvas."""
+"""Targets, in every form a caller may have one, as class ids on a model's canvas; the model's description."""
 
 import contextlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,56 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from client.description import ModelDescription
-from client.errors import TargetSizeError, TargetTypeError, UnknownColourError, UnreadableTargetError
-from semia.errors import ImageError, LabelMapColourError, LabelMapSizeError
-from semia.labels import ClassIds, class_ids_from_image, read_class_ids
+from semia.client.errors import (
+    NotASemiaModelError,
+    TargetSizeError,
+    TargetTypeError,
+    UnknownColourError,
+    UnreadableTargetError,
+)
+from semia.core.errors import ImageError, LabelMapColourError, LabelMapError, LabelMapSizeError
+from semia.core.labels import Canvas, ClassIds, class_ids_from_image, read_class_ids
+from semia.core.palette import Palette
 
 Target = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 """A label map: a picture's path, a picture, RGB ``uint8[H, W, 3]``, or class ids ``uint8[H, W]``."""
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """Everything needed to draw a label map for a model."""
+
+    name: str
+    versions: tuple[str, ...]  # ready to serve, oldest first
+    canvas: Canvas  # the size of label maps and pictures
+    palette: Palette  # the classes' colours and names
+    model_card_sha256: str  # which export this is
+
+    @property
+    def latest_version(self) -> str:
+        """The version that serves when none is asked for."""
+        return self.versions[-1]
+
+    @classmethod
+    def from_parameters(cls, name: str, versions: tuple[str, ...], parameters: Mapping[str, str]) -> "ModelDescription":
+        """Read the parameters that `semia publish` writes.
+
+        Raises:
+            NotASemiaModelError: if one is missing or makes no sense.
+        """
+        try:
+            canvas = Canvas(int(parameters["canvas_height"]), int(parameters["canvas_width"]))
+            if min(canvas) < 1:
+                raise ValueError(f"canvas {canvas}")
+            palette = Palette.from_hex(json.loads(parameters["palette"]), json.loads(parameters["class_names"]))
+            return cls(name, versions, canvas, palette, parameters["model_card_sha256"])
+        except KeyError as error:
+            problem = f"has no parameter {error}"
+        except (ValueError, TypeError, AttributeError, LabelMapError) as error:
+            problem = f"has parameters that make no sense ({error})"
+        raise NotASemiaModelError(
+            f"model {name!r} {problem}, so it is not one of semia's: publish it with `semia publish`"
+        )
 
 
 def class_ids_from_target(target: Target, model: ModelDescription) -> ClassIds:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from client import SynthesisClient
-from semia.contact_sheet import Tile, result_sheet
-from semia.images import list_images, read_rgb, write_image, write_rgb
-from serving import ServerOptions, TritonServer
+from semia.client import SynthesisClient
+from semia.core.contact_sheet import Tile, result_sheet
+from semia.core.images import list_images, read_rgb, write_image, write_rgb
+from semia.serving import ServerOptions, TritonServer
 
 MODEL = "pagoda"
 SCENE = Path(__file__).parent / MODEL

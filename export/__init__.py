@@ -1,1 +1,1 @@
-"""From a run folder to a bundle: `export.bundle.export_run`."""
+"""From a run folder to a bundle: `semia.export.exporter.export_run`."""

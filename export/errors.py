@@ -8,7 +8,7 @@ ExportError(SemiaError)
     └── NoPrecisionError(InputError)  the generator has no form of that precision
 """
 
-from semia.errors import InputError, SemiaError
+from semia.core.errors import InputError, SemiaError
 
 
 class ExportError(SemiaError):

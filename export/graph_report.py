@@ -10,9 +10,9 @@ import onnx
 import onnx_ir
 from onnxscript.optimizer import fold_constants
 
-from export.errors import ExportError, first_line
-from export.graph_stages import stages_of
-from semia.model_card import GraphReport, GraphStage
+from semia.core.model_card import GraphReport, GraphStage
+from semia.export.errors import ExportError, first_line
+from semia.export.onnx_writer import stages_of
 
 UNCOUNTED_OPERATORS = {"Constant"}
 """They hold values and compute nothing."""

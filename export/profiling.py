@@ -15,12 +15,12 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from export.errors import ExportError, first_line
-from export.graph_report import report_graph
-from export.graph_stages import stages_of
-from export.rendering import session_options
-from semia.labels import ClassIds
-from semia.model_card import INPUT_NAME, OUTPUT_NAME, GraphReport
+from semia.core.labels import ClassIds
+from semia.core.model_card import INPUT_NAME, OUTPUT_NAME, GraphReport
+from semia.export.errors import ExportError, first_line
+from semia.export.graph_report import report_graph
+from semia.export.onnx_writer import stages_of
+from semia.export.session import session_options
 
 LEAST_RUNS = 20
 WARM_UP_RUNS = 3
@@ -41,7 +41,7 @@ class StageTime:
     """One stage at batch 1."""
 
     name: str
-    flops: int  # as `export.graph_report` counts them
+    flops: int  # as `semia.export.graph_report` counts them
     median_ms: float  # of all its kernels in a run
     gflops_per_second: float
     share_of_peak: float  # from 0

@@ -1,9 +1,8 @@
 """Publishing bundles into a model repository, and running the Triton that serves it."""
 
-from semia.accelerators import Accelerator
-from semia.access import ServerAccess, TlsOptions
-from serving.control import ModelState, check_answer, load_model, model_states, unload_model
-from serving.errors import (
+from semia.core.accelerators import Accelerator
+from semia.core.access import ServerAccess, TlsOptions
+from semia.serving.errors import (
     AccessRefusedError,
     BundleError,
     ModelAnswerError,
@@ -18,16 +17,17 @@ from serving.errors import (
     ServingError,
     TritonNotFoundError,
 )
-from serving.lifecycle import Rollback, Update, prune, publish_and_load, remove, rollback
-from serving.mirror import cache_folder, mirror
-from serving.model_config import ServingSettings, config_text, model_config
-from serving.object_store import ObjectRepository, StoredVersion, is_object_store
-from serving.overview import ModelOverview, Overview, overview
-from serving.repository import PublishedModel, RepositoryModel, list_models, present_settings, publish
-from serving.server import TritonServer, find_triton
-from serving.server_options import ServerOptions
-from serving.tls import ServerTls
-from serving.verification import Verification, verify, verify_exported
+from semia.serving.model_config import ServingSettings, config_text, model_config
+from semia.serving.repository.inventory import ModelOverview, Overview, overview
+from semia.serving.repository.layout import PublishedModel, RepositoryModel, list_models, present_settings, publish
+from semia.serving.repository.lifecycle import Rollback, Update, prune, publish_and_load, remove, rollback
+from semia.serving.repository.mirror import cache_folder, mirror
+from semia.serving.repository.object_store import ObjectRepository, StoredVersion, is_object_store
+from semia.serving.repository.verification import Verification, verify, verify_exported
+from semia.serving.triton.control import ModelState, check_answer, load_model, model_states, unload_model
+from semia.serving.triton.options import ServerOptions
+from semia.serving.triton.server import TritonServer, find_triton
+from semia.serving.triton.tls import ServerTls
 
 __all__ = [
     "Accelerator",

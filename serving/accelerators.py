@@ -7,9 +7,9 @@ from pathlib import PurePosixPath
 
 from tritonclient.grpc import model_config_pb2 as pb
 
-from semia.accelerators import DEFAULT_ENGINE_CACHE, Accelerator
-from semia.errors import InputError
-from semia.model_card import INPUT_NAME, MODEL_FILE, PLAN_FILE, ModelCard
+from semia.core.accelerators import DEFAULT_ENGINE_CACHE, Accelerator
+from semia.core.errors import InputError
+from semia.core.model_card import INPUT_NAME, MODEL_FILE, PLAN_FILE, ModelCard
 
 WORKSPACE_BYTES = 4 << 30
 """Scratch memory that TensorRT may try algorithms with; ONNX Runtime's default of 1 GiB rules fast ones out."""

@@ -19,7 +19,7 @@ SemiaError
         └── NoRoomError               no loaded model could make room for another in time
 """
 
-from semia.errors import InputError, SemiaError
+from semia.core.errors import InputError, SemiaError
 
 
 class ServingError(SemiaError):

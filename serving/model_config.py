@@ -20,13 +20,13 @@ from pathlib import PurePosixPath
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from semia.accelerators import DEFAULT_ENGINE_CACHE, Accelerator
-from semia.errors import InputError
-from semia.labels import Canvas
-from semia.messages import MAX_MESSAGE_BYTES, largest_batch
-from semia.model_card import INPUT_NAME, MODEL_FILE, OUTPUT_NAME, ModelCard
-from serving.accelerators import accelerate, asked_of
-from serving.errors import BundleError
+from semia.core.accelerators import DEFAULT_ENGINE_CACHE, Accelerator
+from semia.core.errors import InputError
+from semia.core.labels import Canvas
+from semia.core.messages import MAX_MESSAGE_BYTES, largest_batch
+from semia.core.model_card import INPUT_NAME, MODEL_FILE, OUTPUT_NAME, ModelCard
+from semia.serving.accelerators import accelerate, asked_of
+from semia.serving.errors import BundleError
 
 CARD_HASH_PARAMETER = "model_card_sha256"
 REASON_PARAMETER = "tuned"

@@ -1,7 +1,11 @@
-"""Fixtures shared by all rooms: a tiny scene and settings, a real bundle, and a real Triton that serves it."""
+"""Fixtures shared by all rooms: a tiny scene and settings, a real bundle, and a real Triton that serves it.
+
+What only some rooms need (PyTorch, ONNX, the server) is imported by the fixtures that use it.
+"""
 
 import dataclasses
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import secrets
@@ -10,26 +14,25 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
-import torch
 import trustme
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-import serving
-from semia.files import sha256_of_file
-from semia.model_card import CARD_FILE, INPUT_NAME, MODEL_FILE, OUTPUT_NAME, ModelCard, TargetParity
-from semia.palette import Palette
-from training.copying.generator import CopyingGenerator
-from training.copying.settings import CopyingSettings
-from training.scene import Scene
-from training.settings import TrainingSettings
-from training.tensors import SceneTensors
+from semia.core.files import sha256_of_file
+from semia.core.model_card import CARD_FILE, INPUT_NAME, MODEL_FILE, OUTPUT_NAME, ModelCard, TargetParity
+from semia.core.palette import Palette
+from semia.training.scene import Scene
+
+if TYPE_CHECKING:
+    from semia import serving
+    from semia.training.copying.generator import CopyingGenerator
+    from semia.training.copying.settings import CopyingSettings
+    from semia.training.settings import TrainingSettings
+    from semia.training.tensors import SceneTensors
 
 MakeBundle = Callable[..., Path]
 
@@ -43,6 +46,10 @@ def write_bundle(
     folder: Path, *, name: str = "tiny", palette: Palette = TINY_PALETTE, height: int = 48, width: int = 64
 ) -> Path:
     """Write a bundle whose graph paints every class in its palette colour: uint8[N,H,W] -> uint8[N,H,W,3]."""
+    import onnx
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
     folder.mkdir(parents=True)
     graph = helper.make_graph(
         [
@@ -93,6 +100,8 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def free_ports() -> list[int]:
     """Loopback ports that nobody listens on: gRPC, metrics."""
+    from semia import serving
+
     return [*serving.ServerOptions.on_free_ports().ports.values()]
 
 
@@ -133,8 +142,9 @@ def tiny_palette() -> Palette:
 
 
 @pytest.fixture(scope="session")
-def server_options() -> Callable[[], serving.ServerOptions]:
+def server_options() -> "Callable[[], serving.ServerOptions]":
     """Makes options of the embedded server on free loopback ports."""
+    from semia import serving
 
     def make() -> serving.ServerOptions:
         return dataclasses.replace(serving.ServerOptions.on_free_ports(), binary="embedded")
@@ -154,10 +164,12 @@ def embedded_triton() -> None:
 def triton(
     embedded_triton: None,
     tiny_bundle: Path,
-    server_options: Callable[[], serving.ServerOptions],
+    server_options: "Callable[[], serving.ServerOptions]",
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[serving.TritonServer]:
+) -> "Iterator[serving.TritonServer]":
     """A running Triton that serves `tiny_bundle` as "tiny": ``.grpc_url``, ``.repository``."""
+    from semia import serving
+
     repository = tmp_path_factory.mktemp("served") / "model_repository"
     serving.publish(tiny_bundle, repository)
     with serving.TritonServer(repository, server_options()) as server:
@@ -188,11 +200,13 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def locked_triton(
     embedded_triton: None,
     tiny_bundle: Path,
-    server_options: Callable[[], serving.ServerOptions],
+    server_options: "Callable[[], serving.ServerOptions]",
     certificates: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[serving.TritonServer]:
+) -> "Iterator[serving.TritonServer]":
     """As `triton`, with mutual TLS and an admin key, from `certificates`."""
+    from semia import serving
+
     repository = tmp_path_factory.mktemp("locked") / "model_repository"
     serving.publish(tiny_bundle, repository)
     tls = serving.ServerTls(certificates / "server.pem", certificates / "server.key", certificates / "clients.pem")
@@ -204,6 +218,11 @@ def locked_triton(
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Tiny layers are faster on one thread, and the machine's other core is the server's."""
+    if importlib.util.find_spec("torch") is None:
+        yield
+        return
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -228,7 +247,9 @@ def scene() -> Scene:
 
 
 @pytest.fixture(scope="session")
-def settings() -> TrainingSettings:
+def settings() -> "TrainingSettings":
+    from semia.training.settings import TrainingSettings
+
     return TrainingSettings(
         preset="tiny",
         iterations=6,
@@ -244,7 +265,11 @@ def settings() -> TrainingSettings:
 
 
 @pytest.fixture(scope="session")
-def tensors(scene: Scene) -> SceneTensors:
+def tensors(scene: Scene) -> "SceneTensors":
+    import torch
+
+    from semia.training.tensors import SceneTensors
+
     return SceneTensors.from_scene(scene, 8, torch.device("cpu"))
 
 
@@ -286,18 +311,26 @@ def field_scene() -> Scene:
 
 
 @pytest.fixture(scope="session")
-def copying_settings() -> CopyingSettings:
+def copying_settings() -> "CopyingSettings":
+    from semia.training.copying.settings import CopyingSettings
+
     return CopyingSettings()
 
 
 @pytest.fixture(scope="session")
-def field_tensors(field_scene: Scene) -> SceneTensors:
+def field_tensors(field_scene: Scene) -> "SceneTensors":
+    import torch
+
+    from semia.training.tensors import SceneTensors
+
     return SceneTensors.from_scene(field_scene, 8, torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")
-def copying(field_tensors: SceneTensors, copying_settings: CopyingSettings) -> CopyingGenerator:
+def copying(field_tensors: "SceneTensors", copying_settings: "CopyingSettings") -> "CopyingGenerator":
     """A generator that copies `field_scene`, prepared; shared, so do not change it."""
+    from semia.training.copying.generator import CopyingGenerator
+
     generator = CopyingGenerator(copying_settings, field_tensors).eval()
     generator.prepare()
     return generator

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client import SynthesisClient
-from semia.images import read_rgb
-from serving import ServerOptions, TritonServer
+from semia.client import SynthesisClient
+from semia.core.images import read_rgb
+from semia.serving import ServerOptions, TritonServer
 from tests.command import semia
 
 TOLERANCE = 2

@@ -28,7 +28,7 @@ def test_callers_notice_neither_new_versions_nor_other_models(tiny_bundle: Path,
         "--plot",
         plot,
     ]
-    command: list[str | Path] = [sys.executable, ROOT / "examples/load.py", tiny_bundle, *options]
+    command: list[str | Path] = [sys.executable, "-m", "tests.load.load", tiny_bundle, *options]
     environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=120)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from semia.cli import app
-from semia.palette import Palette
-from serving import TritonServer
+from semia.core.palette import Palette
+from semia.serving import TritonServer
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")

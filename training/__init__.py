@@ -1,4 +1,5 @@
-"""From a scene folder to a run folder, on what `training.scene.load_scene` read.
+"""From a scene folder to a run folder, on what `semia.training.scene.load_scene` read.
 
-`training.train.train` trains the published generator, `training.preparation.prepare_run` prepares the copying one.
+`semia.training.loop.train` trains the published generator,
+`semia.training.copying.preparation.prepare_run` prepares the copying one.
 """

@@ -9,7 +9,7 @@ TrainingError(SemiaError)
 └── EvaluationError(InputError) what is to be judged is missing or does not fit together
 """
 
-from semia.errors import InputError, SemiaError
+from semia.core.errors import InputError, SemiaError
 
 
 class TrainingError(SemiaError):

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import torch
 
-from semia.errors import InputError
-from training.copying.settings import CopyingSettings
-from training.patch_coherence import FeatureMaps
-from training.run_folder import RunFolder
-from training.scene import Scene, load_scene
-from training.settings import PRESETS, TrainingSettings
-from training.train import check_same_run, device_from_name
-from training.vgg import patch_features_from
+from semia.core.errors import InputError
+from semia.training.copying.settings import CopyingSettings
+from semia.training.loop import check_same_run, device_from_name
+from semia.training.published.losses import FeatureMaps
+from semia.training.published.pretrained import patch_features_from
+from semia.training.run_folder import RunFolder
+from semia.training.scene import Scene, load_scene
+from semia.training.settings import PRESETS, TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ def _state(run: RunFolder) -> str:
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """A run with what `training.train.train` or `training.preparation.prepare_run` needs; finished ones stay as is."""
+    """A run with what training or preparing it needs; finished ones stay as is."""
 
     run: RunFolder
     scene: Scene

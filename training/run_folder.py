@@ -33,18 +33,18 @@ import safetensors.torch
 import torch
 
 from semia import __version__
-from semia.errors import InputError
-from semia.files import sha256_of_file, write_bytes, write_text
-from semia.palette import Palette
-from semia.staging import staged_directory
-from training.copying.settings import CopyingSettings
-from training.errors import RunError, SettingsError, TrainingError
-from training.generator import Generator
-from training.generators import new_generator
-from training.interface import SceneGenerator
-from training.scene import Scene, load_scene, save_scene
-from training.settings import TrainingSettings, settings_from_dict
-from training.tensors import SceneTensors
+from semia.core.errors import InputError
+from semia.core.files import sha256_of_file, write_bytes, write_text
+from semia.core.palette import Palette
+from semia.core.staging import staged_directory
+from semia.training.base import SceneGenerator
+from semia.training.copying.settings import CopyingSettings
+from semia.training.errors import RunError, SettingsError, TrainingError
+from semia.training.published.generator import Generator
+from semia.training.registry import new_generator
+from semia.training.scene import Scene, load_scene, save_scene
+from semia.training.settings import TrainingSettings, settings_from_dict
+from semia.training.tensors import SceneTensors
 
 CONFIG_FILE = "config.json"
 SCENE_FOLDER = "scene"
@@ -136,7 +136,7 @@ class Checkpoint:
 
     iteration: int  # iterations done
     seconds: float  # of training they took, preparations, checkpoints and sheets included
-    trainer: dict[str, Any]  # as `training.steps.AlternatingTrainer.state_dict` gives it
+    trainer: dict[str, Any]  # as `semia.training.published.trainer.AlternatingTrainer.state_dict` gives it
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class RunFolder:
             path: the folder to make; a run folder that was there is replaced.
             scene: the photograph and labels that the generator was trained on.
             checkpoint: the file that the generator was read from; only its name and hash are kept.
-            generator: what `training.published_checkpoint.read_published_generator` gave.
+            generator: what `semia.training.published.pretrained.read_published_generator` gave.
 
         Raises:
             RunError: if the scene is too small for the generator's depth, or ``path`` is something other than a run

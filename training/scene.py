@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from semia.errors import ImageError, LabelMapError
-from semia.files import check_model_name, model_name_from_path, write_text
-from semia.images import (
+from semia.core.errors import ImageError, LabelMapError
+from semia.core.files import check_model_name, model_name_from_path, write_text
+from semia.core.images import (
     IMAGE_SUFFIXES,
     RGB,
     find_image,
@@ -20,7 +20,7 @@ from semia.images import (
     read_photograph,
     write_rgb,
 )
-from semia.labels import (
+from semia.core.labels import (
     Canvas,
     ClassIds,
     LabelPicture,
@@ -30,8 +30,8 @@ from semia.labels import (
     read_class_ids,
     write_class_ids,
 )
-from semia.palette import Palette, extract_palette, read_class_names
-from training.errors import SceneError
+from semia.core.palette import Palette, extract_palette, read_class_names
+from semia.training.errors import SceneError
 
 IMAGE_STEM = "img"
 LABEL_STEM = "label"

@@ -5,10 +5,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_args
 
-from semia.model_card import GeneratorKind
-from training.augmentation import AugmentationSettings
-from training.copying.settings import CopyingSettings
-from training.errors import SettingsError
+from semia.core.model_card import GeneratorKind
+from semia.training.copying.settings import CopyingSettings
+from semia.training.errors import SettingsError
+from semia.training.published.augmentation import AugmentationSettings
 
 
 @dataclass(frozen=True)

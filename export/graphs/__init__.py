@@ -4,11 +4,11 @@ from typing import Protocol
 
 from torch import nn
 
-from export.synthesis_graph import SynthesisGraph
-from semia.labels import Canvas
-from training.generator import Generator
-from training.interface import SceneGenerator
-from training.tensors import SceneTensors
+from semia.core.labels import Canvas
+from semia.export.graphs.published import SynthesisGraph
+from semia.training.base import SceneGenerator
+from semia.training.published.generator import Generator
+from semia.training.tensors import SceneTensors
 
 
 class SceneGraph(Protocol):
@@ -30,8 +30,8 @@ def synthesis_graph(generator: SceneGenerator, scene: SceneTensors) -> SceneGrap
     """
     if isinstance(generator, Generator):
         return SynthesisGraph(generator, scene)
-    from export.graphs.copying import CopyingGraph
-    from training.copying.generator import CopyingGenerator
+    from semia.export.graphs.copying import CopyingGraph
+    from semia.training.copying.generator import CopyingGenerator
 
     assert isinstance(generator, CopyingGenerator)
     graph: SceneGraph = CopyingGraph(generator, scene)

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.copying.generator import CopyingGenerator
-from training.copying.levels import CopiedColors
-from training.copying.painting import paint
-from training.stages import stage
-from training.tensors import SceneTensors
+from semia.training.base import stage
+from semia.training.copying.generator import CopyingGenerator
+from semia.training.copying.levels import CopiedColors
+from semia.training.copying.painting import paint
+from semia.training.tensors import SceneTensors
 
 
 class CopyingGraph(nn.Module):

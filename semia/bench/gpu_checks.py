@@ -25,8 +25,8 @@ import typer
 
 from semia.bench import gpu_measurements as measured
 from semia.bench.gpu_measurements import CheckSettings, Figures, NotHereError
-from semia.files import write_text
-from training.machine import prepare_process
+from semia.core.files import write_text
+from semia.training.machine import prepare_process
 
 SKIPPED, FAILED = "skipped", "failed"
 """Instead of figures: what the machine lacks, or what went wrong."""

@@ -20,23 +20,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from semia.accelerators import Accelerator
-from semia.contact_sheet import Tile, contact_sheet
-from semia.images import RGB, write_rgb
-from semia.labels import ClassIds
-from semia.machine import cpu_name, usable_cores
-from semia.model_card import INPUT_NAME, MODEL_FILE, OUTPUT_NAME, PLAN_FILE
-from training.copying.settings import CopyingSettings
-from training.generator import Generator
-from training.patch_coherence import rgb_features
-from training.preparation import prepare_run
-from training.rendering import Renderer
-from training.run_folder import RunFolder
-from training.scene import Scene, load_scene
-from training.settings import PAPER, TrainingSettings
-from training.steps import AlternatingTrainer
-from training.tensors import SceneTensors
-from training.train import train
+from semia.core.accelerators import Accelerator
+from semia.core.contact_sheet import Tile, contact_sheet
+from semia.core.images import RGB, write_rgb
+from semia.core.labels import ClassIds
+from semia.core.machine import cpu_name, usable_cores
+from semia.core.model_card import INPUT_NAME, MODEL_FILE, OUTPUT_NAME, PLAN_FILE
+from semia.training.base import Renderer
+from semia.training.copying.preparation import prepare_run
+from semia.training.copying.settings import CopyingSettings
+from semia.training.loop import train
+from semia.training.published.generator import Generator
+from semia.training.published.losses import rgb_features
+from semia.training.published.trainer import AlternatingTrainer
+from semia.training.run_folder import RunFolder
+from semia.training.scene import Scene, load_scene
+from semia.training.settings import PAPER, TrainingSettings
+from semia.training.tensors import SceneTensors
 
 Figures = dict[str, Any]
 """What a check found: numbers, words, and dicts and lists of them, for JSON."""
@@ -260,9 +260,9 @@ def tensorrt_answer(settings: CheckSettings, *, generator: str, precision: str =
         import tensorrt  # noqa: F401
     except (ImportError, OSError) as error:
         raise NotHereError(f"no TensorRT ({error})") from error
-    from export.bundle import parity_targets
-    from export.engine_bundle import add_engine
-    from export.engine_rendering import EngineRenderer
+    from semia.export.exporter import parity_targets
+    from semia.export.tensorrt.add_engine import add_engine
+    from semia.export.tensorrt.renderer import EngineRenderer
 
     run = settings.run(generator)
     bundle = _bundle(settings, run, generator, precision)
@@ -284,9 +284,9 @@ def triton_answer(settings: CheckSettings, *, generator: str) -> Figures:
     """The real Triton on this machine: answer times over gRPC, and the picture it gives."""
     from semia.bench.served import temporary_triton
     from semia.bench.ways import OverGrpc
-    from serving.embedded import locate_embedded_triton
-    from serving.errors import TritonNotFoundError
-    from serving.model_config import ServingSettings
+    from semia.serving.errors import TritonNotFoundError
+    from semia.serving.model_config import ServingSettings
+    from semia.serving.triton.embedded import locate_embedded_triton
 
     try:
         locate_embedded_triton()
@@ -314,7 +314,7 @@ def sheet(settings: CheckSettings) -> Figures:
     pictures = sorted(settings.workspace.glob("*.png"))
     if not pictures:
         raise NotHereError("no pictures were drawn")
-    from semia.images import read_rgb
+    from semia.core.images import read_rgb
 
     tiles = [Tile(path.stem, read_rgb(path)) for path in pictures]
     write_rgb(settings.workspace / "sheet" / "gpu.png", contact_sheet(tiles, columns=4))
@@ -385,8 +385,8 @@ class _SilentObserver:
 
 
 def _bundle(settings: CheckSettings, run: RunFolder, generator: str, precision: str) -> Path:
-    from export.bundle import export_run
-    from export.precision import PrecisionRequest
+    from semia.export.exporter import export_run
+    from semia.export.precision.request import PrecisionRequest
 
     bundle = settings.workspace / f"{generator}-{precision}"
     if not (bundle / MODEL_FILE).is_file():

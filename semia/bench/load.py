@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from semia.labels import ClassIds
+from semia.core.labels import ClassIds
 
 Draw = Callable[[ClassIds], object]
 """Asks for the picture of a layout ``uint8[H, W]`` and waits for it."""

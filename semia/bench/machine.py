@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semia import __version__
-from semia.machine import cpu_name, usable_cores
+from semia.core.machine import cpu_name, usable_cores
 
 MEASURED_PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "nvidia-pytriton", "tritonclient", "grpcio", "numpy")
 """Distributions whose version can change the figures."""

@@ -9,9 +9,9 @@ from matplotlib.ticker import ScalarFormatter
 from semia.bench.records import REFERENCE_TITLE, Benchmark
 from semia.bench.report import WAY_TITLES, canvases, levels
 from semia.bench.ways import WayName
-from semia.errors import ImageError
-from semia.files import staged_file
-from semia.labels import Canvas
+from semia.core.errors import ImageError
+from semia.core.files import staged_file
+from semia.core.labels import Canvas
 
 COLOURS: dict[WayName, str] = {
     "reference": "#888888",

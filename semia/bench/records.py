@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from export.profiling import StageProfile, StageTime
-from semia.accelerators import Accelerator
 from semia.bench.load import Round
 from semia.bench.machine import Machine
 from semia.bench.ways import WayName
-from semia.errors import InputError
-from semia.files import write_text
-from semia.labels import Canvas
-from serving.model_config import ServingSettings
+from semia.core.accelerators import Accelerator
+from semia.core.errors import InputError
+from semia.core.files import write_text
+from semia.core.labels import Canvas
+from semia.export.profiling import StageProfile, StageTime
+from semia.serving.model_config import ServingSettings
 
 FORMAT = 3
 """Raised when the JSON's meaning changes."""

@@ -5,10 +5,10 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from serving.model_config import ServingSettings
-from serving.repository import publish
-from serving.server import TritonServer
-from serving.server_options import ServerOptions
+from semia.serving.model_config import ServingSettings
+from semia.serving.repository.layout import publish
+from semia.serving.triton.options import ServerOptions
+from semia.serving.triton.server import TritonServer
 
 
 @contextlib.contextmanager

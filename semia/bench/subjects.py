@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from semia.errors import InputError
-from semia.files import sha256_of_file
-from semia.labels import Canvas, ClassIds
-from semia.model_card import CARD_FILE, MODEL_FILE, ModelCard
-from serving.changing import CONFIG_FILE
-from serving.model_config import DEFAULT_SETTINGS, ServingSettings, settings_from_config
+from semia.core.errors import InputError
+from semia.core.files import sha256_of_file
+from semia.core.labels import Canvas, ClassIds
+from semia.core.model_card import CARD_FILE, MODEL_FILE, ModelCard
+from semia.serving.model_config import DEFAULT_SETTINGS, ServingSettings, settings_from_config
+from semia.serving.repository.transaction import CONFIG_FILE
 
 BLOCKS = Canvas(6, 8)
 """Of one class each, in the layouts that are made up where there are no drawn ones."""
@@ -80,7 +80,7 @@ def _read_card(path: Path) -> ModelCard:
 def _runs_by_generator(paths: Sequence[Path]) -> dict[str, Path]:
     if not paths:
         return {}
-    from training.run_folder import RunFolder
+    from semia.training.run_folder import RunFolder
 
     runs = {}
     for path in paths:
@@ -96,8 +96,8 @@ def _runs_by_generator(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def _export(run: Path, bundle: Path, tell: Callable[[str], None]) -> ModelCard:
-    from export.bundle import export_run
-    from training.run_folder import RunFolder
+    from semia.export.exporter import export_run
+    from semia.training.run_folder import RunFolder
 
     tell(f"exporting {run}, for which no bundle was given")
     return export_run(RunFolder.open(run), bundle)
@@ -129,7 +129,7 @@ def _layouts(card: ModelCard, run: Path | None) -> tuple[ClassIds, ...]:
     """The run's own layouts, for the work may depend on what is asked for; without a run, made-up ones."""
     if run is None:
         return made_up_layouts(card)
-    from training.run_folder import RunFolder
+    from semia.training.run_folder import RunFolder
 
     scene = RunFolder.open(run).load_scene()
     return (scene.labels, *scene.targets.values())

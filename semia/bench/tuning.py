@@ -12,9 +12,9 @@ from semia.bench.records import pooled
 from semia.bench.served import temporary_triton
 from semia.bench.subjects import made_up_layouts
 from semia.bench.ways import OverGrpc
-from semia.machine import usable_cores
-from semia.model_card import CARD_FILE, ModelCard
-from serving.model_config import ServingSettings
+from semia.core.machine import usable_cores
+from semia.core.model_card import CARD_FILE, ModelCard
+from semia.serving.model_config import ServingSettings
 
 CALLS = 50
 """Of every candidate, with one client and with many."""

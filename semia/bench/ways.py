@@ -11,13 +11,13 @@ import numpy as np
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException, shared_memory
 
-from client import SynthesisClient
 from semia.bench.load import Draw, Round, closed_loop
 from semia.bench.machine import peak_memory_mb, process_tree
 from semia.bench.worker import Worker
-from semia.errors import SemiaError
-from semia.labels import Canvas, ClassIds
-from semia.model_card import INPUT_NAME, OUTPUT_NAME
+from semia.client import SynthesisClient
+from semia.core.errors import SemiaError
+from semia.core.labels import Canvas, ClassIds
+from semia.core.model_card import INPUT_NAME, OUTPUT_NAME
 
 CALL_TIMEOUT_S = 120.0
 """Of one call, the wait behind other clients included; machines under measurement may be busy."""
@@ -165,9 +165,9 @@ class ThroughSharedMemory(Served):
 def _open_eager(run: Path, threads: int) -> Draw:
     import torch
 
-    from training.rendering import Renderer
-    from training.run_folder import RunFolder
-    from training.tensors import SceneTensors
+    from semia.training.base import Renderer
+    from semia.training.run_folder import RunFolder
+    from semia.training.tensors import SceneTensors
 
     torch.set_num_threads(threads)
     trained = RunFolder.open(run)
@@ -176,8 +176,8 @@ def _open_eager(run: Path, threads: int) -> Draw:
 
 
 def _open_session(bundle: Path, threads: int) -> Draw:
-    from export.rendering import OnnxRenderer
-    from semia.model_card import MODEL_FILE
+    from semia.core.model_card import MODEL_FILE
+    from semia.export.session import OnnxRenderer
 
     return OnnxRenderer(bundle / MODEL_FILE, threads=threads)
 
@@ -185,9 +185,9 @@ def _open_session(bundle: Path, threads: int) -> Draw:
 def _open_reference(canvas: Canvas, threads: int) -> Draw:
     import torch
 
-    from training.generator import Generator
-    from training.settings import PAPER
-    from training.tensors import padded_length
+    from semia.training.published.generator import Generator
+    from semia.training.settings import PAPER
+    from semia.training.tensors import padded_length
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)

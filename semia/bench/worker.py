@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 
 from semia.bench.load import Draw, Round, closed_loop
-from semia.errors import SemiaError
-from semia.labels import ClassIds
+from semia.core.errors import SemiaError
+from semia.core.labels import ClassIds
 
 STOP_AFTER_S = 5.0
 """How long a worker may take to end once it was told to."""

@@ -9,21 +9,10 @@ import typer
 from typer.exceptions import TyperException
 
 from semia import __version__
-from semia.cli import (
-    benching,
-    comparison,
-    evaluation,
-    exporting,
-    importing,
-    models,
-    publishing,
-    serving,
-    synthesis,
-    training,
-)
+from semia.cli import bench, compare, evaluate, export, import_, models, publish, serve, synthesize, train
 from semia.cli.console import complain, record, stdout
 from semia.cli.logs import LogFormat, choose_format
-from semia.errors import SemiaError
+from semia.core.errors import SemiaError
 
 EXTRA_OF_MODULE = {
     "torch": "training",
@@ -54,7 +43,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (training, importing, evaluation, comparison, exporting, publishing, serving, synthesis, models, benching):
+for room in (train, import_, evaluate, compare, export, publish, serve, synthesize, models, bench):
     room.register(app)
 
 _debug = False

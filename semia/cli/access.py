@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from semia.access import ServerAccess, TlsOptions
+    from semia.core.access import ServerAccess, TlsOptions
 
 PANEL = "A server that is not open to everyone"
 
@@ -46,7 +46,7 @@ OPTIONS: dict[str, tuple[Any, bool | None]] = {
 
 def tls_options(tls: bool, ca: Path | None, certificate: Path | None, key: Path | None) -> "TlsOptions | None":
     """What the options say; None for a plain-text connection."""
-    from semia.access import TlsOptions
+    from semia.core.access import TlsOptions
 
     if not tls and ca is None and certificate is None and key is None:
         return None
@@ -55,7 +55,7 @@ def tls_options(tls: bool, ca: Path | None, certificate: Path | None, key: Path 
 
 def server_access(tls: "TlsOptions | None", admin_key_file: Path | None) -> "ServerAccess":
     """TLS and the admin key."""
-    from semia.access import ServerAccess, read_admin_key
+    from semia.core.access import ServerAccess, read_admin_key
 
     return ServerAccess(tls, None if admin_key_file is None else read_admin_key(admin_key_file))
 

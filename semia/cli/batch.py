@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semia.cli.console import record
-from semia.contact_sheet import Tile
-from semia.errors import ImageError, LabelMapError
-from semia.images import RGB, read_rgb, rgb_array, write_image
-from semia.labels import ClassIds
-from semia.palette import Palette
-from semia.provenance import Provenance
+from semia.core.contact_sheet import Tile
+from semia.core.errors import ImageError, LabelMapError
+from semia.core.images import RGB, read_rgb, rgb_array, write_image
+from semia.core.labels import ClassIds
+from semia.core.palette import Palette
+from semia.core.provenance import Provenance
 
 if TYPE_CHECKING:
-    from client import ModelDescription, Outcome, SynthesisClient
+    from semia.client import ModelDescription, Outcome, SynthesisClient
 
 
 class Batch:

@@ -13,11 +13,11 @@ from rich.table import Table
 
 from semia.cli import console, logs
 from semia.cli.console import clock, complain, live, losses_in_words, say, stop_on_signals
-from semia.errors import InputError, SemiaError
+from semia.core.errors import InputError, SemiaError
 
 if TYPE_CHECKING:
-    from training.fleet import Engine, Job, News
-    from training.request import TrainRequest
+    from semia.training.parallel.fleet import Engine, Job, News
+    from semia.training.request import TrainRequest
 
 DEFAULT_ADDRESS = "auto"
 DEFAULT_CPUS = 2
@@ -74,7 +74,7 @@ def train_many(requests: "Sequence[TrainRequest]", where: Where) -> None:
         SemiaError: if any failed.
         SystemExit: with 130, if a signal stopped it.
     """
-    from training.fleet import State, plan, threads_of_each, train_fleet
+    from semia.training.parallel.fleet import State, plan, threads_of_each, train_fleet
 
     if where.engine is EngineName.RAY:
         at_once, threads = where.jobs or len(requests), where.cpus or DEFAULT_CPUS
@@ -103,15 +103,15 @@ def train_many(requests: "Sequence[TrainRequest]", where: Where) -> None:
 
 def _engine(where: Where, cpus: int, device: str) -> "Engine":
     if where.engine is EngineName.LOCAL:
-        from training.local_engine import LocalEngine
+        from semia.training.parallel.local_engine import LocalEngine
 
         log_format = logs.LogFormat.JSON if logs.structured() else logs.LogFormat.TEXT
         return LocalEngine(functools.partial(logs.choose_format, log_format))
-    from training.ray_environment import LOCAL, prepare_environment
+    from semia.training.parallel.ray_environment import LOCAL, prepare_environment
 
     address = where.address or DEFAULT_ADDRESS
     prepare_environment(address)
-    from training.ray_engine import RayEngine
+    from semia.training.parallel.ray_engine import RayEngine
 
     say("starting a Ray on this machine" if address == LOCAL else f"connecting to Ray at {address}")
     engine = RayEngine(address, cpus=cpus, device=device)

@@ -10,14 +10,14 @@ import typer
 
 from semia.cli.console import StepDisplay, say
 from semia.cli.subjects import Subject, draw_and_time
-from semia.errors import InputError
-from semia.images import RGB
-from semia.labels import Canvas
+from semia.core.errors import InputError
+from semia.core.images import RGB
+from semia.core.labels import Canvas
 
 if TYPE_CHECKING:
-    from training.evaluation import Evaluation, Figures
-    from training.judging import Target
-    from training.scene import Scene
+    from semia.evaluation.judge import Target
+    from semia.training.evaluation_file import Evaluation, Figures
+    from semia.training.scene import Scene
 
 DEFAULT_WIDTH = 280
 
@@ -73,7 +73,7 @@ class Assessment:
         Raises:
             InputError: if a folder or file is missing or does not fit the generators.
         """
-        from training.judging import load_judged_scene, read_targets, target_folder
+        from semia.evaluation.judge import load_judged_scene, read_targets, target_folder
 
         first = subjects[0]
         folder = scene_folder or next((subject.scene for subject in subjects if subject.scene is not None), None)
@@ -88,7 +88,7 @@ class Assessment:
         Raises:
             EvaluationError: if the width leaves too few pixels to measure anything.
         """
-        from training.judging import Judge
+        from semia.evaluation.judge import Judge
 
         canvas, count = subjects[0].canvas, len(self.layouts)
         judge = Judge.of_scene(self.scene, canvas, self.width)
@@ -113,8 +113,8 @@ class Assessment:
 
 
 def _evaluation(subject: Subject, size: Canvas, figures: "Mapping[str, Figures]") -> "Evaluation":
-    from training.evaluation import Evaluation
-    from training.judging import deciding_versions
+    from semia.evaluation.judge import deciding_versions
+    from semia.training.evaluation_file import Evaluation
 
     return Evaluation(
         name=subject.name,

@@ -13,12 +13,12 @@ from typer.core import TyperGroup
 from semia.cli.access import reaches_a_server
 from semia.cli.console import complain, say, stdout, versions_in_words
 from semia.cli.options import DEFAULT_REPOSITORY, DEFAULT_URL, RepositoryOption, TimeoutOption, UrlOption
-from semia.errors import InputError, SemiaError
-from semia.palette import Palette
+from semia.core.errors import InputError, SemiaError
+from semia.core.palette import Palette
 
 if TYPE_CHECKING:
-    from semia.access import ServerAccess
-    from serving import ModelOverview, Overview
+    from semia.core.access import ServerAccess
+    from semia.serving import ModelOverview, Overview
 
 COLUMNS = ("model", "versions", "state", "canvas", "size", "exported", "quality")
 SHOWN_VERSIONS, SHOWN_FIGURES = 3, 2
@@ -65,7 +65,7 @@ def list_(
 
     The server is asked at 127.0.0.1:8001 if no --url is given; without a server the repository alone is listed.
     """
-    from serving import overview
+    from semia.serving import overview
 
     found = overview(repository if repository.is_dir() else None, url or DEFAULT_URL, access=access)
     if found.server_problem is not None and not found.models:
@@ -88,7 +88,7 @@ def list_(
 @reaches_a_server
 def load(name: NameArgument, url: UrlOption = DEFAULT_URL, *, access: "ServerAccess") -> None:
     """Have a server load the newest version of a model from its repository."""
-    from serving import load_model
+    from semia.serving import load_model
 
     version = load_model(url, name, access=access)
     say(f"{url} now serves {name} version {version}", "model_loaded", model=name, version=version, url=url)
@@ -98,7 +98,7 @@ def load(name: NameArgument, url: UrlOption = DEFAULT_URL, *, access: "ServerAcc
 @reaches_a_server
 def unload(name: NameArgument, url: UrlOption = DEFAULT_URL, *, access: "ServerAccess") -> None:
     """Have a server let go of a model; requests in flight are answered, and the files stay."""
-    from serving import model_states, unload_model
+    from semia.serving import model_states, unload_model
 
     states = model_states(url, access=access)
     if name not in states:
@@ -123,7 +123,7 @@ def rollback(
 
     Version numbers only grow, so that clients notice. The files are linked, so it takes no room on the disk.
     """
-    from serving import rollback as roll_back
+    from semia.serving import rollback as roll_back
 
     done = roll_back(repository, name, to=to, url=url, access=access)
     version = done.published.version
@@ -153,8 +153,8 @@ def prune(
     access: "ServerAccess",
 ) -> None:
     """Delete old versions; with --url, never the one that the server serves."""
-    from serving import list_models
-    from serving import prune as prune_model
+    from semia.serving import list_models
+    from semia.serving import prune as prune_model
 
     if (name is None) != all_:
         raise InputError("say which model to prune: NAME, or --all")
@@ -184,8 +184,8 @@ def remove(
     access: "ServerAccess",
 ) -> None:
     """Delete a model with all its versions; with --url, the server unloads it first."""
-    from serving import remove as remove_model
-    from serving.repository import model_folder, versions_of
+    from semia.serving import remove as remove_model
+    from semia.serving.repository.layout import model_folder, versions_of
 
     versions = versions_in_words(versions_of(model_folder(repository, name)))
     if not yes:
@@ -212,8 +212,8 @@ def verify(
 
     Says one line for each problem, and exits 1 if there is any.
     """
-    from serving import verify as verify_models
-    from serving import verify_exported
+    from semia.serving import verify as verify_models
+    from semia.serving import verify_exported
 
     if (bundle is not None or run is not None) and len(names or []) != 1:
         raise InputError("--bundle and --run are compared with one model: give one NAME")
@@ -243,7 +243,7 @@ def _palettes(found: "Overview", url: str, timeout: float, access: "ServerAccess
     }
     foreign = [model.name for model in found.models if model.name not in known and model.serving is not None]
     if foreign:
-        from client import NotASemiaModelError, SynthesisClient
+        from semia.client import NotASemiaModelError, SynthesisClient
 
         with SynthesisClient(url, timeout_s=timeout, tls=access.tls, admin_key=access.admin_key) as client:
             for name in foreign:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from semia.model_card import Precision
+from semia.core.model_card import Precision
 
 RUNS_FOLDER = Path("runs")
 BUNDLES_FOLDER = Path("bundles")

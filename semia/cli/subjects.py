@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from semia.errors import InputError
-from semia.files import sha256_of_file
-from semia.images import RGB
-from semia.labels import Canvas, ClassIds
-from semia.model_card import CARD_FILE, MODEL_FILE, ModelCard
-from semia.palette import Palette
+from semia.core.errors import InputError
+from semia.core.files import sha256_of_file
+from semia.core.images import RGB
+from semia.core.labels import Canvas, ClassIds
+from semia.core.model_card import CARD_FILE, MODEL_FILE, ModelCard
+from semia.core.palette import Palette
 
 if TYPE_CHECKING:
-    from training.judging import Target
+    from semia.evaluation.judge import Target
 
 TIMED_DRAWS = 3
 """How often each target is drawn to tell the time of one."""
@@ -56,7 +56,7 @@ def open_subject(path: Path) -> Subject:
     """
     if (path / CARD_FILE).is_file():
         return _open_model(path)
-    from training.run_folder import RunFolder
+    from semia.training.run_folder import RunFolder
 
     if not RunFolder.is_run(path):
         raise InputError(
@@ -66,7 +66,7 @@ def open_subject(path: Path) -> Subject:
 
 
 def _open_model(path: Path) -> Subject:
-    from export.rendering import OnnxRenderer
+    from semia.export.session import OnnxRenderer
 
     card = ModelCard.read(path / CARD_FILE)
     model = path / MODEL_FILE
@@ -92,10 +92,10 @@ def _open_model(path: Path) -> Subject:
 def _open_run(path: Path) -> Subject:
     import torch
 
-    from training.journal import training_seconds
-    from training.rendering import Renderer
-    from training.run_folder import SCENE_FOLDER, RunFolder
-    from training.tensors import SceneTensors
+    from semia.training.base import Renderer
+    from semia.training.run_folder import SCENE_FOLDER, RunFolder
+    from semia.training.run_log import training_seconds
+    from semia.training.tensors import SceneTensors
 
     run = RunFolder.open(path)
     scene = run.load_scene()
@@ -145,7 +145,7 @@ def open_comparable(paths: Sequence[Path]) -> list[Subject]:
 
 
 def _check_one_photograph(runs: Sequence[Subject]) -> None:
-    from training.scene import load_scene
+    from semia.training.scene import load_scene
 
     scenes = [load_scene(run.scene, name="scene", palette=run.palette) for run in runs if run.scene is not None]
     for run, scene in zip(runs, scenes, strict=True):

@@ -8,7 +8,7 @@ import pytest
 
 ANSWERS = """
 import resource, sys
-from client import SynthesisClient
+from semia.client import SynthesisClient
 
 if sys.argv[1] == "client":
     SynthesisClient("127.0.0.1:1")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import serving
-from client import (
+from semia import serving
+from semia.client import (
     AsyncSynthesisClient,
     ClientSettingsError,
     DeadlineExceededError,
@@ -20,7 +20,7 @@ from client import (
     TargetSizeError,
     UnknownModelError,
 )
-from semia.palette import Palette
+from semia.core.palette import Palette
 from tests.client.test_connection import IDS, FakeTriton, running
 
 SOON = RetryOptions(attempts=3, first_wait_s=0.02)

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as pb
 
-from client import (
+from semia.client import (
     ClientError,
     ClientSettingsError,
     DeadlineExceededError,

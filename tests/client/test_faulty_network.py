@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import serving
-from client import AsyncSynthesisClient, ClientError, DeadlineExceededError, SynthesisClient, TlsOptions
-from semia.palette import Palette
+from semia import serving
+from semia.client import AsyncSynthesisClient, ClientError, DeadlineExceededError, SynthesisClient, TlsOptions
+from semia.core.palette import Palette
 
 IDS = np.random.default_rng(0).integers(0, 3, (48, 64), dtype=np.uint8)
 TIMEOUT_S, SHORT_TIMEOUT_S = 10.0, 0.6

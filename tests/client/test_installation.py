@@ -1,4 +1,7 @@
-"""A caller installs the client alone, in an empty environment, and calls a running server."""
+"""A caller installs the client alone, in an empty environment, and calls a running server.
+
+The caller's folder has a ``client.py`` and a ``training/`` of its own, as anybody's may.
+"""
 
 import shutil
 import subprocess
@@ -7,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from serving import TritonServer
+from semia.serving import TritonServer
 
 PROJECT = Path(__file__).parents[2]
 NOT_SOURCE = ("build", "bundles", "demo", "model_repository", "runs")
@@ -15,13 +18,13 @@ NOT_SOURCE = ("build", "bundles", "demo", "model_repository", "runs")
 CALL = """
 import sys
 import numpy as np
-from client import SynthesisClient
+from semia.client import SynthesisClient
 
 with SynthesisClient(sys.argv[1]) as client:
     picture = client.synthesize("tiny", np.zeros((48, 64), dtype=np.uint8))
 assert picture.size == (64, 48)
 assert picture.getpixel((0, 0)) == (255, 0, 0)
-heavy = {"torch", "onnx", "onnxruntime", "serving", "training", "export"} & set(sys.modules)
+heavy = {"torch", "onnx", "onnxruntime", "semia.serving", "semia.training", "semia.export"} & set(sys.modules)
 assert not heavy, heavy
 print("served", picture.size)
 """
@@ -45,6 +48,11 @@ def test_the_client_alone_calls_a_server(triton: TritonServer, tmp_path: Path) -
     assert "tritonclient==" in installed
     for heavy in ("torch==", "onnx==", "onnxruntime", "nvidia-pytriton=="):
         assert heavy not in installed
+    top_level = {path.name for path in environment.glob("lib/python*/site-packages/*")}
+    assert top_level.isdisjoint({"client", "training", "export", "serving", "tests"}), "a user's names stay free"
+    (tmp_path / "client.py").write_text("raise AssertionError('the caller has this for something else')\n")
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "__init__.py").touch()
     call = subprocess.run(
         [python, "-c", CALL, triton.grpc_url], cwd=tmp_path, check=False, capture_output=True, text=True
     )
@@ -53,7 +61,11 @@ def test_the_client_alone_calls_a_server(triton: TritonServer, tmp_path: Path) -
 
     # The command is there too, and says what is missing for the rest.
     models = subprocess.run(
-        [environment / "bin" / "semia", "models", "--url", triton.grpc_url], check=True, capture_output=True, text=True
+        [environment / "bin" / "semia", "models", "--url", triton.grpc_url],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     assert "tiny" in models.stdout
     train = subprocess.run(

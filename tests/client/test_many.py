@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import serving
-from client import (
+from semia import serving
+from semia.client import (
     AsyncSynthesisClient,
     ClientSettingsError,
     Outcome,
@@ -20,7 +20,7 @@ from client import (
     TargetTypeError,
     UnreadableTargetError,
 )
-from semia.palette import Palette
+from semia.core.palette import Palette
 from tests.client.test_connection import IDS, FakeTriton, running
 
 BAD = 7

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-import serving
-from client import ClientError, SynthesisClient
+from semia import serving
+from semia.client import ClientError, SynthesisClient
 
 
 def test_callers_do_not_notice_a_restart(

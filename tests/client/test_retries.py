@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from client import (
+from semia.client import (
     ClientSettingsError,
     DeadlineExceededError,
     RetryOptions,

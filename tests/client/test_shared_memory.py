@@ -14,11 +14,17 @@ from numpy.typing import NDArray
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-import client.shared_memory
-import serving
-from client import AsyncSynthesisClient, ClientSettingsError, SynthesisClient, TlsOptions, read_admin_key
-from client.shared_memory import AUTO_MIN_PIXELS, FOLDER, is_this_machine
-from semia.palette import Palette
+from semia import serving
+from semia.client import (
+    AsyncSynthesisClient,
+    ClientSettingsError,
+    SynthesisClient,
+    TlsOptions,
+    read_admin_key,
+    shared_memory,
+)
+from semia.client.shared_memory import AUTO_MIN_PIXELS, FOLDER, is_this_machine
+from semia.core.palette import Palette
 from tests.client.test_connection import IDS, FakeTriton, pixels, running
 
 RNG = np.random.default_rng(0)
@@ -144,7 +150,7 @@ def test_a_server_without_it_is_asked_without_and_not_asked_again() -> None:
 def test_a_machine_without_it_goes_without(
     triton: serving.TritonServer, tiny_palette: Palette, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client.shared_memory, "FOLDER", tmp_path / "absent")
+    monkeypatch.setattr(shared_memory, "FOLDER", tmp_path / "absent")
     with SynthesisClient(triton.grpc_url, shared_memory=True) as caller:
         ids = layout()
         np.testing.assert_array_equal(np.asarray(caller.synthesize("tiny", ids)), tiny_palette.render(ids))
@@ -154,7 +160,7 @@ def test_another_folder_is_another_machine(
     triton: serving.TritonServer, tiny_palette: Palette, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server looks for the name in its own /dev/shm, as one in a container does."""
-    monkeypatch.setattr(client.shared_memory, "FOLDER", tmp_path)
+    monkeypatch.setattr(shared_memory, "FOLDER", tmp_path)
     with SynthesisClient(triton.grpc_url, shared_memory=True) as caller:
         ids = layout()
         np.testing.assert_array_equal(np.asarray(caller.synthesize("tiny", ids)), tiny_palette.render(ids))

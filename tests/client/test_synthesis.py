@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import serving
-from client import (
+from semia import serving
+from semia.client import (
     ClientError,
     SynthesisClient,
     TargetSizeError,
@@ -19,12 +19,12 @@ from client import (
     UnknownModelError,
     UnreadableTargetError,
 )
-from semia.errors import InputError, LabelMapError
-from semia.files import sha256_of_file
-from semia.images import open_image
-from semia.labels import Canvas, write_class_ids
-from semia.model_card import CARD_FILE
-from semia.palette import Palette
+from semia.core.errors import InputError, LabelMapError
+from semia.core.files import sha256_of_file
+from semia.core.images import open_image
+from semia.core.labels import Canvas, write_class_ids
+from semia.core.model_card import CARD_FILE
+from semia.core.palette import Palette
 
 
 @pytest.fixture(scope="module")

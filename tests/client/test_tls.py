@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import serving
-from client import (
+from semia import serving
+from semia.client import (
     AccessRefusedError,
     AsyncSynthesisClient,
     ClientSettingsError,
@@ -19,8 +19,8 @@ from client import (
     UnknownModelError,
     read_admin_key,
 )
-from semia.errors import InputError
-from semia.palette import Palette
+from semia.core.errors import InputError
+from semia.core.palette import Palette
 
 ONCE = RetryOptions(attempts=1)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.bundle import export_run
-from export.onnx_format import write_onnx
-from export.synthesis_graph import SynthesisGraph
-from training.run_folder import RunFolder
-from training.scene import Scene
-from training.settings import TrainingSettings
-from training.train import train
+from semia.export.exporter import export_run
+from semia.export.graphs.published import SynthesisGraph
+from semia.export.onnx_writer import write_onnx
+from semia.training.loop import train
+from semia.training.run_folder import RunFolder
+from semia.training.scene import Scene
+from semia.training.settings import TrainingSettings
 
 
 @pytest.fixture(scope="session")

@@ -9,20 +9,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.bundle import export_run
-from semia.model_card import CARD_FILE, ModelCard
-from training.copying.settings import CopyingSettings
-from training.errors import RunError
-from training.generator import Generator
-from training.generators import new_generator
-from training.interface import OnStage, SceneGenerator
-from training.pixels import colours_from_ids, pixels_from_tensor
-from training.preparation import prepare_run
-from training.rendering import Renderer
-from training.run_folder import RunFolder
-from training.scene import Scene
-from training.settings import TrainingSettings
-from training.tensors import SceneTensors
+from semia.core.model_card import CARD_FILE, ModelCard
+from semia.export.exporter import export_run
+from semia.training.base import OnStage, Renderer, SceneGenerator
+from semia.training.copying.preparation import prepare_run
+from semia.training.copying.settings import CopyingSettings
+from semia.training.errors import RunError
+from semia.training.published.generator import Generator
+from semia.training.registry import new_generator
+from semia.training.run_folder import RunFolder
+from semia.training.scene import Scene
+from semia.training.settings import TrainingSettings
+from semia.training.tensors import SceneTensors, colours_from_ids, pixels_from_tensor
 
 CPU = torch.device("cpu")
 
@@ -62,10 +60,10 @@ class FlatGraph(nn.Module):
 
 @pytest.fixture(autouse=True)
 def _in_the_copying_generators_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.preparation.CopyingGenerator", FlatGenerator)
+    monkeypatch.setattr("semia.training.copying.preparation.CopyingGenerator", FlatGenerator)
     places: dict[str, type] = {
-        "training.copying.generator.CopyingGenerator": FlatGenerator,
-        "export.graphs.copying.CopyingGraph": FlatGraph,
+        "semia.training.copying.generator.CopyingGenerator": FlatGenerator,
+        "semia.export.graphs.copying.CopyingGraph": FlatGraph,
     }
     for place, stand_in in places.items():
         name, _, attribute = place.rpartition(".")

@@ -6,10 +6,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from export.errors import ExportError
-from export.graph_report import report_graph
-from export.graph_stages import STAGE_PROPERTY
-from semia.model_card import CARD_FILE, MODEL_FILE, ModelCard
+from semia.core.model_card import CARD_FILE, MODEL_FILE, ModelCard
+from semia.export.errors import ExportError
+from semia.export.graph_report import report_graph
+from semia.export.onnx_writer import STAGE_PROPERTY
 
 Shapes = dict[str, Sequence[int | str | None]]
 WriteGraph = Callable[..., Path]

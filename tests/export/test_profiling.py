@@ -4,11 +4,11 @@ import onnx
 import pytest
 from onnx import helper
 
-from export.errors import ExportError
-from export.graph_stages import STAGE_PROPERTY
-from export.profiling import kernel_stages, profile_stages
-from semia.model_card import CARD_FILE, MODEL_FILE, ModelCard
-from training.scene import Scene
+from semia.core.model_card import CARD_FILE, MODEL_FILE, ModelCard
+from semia.export.errors import ExportError
+from semia.export.onnx_writer import STAGE_PROPERTY
+from semia.export.profiling import kernel_stages, profile_stages
+from semia.training.scene import Scene
 
 
 def test_a_profile_tells_every_stages_time(exported: Path, scene: Scene) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.run_folder import RunFolder
-from training.scene import Scene
-from training.settings import TrainingSettings
-from training.train import train
+from semia.training.loop import train
+from semia.training.run_folder import RunFolder
+from semia.training.scene import Scene
+from semia.training.settings import TrainingSettings
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ import torch
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from semia.errors import InputError
-from semia.model_card import CARD_FILE, EngineCard, ModelCard, Precision, TargetParity
-from serving import (
+from semia.core.errors import InputError
+from semia.core.model_card import CARD_FILE, EngineCard, ModelCard, Precision, TargetParity
+from semia.serving import (
     Accelerator,
     ServerOptions,
     ServingSettings,

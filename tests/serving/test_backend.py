@@ -18,8 +18,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from semia.palette import Palette
-from serving.embedded import ONNXRUNTIME_BACKEND
+from semia.core.palette import Palette
+from semia.serving.triton.embedded import ONNXRUNTIME_BACKEND
 
 
 class TritonError(str):

@@ -16,10 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
-from semia.files import sha256_of_file
-from semia.model_card import CARD_FILE, INPUT_NAME, MODEL_FILE, OUTPUT_NAME, ModelCard
-from semia.palette import Palette
-from serving import ServerOptions, ServingSettings, TritonServer, publish
+from semia.core.files import sha256_of_file
+from semia.core.model_card import CARD_FILE, INPUT_NAME, MODEL_FILE, OUTPUT_NAME, ModelCard
+from semia.core.palette import Palette
+from semia.serving import ServerOptions, ServingSettings, TritonServer, publish
 
 MakeBundle = Callable[..., Path]
 

@@ -22,10 +22,10 @@ from click.testing import CliRunner
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
-import serving
-from serving.embedded import locate_embedded_triton
-from serving.server import flags, server_arguments
-from serving.server_options import ServerOptions, find_free_ports
+from semia import serving
+from semia.serving.triton.embedded import locate_embedded_triton
+from semia.serving.triton.options import ServerOptions, find_free_ports
+from semia.serving.triton.server import flags, server_arguments
 
 DEPLOY = Path(serving.__file__).parent / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"

@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import serving
-from semia.errors import SemiaError
+from semia import serving
+from semia.core.errors import SemiaError
 
 
 def test_all_names_exist_and_are_sorted() -> None:
@@ -20,7 +20,7 @@ def test_every_error_is_of_the_family() -> None:
 
 
 def test_importing_brings_no_heavy_library() -> None:
-    code = "import sys, serving; print({'torch', 'onnx', 'onnxruntime', 'pytriton'} & set(sys.modules))"
+    code = "import sys, semia.serving; print({'torch', 'onnx', 'onnxruntime', 'pytriton'} & set(sys.modules))"
     root = Path(serving.__file__).parents[1]
     result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert result.stdout == "set()\n"

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from semia.palette import Palette
-from serving import TritonServer
+from semia.core.palette import Palette
+from semia.serving import TritonServer
 from tests.serving.hostile_requests import (
     IDS,
     MARK,

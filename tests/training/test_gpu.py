@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from training.copying.settings import CopyingSettings
-from training.generator import Generator
-from training.preparation import prepare_run
-from training.rendering import Renderer
-from training.run_folder import RunFolder
-from training.scene import Scene
-from training.settings import TrainingSettings
-from training.tensors import SceneTensors
-from training.train import train
+from semia.training.base import Renderer
+from semia.training.copying.preparation import prepare_run
+from semia.training.copying.settings import CopyingSettings
+from semia.training.loop import train
+from semia.training.published.generator import Generator
+from semia.training.run_folder import RunFolder
+from semia.training.scene import Scene
+from semia.training.settings import TrainingSettings
+from semia.training.tensors import SceneTensors
 
 pytestmark = [
     pytest.mark.gpu,

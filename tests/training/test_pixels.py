@@ -1,8 +1,8 @@
 import numpy as np
 import torch
 
-from semia.palette import Palette
-from training.pixels import colours_from_ids, palette_tensor, picture_from_tensor, tensor_from_picture
+from semia.core.palette import Palette
+from semia.training.tensors import colours_from_ids, palette_tensor, picture_from_tensor, tensor_from_picture
 
 
 def test_every_level_survives_the_round_trip() -> None:

@@ -1,10 +1,10 @@
 import numpy as np
 import torch
 
-from training.generator import Generator
-from training.rendering import Renderer
-from training.scene import Scene
-from training.tensors import SceneTensors
+from semia.training.base import Renderer
+from semia.training.published.generator import Generator
+from semia.training.scene import Scene
+from semia.training.tensors import SceneTensors
 
 
 def test_a_picture_has_the_canvass_size(scene: Scene, tensors: SceneTensors) -> None:

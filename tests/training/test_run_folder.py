@@ -7,13 +7,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from training.copying.settings import CopyingSettings
-from training.errors import RunError, TrainingError
-from training.generator import Generator
-from training.run_folder import CHECKPOINT_FILE, CONFIG_FILE, GENERATOR_FILE, Checkpoint, RunFolder
-from training.scene import Scene
-from training.settings import TrainingSettings
-from training.tensors import SceneTensors
+from semia.training.copying.settings import CopyingSettings
+from semia.training.errors import RunError, TrainingError
+from semia.training.published.generator import Generator
+from semia.training.run_folder import CHECKPOINT_FILE, CONFIG_FILE, GENERATOR_FILE, Checkpoint, RunFolder
+from semia.training.scene import Scene
+from semia.training.settings import TrainingSettings
+from semia.training.tensors import SceneTensors
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semia.labels import Canvas, ClassIds
-from training.errors import SceneError
-from training.scene import Scene, load_scene, save_scene
+from semia.core.labels import Canvas, ClassIds
+from semia.training.errors import SceneError
+from semia.training.scene import Scene, load_scene, save_scene
 
 
 def test_a_scene_folder_becomes_a_scene(scene_folder: Path, scene: Scene) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from training.copying.settings import CopyingSettings
-from training.errors import SettingsError
-from training.settings import DEFAULT, PAPER, PRESETS, LossWeights, TrainingSettings, settings_from_dict
+from semia.training.copying.settings import CopyingSettings
+from semia.training.errors import SettingsError
+from semia.training.settings import DEFAULT, PAPER, PRESETS, LossWeights, TrainingSettings, settings_from_dict
 
 
 def test_the_paper_preset_is_the_published_schedule() -> None:

@@ -1,7 +1,7 @@
 import torch
 
-from training.scene import Scene
-from training.tensors import SceneTensors, pad
+from semia.training.scene import Scene
+from semia.training.tensors import SceneTensors, pad
 
 
 def test_padding_repeats_the_last_row_and_column() -> None:

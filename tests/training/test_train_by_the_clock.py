@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from training import train as train_module
-from training.generator import Generator
-from training.run_folder import RunFolder
-from training.scene import Scene
-from training.settings import TrainingSettings
-from training.train import Progress, train
+from semia.training import loop as train_module
+from semia.training.loop import Progress, train
+from semia.training.published.generator import Generator
+from semia.training.run_folder import RunFolder
+from semia.training.scene import Scene
+from semia.training.settings import TrainingSettings
 
 CPU = torch.device("cpu")
 PREPARATION_S, ITERATION_S, CHECKPOINT_S = 3.0, 10.0, 1.0

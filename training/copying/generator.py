@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.copying.descriptors import LARGEST, UNIT, rounded
-from training.copying.grid import Grid
-from training.copying.levels import (
+from semia.training.base import OnStage, SceneGenerator
+from semia.training.copying.descriptors import LARGEST, UNIT, rounded
+from semia.training.copying.grid import Grid
+from semia.training.copying.levels import (
     FULL_COLOR,
     FULL_SHARE,
     JUMP,
@@ -35,14 +36,13 @@ from training.copying.levels import (
     colors_of,
     reduced,
 )
-from training.copying.painting import SearchedSize, paint
-from training.copying.prior import class_colors, explained_variance
-from training.copying.settings import CopyingSettings
-from training.copying.variants import VARIANTS, shows_photograph, warp, warp_by_class
-from training.copying.voting import Ballot
-from training.interface import OnStage, SceneGenerator
-from training.machine import one_thread
-from training.tensors import SceneTensors, pad
+from semia.training.copying.painting import SearchedSize, paint
+from semia.training.copying.prior import class_colors, explained_variance
+from semia.training.copying.settings import CopyingSettings
+from semia.training.copying.variants import VARIANTS, shows_photograph, warp, warp_by_class
+from semia.training.copying.voting import Ballot
+from semia.training.machine import one_thread
+from semia.training.tensors import SceneTensors, pad
 
 PRIOR_WEIGHT = 2.0
 """Of the squared distance to a class's prior color, where low frequencies explain the class wholly."""

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.copying.descriptors import LARGEST, UNIT, Window, WindowDescriptor, rounded
-from training.copying.grid import Grid, quotient
-from training.copying.outline import relative_positions
+from semia.training.copying.descriptors import LARGEST, UNIT, Window, WindowDescriptor, rounded
+from semia.training.copying.grid import Grid, quotient
+from semia.training.copying.outline import relative_positions
 
 COARSEST_SIDE = 36
 """Pixels, about, along the longer side of the smallest size."""

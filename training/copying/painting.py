@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.copying.descriptors import rounded
-from training.copying.levels import (
+from semia.training.base import stage
+from semia.training.copying.descriptors import rounded
+from semia.training.copying.levels import (
     FULL_SHARE,
     JUMP,
     LevelDescriptors,
@@ -17,7 +18,7 @@ from training.copying.levels import (
     enlarged,
     in_places,
 )
-from training.copying.search import (
+from semia.training.copying.search import (
     BLOCK,
     Candidates,
     Choice,
@@ -27,8 +28,7 @@ from training.copying.search import (
     reuse_costs,
     with_one,
 )
-from training.copying.voting import BEST_QUALITY, Ballot, quality_of, vote
-from training.stages import stage
+from semia.training.copying.voting import BEST_QUALITY, Ballot, quality_of, vote
 
 ROUNDS = (4, 4, 4)
 """Choices and votes by turns at the coarsest size, at the next, and so on."""

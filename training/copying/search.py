@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.copying.descriptors import UNIT
-from training.copying.grid import Grid, Windows, int_column, quotient
-from training.copying.levels import JUMP, REACH, SearchTables
+from semia.training.copying.descriptors import UNIT
+from semia.training.copying.grid import Grid, Windows, int_column, quotient
+from semia.training.copying.levels import JUMP, REACH, SearchTables
 
 STAY_BONUS = round(0.02 * UNIT**2)
 """What copying a pixel from its own place is cheaper by: what a layout leaves alone stays as it is."""

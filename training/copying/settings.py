@@ -4,8 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from semia.model_card import GeneratorKind
-from training.errors import SettingsError
+from semia.core.model_card import GeneratorKind
+from semia.training.errors import SettingsError
 
 
 @dataclass(frozen=True)

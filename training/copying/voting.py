@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.copying.descriptors import rounded
-from training.copying.grid import int_column
-from training.copying.levels import CopiedColors, in_places, squares_of, widened
+from semia.training.copying.descriptors import rounded
+from semia.training.copying.grid import int_column
+from semia.training.copying.levels import CopiedColors, in_places, squares_of, widened
 
 WEIGHTS = (5, 8, 5)
 """Of a patch's nine votes, by their rows and by their columns; both are multiplied."""

@@ -11,18 +11,18 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from export.graphs.copying import CopyingGraph
-from export.onnx_format import write_onnx
-from export.tensorrt_graph import tensorrt_model
-from semia.images import RGB
-from semia.model_card import INPUT_NAME, OUTPUT_NAME
-from tests.export.tensorrt_operators import as_onnx_runtime_partitions, offences
-from training.copying import levels
-from training.copying.generator import CopyingGenerator
-from training.copying.settings import CopyingSettings
-from training.rendering import Renderer
-from training.scene import load_scene
-from training.tensors import SceneTensors
+from semia.core.images import RGB
+from semia.core.model_card import INPUT_NAME, OUTPUT_NAME
+from semia.export.graphs.copying import CopyingGraph
+from semia.export.onnx_writer import write_onnx
+from semia.export.tensorrt.build import tensorrt_model
+from semia.training.base import Renderer
+from semia.training.copying import levels
+from semia.training.copying.generator import CopyingGenerator
+from semia.training.copying.settings import CopyingSettings
+from semia.training.scene import load_scene
+from semia.training.tensors import SceneTensors
+from tests.export.tensorrt.operators import as_onnx_runtime_partitions, offences
 
 Field = Callable[..., NDArray[np.uint8]]
 SCENES = Path(__file__).parents[3] / "examples" / "scenes"

@@ -2,7 +2,6 @@
 
 import pytest
 
-from export.profiling import StageProfile, StageTime
 from semia.bench.machine import Machine
 from semia.bench.records import (
     QUANTILES,
@@ -14,8 +13,9 @@ from semia.bench.records import (
     Turn,
 )
 from semia.bench.ways import WayName
-from semia.labels import Canvas
-from serving import ServingSettings
+from semia.core.labels import Canvas
+from semia.export.profiling import StageProfile, StageTime
+from semia.serving import ServingSettings
 
 CANVAS = Canvas(48, 64)
 

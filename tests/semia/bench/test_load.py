@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from semia.bench.load import closed_loop
-from semia.labels import ClassIds
+from semia.core.labels import ClassIds
 
 LAYOUTS = [np.full((2, 3), class_id, dtype=np.uint8) for class_id in range(3)]
 

@@ -6,8 +6,8 @@ import pytest
 
 from semia.bench.plot import write_plot
 from semia.bench.records import Benchmark
-from semia.errors import ImageError
-from semia.images import read_rgb
+from semia.core.errors import ImageError
+from semia.core.images import read_rgb
 
 
 def test_it_has_the_ways_colours(benchmark: Benchmark, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from semia.bench.load import Round
 from semia.bench.records import Benchmark, Turn, pooled
-from semia.errors import InputError
+from semia.core.errors import InputError
 
 
 def test_what_is_written_is_what_is_read(benchmark: Benchmark, tmp_path: Path) -> None:

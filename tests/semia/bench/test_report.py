@@ -8,7 +8,7 @@ from rich.console import Console
 
 from semia.bench.records import Benchmark
 from semia.bench.report import BEGIN, END, readme_section, rewrite_readme, screen_tables
-from semia.errors import InputError
+from semia.core.errors import InputError
 
 PROJECT = Path(__file__).parents[3]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from semia.bench.tuning import Candidate, candidates, choose
-from serving import ServingSettings
+from semia.serving import ServingSettings
 
 
 def test_candidates_use_the_cores_and_are_all_different() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.errors import ExportError
 from semia.bench.ways import onnxruntime_way
 from semia.bench.worker import Worker
-from semia.errors import SemiaError
+from semia.core.errors import SemiaError
+from semia.export.errors import ExportError
 
 LAYOUTS = [np.zeros((48, 64), dtype=np.uint8)]
 

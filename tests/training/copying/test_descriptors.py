@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.copying.descriptors import FIXED_POINT, LARGEST, UNIT, Window, WindowDescriptor
-from training.copying.levels import APPEARANCE, CONTEXTS
+from semia.training.copying.descriptors import FIXED_POINT, LARGEST, UNIT, Window, WindowDescriptor
+from semia.training.copying.levels import APPEARANCE, CONTEXTS
 
 WINDOWS = (Window(1), Window(5), Window(5, 2, 0.8), Window(5, 4, 0.6))
 

@@ -8,15 +8,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from semia.images import RGB
-from semia.labels import ClassIds
-from semia.palette import Palette
-from training.copying import levels
-from training.copying.generator import CopyingGenerator
-from training.copying.settings import CopyingSettings
-from training.rendering import Renderer
-from training.scene import Scene
-from training.tensors import SceneTensors
+from semia.core.images import RGB
+from semia.core.labels import ClassIds
+from semia.core.palette import Palette
+from semia.training.base import Renderer
+from semia.training.copying import levels
+from semia.training.copying.generator import CopyingGenerator
+from semia.training.copying.settings import CopyingSettings
+from semia.training.scene import Scene
+from semia.training.tensors import SceneTensors
 
 Field = Callable[..., NDArray[np.uint8]]
 CPU = torch.device("cpu")

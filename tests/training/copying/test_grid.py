@@ -1,6 +1,6 @@
 import torch
 
-from training.copying.grid import Grid, Windows, quotient
+from semia.training.copying.grid import Grid, Windows, quotient
 
 GRID = Grid(variants=3, height=4, width=5, margin=2)
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from semia.errors import InputError
-from semia.images import RGB
-from semia.labels import ClassIds
-from semia.palette import Palette
-from training.copying.generator import CopyingGenerator
-from training.copying.settings import CopyingSettings
-from training.rendering import Renderer
-from training.scene import Scene
-from training.tensors import SceneTensors
+from semia.core.errors import InputError
+from semia.core.images import RGB
+from semia.core.labels import ClassIds
+from semia.core.palette import Palette
+from semia.training.base import Renderer
+from semia.training.copying.generator import CopyingGenerator
+from semia.training.copying.settings import CopyingSettings
+from semia.training.scene import Scene
+from semia.training.tensors import SceneTensors
 
 COLORS = np.random.default_rng(0).integers(0, 256, (24, 3)).astype(np.uint8)
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from training.copying.descriptors import LARGEST
-from training.copying.generator import CopyingGenerator
-from training.copying.grid import Grid
-from training.copying.levels import (
+from semia.training.copying.descriptors import LARGEST
+from semia.training.copying.generator import CopyingGenerator
+from semia.training.copying.grid import Grid
+from semia.training.copying.levels import (
     COARSEST_SIDE,
     MARGIN_COST,
     OUTSIDE_COST,

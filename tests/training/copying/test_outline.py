@@ -1,6 +1,6 @@
 import torch
 
-from training.copying.outline import relative_positions
+from semia.training.copying.outline import relative_positions
 
 
 def piece(height: int, width: int) -> torch.Tensor:

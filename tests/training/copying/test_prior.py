@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.copying.prior import class_colors, explained_variance
+from semia.training.copying.prior import class_colors, explained_variance
 
 
 @pytest.fixture(scope="module")

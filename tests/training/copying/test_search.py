@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.copying.generator import CopyingGenerator
-from training.copying.grid import Grid
-from training.copying.levels import JUMP, REACH, VARIANT_COST, SearchTables
-from training.copying.painting import Everything, SearchedSize
-from training.copying.search import (
+from semia.training.copying.generator import CopyingGenerator
+from semia.training.copying.grid import Grid
+from semia.training.copying.levels import JUMP, REACH, VARIANT_COST, SearchTables
+from semia.training.copying.painting import Everything, SearchedSize
+from semia.training.copying.search import (
     REUSE_COST,
     STAY_BONUS,
     Candidates,

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.copying.variants import VARIANTS, Variant, shows_photograph, warp
+from semia.training.copying.variants import VARIANTS, Variant, shows_photograph, warp
 
 
 def noise(*shape: int) -> Tensor:

@@ -3,10 +3,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.copying import voting
-from training.copying.grid import Grid
-from training.copying.levels import SPREAD, CopiedColors, colors_of, enlarged, in_places
-from training.copying.voting import BEST_QUALITY, Ballot, quality_of, vote
+from semia.training.copying import voting
+from semia.training.copying.grid import Grid
+from semia.training.copying.levels import SPREAD, CopiedColors, colors_of, enlarged, in_places
+from semia.training.copying.voting import BEST_QUALITY, Ballot, quality_of, vote
 
 GRID = Grid(2, 12, 15, margin=SPREAD)
 

@@ -1,0 +1,276 @@
+"""Sending calls to a server: deadlines, retries, waiting (blocking or awaiting), and gRPC's errors as the client's.
+
+A *conversation* is a generator: it yields steps, is sent what came of each, and returns its result. It holds all
+the logic and does no waiting itself, so that one text serves the client that blocks and the one that
+awaits; they differ only in `carry_out` and `carry_out_async`.
+
+Calls are tried again for UNAVAILABLE alone.
+
+By gRPC's definition this is the status of what a later attempt may mend: a server that starts or stops, a full
+queue, a model that is being replaced. Nothing else is repeated, but for the NOT_FOUND of a server that says that it
+is not live: Triton, while it stops, has unloaded its models already; and the INTERNAL of a model whose process was
+killed, which `semia serve` replaces.
+
+A server that is overloaded must not be buried in repetitions: every attempt waits longer than the one before, by
+an amount that differs from call to call, and where about half of a client's calls fail, none is repeated any
+more until others succeed. Triton's refusal because of a full queue is UNAVAILABLE, too, so it is repeated within
+these bounds.
+
+gRPC's own retries would not do: they end where an answer has begun, and so does Triton's answer to an inference while
+it starts or stops.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from tritonclient.utils import InferenceServerException
+
+from semia.client.errors import (
+    AccessRefusedError,
+    ClientError,
+    ClientSettingsError,
+    DeadlineExceededError,
+    ServerRefusedError,
+    ServerUnavailableError,
+    TlsError,
+)
+from semia.core.access import RESTRICTED, ServerAccess, tls_problem
+
+Result = TypeVar("Result")
+
+MAX_TOKENS = 100.0
+SUCCESS_TOKENS = 0.5
+"""A failed attempt takes a token, a success gives half of one back; with half of them left, nothing is repeated."""
+
+JITTER = 0.2
+"""Waits differ by as much of their length, so that clients do not come back all at once."""
+
+TLS_PROBLEM_TIMEOUT_S = 2.0
+"""For finding out why TLS keeps us from a server."""
+
+NO_CONNECTION = "failed to connect"
+"""How gRPC begins to say that it could not even ask."""
+
+DEAD_PROCESS = "is not healthy"
+"""How Triton's Python backend ends its answer, INTERNAL, where a model's process was killed and another is to come."""
+
+Call = Callable[[Any, float], Any]
+"""From a client of tritonclient and the seconds left to an answer, or to an awaitable of it."""
+
+
+class Deadline:
+    """The moment by which a call is over, however many requests it makes."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self._end = time.monotonic() + timeout_s
+
+    def remaining_s(self) -> float:
+        """Seconds left; 0 once the moment has passed."""
+        return max(0.0, self._end - time.monotonic())
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A call of tritonclient, whose two clients have the same methods."""
+
+    call: Callable[[Any, float], Any]  # from the client and the seconds left to an answer, or to an awaitable of it
+
+
+@dataclass(frozen=True)
+class Work:
+    """Something that keeps the processor or the disk busy; it is done in a thread where others must not wait."""
+
+    do: Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A wait, in seconds."""
+
+    duration_s: float
+
+
+Step = Ask | Work | Pause
+
+Conversation = Generator[Step, Any, Result]
+
+
+def carry_out(conversation: Conversation[Result], triton: Any, deadline: Deadline) -> Result:
+    """Carry out a conversation, blocking, and return its result or raise its error."""
+    proceed = conversation.__next__
+    while True:
+        try:
+            step = proceed()
+        except StopIteration as stop:
+            result: Result = stop.value
+            return result
+        try:
+            if isinstance(step, Work):
+                reply = step.do()
+            elif isinstance(step, Pause):
+                reply = None
+                time.sleep(step.duration_s)
+            else:
+                reply = step.call(triton, deadline.remaining_s())
+        except BaseException as error:  # the conversation has things to clean up even after Ctrl-C
+            proceed = _thrower(conversation, error)
+        else:
+            proceed = _sender(conversation, reply)
+
+
+async def carry_out_async(conversation: Conversation[Result], triton: Any, deadline: Deadline) -> Result:
+    """As `carry_out`, awaiting."""
+    proceed = conversation.__next__
+    while True:
+        try:
+            step = proceed()
+        except StopIteration as stop:
+            result: Result = stop.value
+            return result
+        try:
+            if isinstance(step, Work):
+                reply = await asyncio.to_thread(step.do)
+            elif isinstance(step, Pause):
+                reply = None
+                await asyncio.sleep(step.duration_s)
+            else:
+                reply = await step.call(triton, deadline.remaining_s())
+        except BaseException as error:  # as above; here it may be that the task was cancelled
+            proceed = _thrower(conversation, error)
+        else:
+            proceed = _sender(conversation, reply)
+
+
+def _sender(conversation: Conversation[Result], reply: Any) -> Callable[[], Step]:
+    return lambda: conversation.send(reply)
+
+
+def _thrower(conversation: Conversation[Result], error: BaseException) -> Callable[[], Step]:
+    return lambda: conversation.throw(error)
+
+
+@dataclass(frozen=True)
+class RetryOptions:
+    """How a call is repeated whose status is UNAVAILABLE. The call's deadline bounds all attempts together."""
+
+    attempts: int = 6  # the first one counts; 1: never repeat
+    first_wait_s: float = 0.1  # before the second attempt
+    longest_wait_s: float = 1.5  # by default all waits come to 4.3 s, which is longer than Triton takes to restart
+    factor: float = 3.0  # by which waits grow
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.attempts <= 100:
+            raise ClientSettingsError(f"attempts must be 1 to 100, not {self.attempts}")
+        if not (0 < self.first_wait_s <= self.longest_wait_s < 3600 and 1 <= self.factor < 100):
+            raise ClientSettingsError(f"waits must be above 0 and must not shrink: {self}")
+
+    def waits_s(self) -> Iterator[float]:
+        """How long to wait before every further attempt."""
+        wait_s = self.first_wait_s
+        for _ in range(self.attempts - 1):
+            yield wait_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - nobody gains by guessing it
+            wait_s = min(self.factor * wait_s, self.longest_wait_s)
+
+
+class Throttle:
+    """Knows how a client's calls have fared lately. Threads may share it; a lost count does no harm."""
+
+    def __init__(self) -> None:
+        self._tokens = MAX_TOKENS
+
+    def succeeded(self) -> None:
+        """Count a success."""
+        self._tokens = min(MAX_TOKENS, self._tokens + SUCCESS_TOKENS)
+
+    def failed(self) -> bool:
+        """Count a failed attempt; whether it may be repeated."""
+        self._tokens = max(0.0, self._tokens - 1)
+        return self._tokens > MAX_TOKENS / 2
+
+
+class Exchange:
+    """Questions to one server."""
+
+    def __init__(self, url: str, access: ServerAccess, retries: RetryOptions) -> None:
+        self._url = url
+        self._retries = retries
+        self._throttle = Throttle()
+        self.access = access
+
+    def ask(self, call: Call, deadline: Deadline) -> Conversation[Any]:
+        """Ask the server; its errors become ours."""
+        try:
+            return (yield from self.attempt(call, deadline))
+        except InferenceServerException as error:
+            raise (yield from self.client_error(error, deadline)) from error
+
+    def attempt(self, call: Call, deadline: Deadline) -> Conversation[Any]:
+        """Ask the server, again if need be; tritonclient's error is the last attempt's."""
+        waits_s = self._retries.waits_s()
+        while True:
+            try:
+                answer = yield Ask(call)
+            except InferenceServerException as error:
+                wait_s = next(waits_s, None)
+                passing = yield from self._may_pass(error)
+                if not passing or not self._throttle.failed() or wait_s is None or wait_s >= deadline.remaining_s():
+                    raise
+                if NO_CONNECTION in status_message(error) and (yield from self._tls_problem()):
+                    raise  # a certificate will not be another one in a second
+            else:
+                self._throttle.succeeded()
+                return answer
+            yield Pause(wait_s)
+
+    def client_error(self, error: InferenceServerException, deadline: Deadline) -> Conversation[ClientError]:
+        """What a failed question means."""
+        code, message = status_code(error), status_message(error)
+        if code == "DEADLINE_EXCEEDED":
+            return DeadlineExceededError(f"the server at {self._url} did not answer within {deadline.timeout_s:g} s")
+        if RESTRICTED in message:
+            return AccessRefusedError(
+                f"the server at {self._url} keeps this to its operators: it wants {self.access.wanted_key}"
+            )
+        # A live server, too, says UNAVAILABLE: of a full queue, or a model that is not loaded.
+        if code == "UNAVAILABLE" and not (yield from self._is_live()):
+            if problem := (yield from self._tls_problem()):
+                return TlsError(f"cannot talk to the server at {self._url}: {problem}")
+            return ServerUnavailableError(
+                f"no server answers at {self._url} ({message}): start one with `semia serve`, or give its address"
+            )
+        return ServerRefusedError(f"the server at {self._url} refused: {message} (StatusCode.{code})")
+
+    def _may_pass(self, error: InferenceServerException) -> Conversation[bool]:
+        """Whether the server may answer otherwise in a while."""
+        if status_code(error) == "NOT_FOUND":
+            # A server that stops has forgotten its models by the time it says that it is no longer live.
+            return not (yield from self._is_live())
+        if DEAD_PROCESS in status_message(error):
+            return True
+        return status_code(error) == "UNAVAILABLE" and RESTRICTED not in status_message(error)
+
+    def _tls_problem(self) -> Conversation[str | None]:
+        problem: str | None = yield Work(lambda: tls_problem(self._url, self.access.tls, TLS_PROBLEM_TIMEOUT_S))
+        return problem
+
+    def _is_live(self) -> Conversation[bool]:
+        try:
+            live: bool = yield Ask(lambda triton, left_s: triton.is_server_live(client_timeout=left_s))
+        except InferenceServerException:
+            return False
+        return live
+
+
+def status_code(error: InferenceServerException) -> str:
+    """The name of a gRPC status; empty where tritonclient itself complains."""
+    return str(error.status() or "").removeprefix("StatusCode.")
+
+
+def status_message(error: InferenceServerException) -> str:
+    """What the server, or gRPC, says about it."""
+    return error.message() or ""

@@ -1,0 +1,129 @@
+"""From a run folder to a bundle: model.onnx and its card, checked, whole or absent."""
+
+import datetime
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import torch
+
+from semia import __version__
+from semia.core.files import check_model_name, sha256_of_file
+from semia.core.labels import ClassIds
+from semia.core.model_card import CARD_FILE, MODEL_FILE, ModelCard, PrecisionCheck, TargetParity
+from semia.core.staging import staged_directory
+from semia.export.checks import check_parity, measure_parity
+from semia.export.errors import ExportError
+from semia.export.graph_report import report_graph
+from semia.export.graphs import synthesis_graph
+from semia.export.graphs.published import SynthesisGraph
+from semia.export.onnx_writer import write_onnx
+from semia.export.precision.request import PrecisionRequest, lower_precision
+from semia.training.base import Renderer
+from semia.training.evaluation_file import quality_of_run
+from semia.training.run_folder import RunFolder
+from semia.training.scene import Scene
+from semia.training.settings import TrainingSettings
+from semia.training.tensors import SceneTensors
+
+DEFAULT_TOLERANCE = 2
+"""Of 255: rounding may fall the other way twice; more would be visible."""
+
+FP32 = PrecisionRequest()
+
+
+def export_run(
+    run: RunFolder,
+    bundle: Path,
+    *,
+    name: str | None = None,
+    tolerance: int = DEFAULT_TOLERANCE,
+    precision: PrecisionRequest = FP32,
+    on_parity: Callable[[tuple[TargetParity, ...]], None] = lambda _: None,
+    on_precision: Callable[[PrecisionCheck], None] = lambda _: None,
+) -> ModelCard:
+    """Export a run's generator into a bundle folder, replacing the bundle that was there.
+
+    The card carries the figures of the run's latest evaluation, if that was of this very generator.
+
+    Args:
+        run: a run that has its generator.
+        bundle: the folder to make.
+        name: the served model's name; by default the scene's.
+        tolerance: the largest allowed difference of any pixel from PyTorch, in 8-bit levels.
+        precision: the graph's, and what a lower one must hold; the fp32 graph is made and judged first.
+        on_parity: told the figures before they are judged.
+        on_precision: told the figures of a lower precision before they are judged.
+
+    Raises:
+        RunError: if the run has no generator.
+        EvaluationError: if the run has an evaluation that cannot be read.
+        ParityError: if the fp32 graph is beyond the tolerance.
+        PrecisionError: if a lower precision does not exist, costs too much or is not faster.
+        ExportError: if exporting fails or the disk refuses. No failure leaves anything under ``bundle``.
+    """
+    model_name = check_model_name(name or run.config.scene_name)
+    precision.check(run.config.settings.generator)
+    if bundle.exists() and not (bundle / CARD_FILE).is_file() and not (bundle.is_dir() and not any(bundle.iterdir())):
+        raise ExportError(f"{bundle} exists and is not a bundle: choose another with --bundle")
+    scene = run.load_scene()
+    settings = run.config.settings
+    tensors = SceneTensors.from_scene(scene, settings.multiple, torch.device("cpu"))
+    generator = run.load_generator(tensors)
+    quality = quality_of_run(run.path, run.generator_sha256())
+    try:
+        with staged_directory(bundle) as staging:
+            model = staging / MODEL_FILE
+            graph, targets = synthesis_graph(generator, tensors), parity_targets(scene)
+            write_onnx(graph, model)
+            parity = measure_parity(model, Renderer(generator, tensors), targets)
+            on_parity(parity)
+            check_parity(parity, tolerance)
+            precision_check = None
+            if precision.precision != "fp32":
+                # `precision.check` lets no other generator through.
+                assert isinstance(graph, SynthesisGraph)
+                assert isinstance(settings, TrainingSettings)
+                augmentation = settings.augmentation
+                precision_check = lower_precision(model, graph, precision, targets, augmentation, on_precision)
+            card = ModelCard(
+                name=model_name,
+                generator=settings.generator,
+                preset=settings.preset,
+                canvas_height=scene.canvas.height,
+                canvas_width=scene.canvas.width,
+                palette=scene.palette.hex_codes,
+                class_names=scene.palette.names,
+                parameters=sum(parameter.numel() for parameter in generator.parameters()),
+                iterations=run.iterations_done if run.config.counts_iterations else None,
+                precision=precision.precision,
+                opset=precision.opset,
+                generator_sha256=run.generator_sha256(),
+                graph_sha256=sha256_of_file(model),
+                versions=_versions(),
+                parity_tolerance=tolerance,
+                parity=parity,
+                exported_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                quality=quality,
+                graph=report_graph(model),
+                precision_check=precision_check,
+            )
+            card.write(staging / CARD_FILE)
+    except OSError as error:
+        raise ExportError(f"cannot write the bundle {bundle}: {error}") from error
+    return card
+
+
+def parity_targets(scene: Scene) -> Mapping[str, ClassIds]:
+    """What a graph is checked on: the source layout, the same mirrored, and every target of the scene."""
+    return {"source": scene.labels, "mirrored": scene.labels[:, ::-1].copy(), **scene.targets}
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "semia": __version__,
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+        "onnxruntime": onnxruntime.__version__,
+    }

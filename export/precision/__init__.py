@@ -1,0 +1,1 @@
+"""Lower precisions of a graph: half and eight bits."""

@@ -1,0 +1,1 @@
+"""TensorRT engines, built, added to a bundle and run."""

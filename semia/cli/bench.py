@@ -1,0 +1,130 @@
+"""``semia bench``: how fast models answer on this machine, every way to a picture side by side."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from semia.cli.console import StepDisplay, interruptible, say, stdout
+from semia.core.errors import InputError, SemiaError
+from semia.core.images import IMAGE_SUFFIXES
+
+if TYPE_CHECKING:
+    from semia.bench.records import Benchmark
+
+DEFAULT_JSON = Path("bench.json")
+LEAST_CALLS = 50
+
+
+def register(app: typer.Typer) -> None:
+    """Add this room's sub-commands."""
+    app.command("bench")(bench)
+
+
+def bench(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="RUN|BUNDLE|MODEL",
+            help="Run folders, bundles, published versions. A run and its bundle are one model; a run alone is "
+            "exported first; a bundle alone is measured without eager PyTorch.",
+        ),
+    ] = None,
+    calls: Annotated[
+        int, typer.Option("--calls", min=1, help="At least so many calls of each way, for each number of clients.")
+    ] = LEAST_CALLS,
+    concurrency: Annotated[
+        str, typer.Option("--concurrency", help="Numbers of clients at once, besides one.")
+    ] = "1,2,4,8",
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            min=1,
+            help="CPU threads for one picture, of PyTorch, ONNX Runtime and a Triton instance. By default every core, "
+            "and for published versions as they were published.",
+        ),
+    ] = None,
+    json_file: Annotated[
+        Path,
+        typer.Option(
+            "--json",
+            help="Where the figures go, quantiles, machine and versions included. Without anything to measure, they "
+            "are read from there, and shown, plotted and written once more.",
+        ),
+    ] = DEFAULT_JSON,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Also draw them, into this picture file.")] = None,
+    readme: Annotated[
+        Path | None,
+        typer.Option("--readme", help="Also write them between the performance markers of this Markdown file."),
+    ] = None,
+) -> None:
+    """Measure how fast models answer on this machine.
+
+    Each model is asked for pictures in up to four ways: by [bold]eager PyTorch[/], by
+    [bold]ONNX Runtime[/] in one process, by [bold]Triton over gRPC[/] through our client, and
+    by Triton through [bold]shared memory[/]. Beside them runs what a picture costs by
+    the published method: one eager float32 forward pass of its architecture at
+    full width, untrained, nothing computed beforehand.
+
+    A real Triton is started for each model, on free loopback ports, and is gone
+    afterwards; your own servers and repository are left alone. Every way has
+    processes of its own, and they take turns, five each: what else the machine
+    does disturbs all of them alike, so trust the ratios before the
+    milliseconds. Memory is the peak of the processes that draw.
+
+    For example:
+
+    semia bench runs/pagoda bundles/pagoda --plot bench.png
+
+    semia bench --json bench.json --readme README.md    [dim]# measures nothing[/]
+    """
+    from semia.bench.records import Benchmark
+    from semia.bench.report import NOTE, conditions, rewrite_readme, screen_tables
+
+    if plot is not None and plot.suffix.lower() not in IMAGE_SUFFIXES:
+        raise InputError(f"--plot {plot} is no picture file: end it in .png")
+    if paths:
+        benchmark = _measure(paths, threads, calls, _client_counts(concurrency))
+        try:
+            benchmark.write(json_file)
+        except OSError as error:
+            raise SemiaError(f"cannot write {json_file}: {error}") from error
+    else:
+        benchmark = Benchmark.read(json_file)
+    for table in screen_tables(benchmark):
+        stdout.print(table, "")
+    stdout.print(NOTE, "")
+    say(conditions(benchmark))
+    if plot is not None:
+        from semia.bench.plot import write_plot
+
+        write_plot(plot, benchmark)
+    if readme is not None:
+        rewrite_readme(readme, benchmark)
+    written = [str(path) for path in (json_file if paths else None, plot, readme) if path is not None]
+    if written:
+        say(f"written: {', '.join(written)}")
+
+
+def _measure(paths: list[Path], threads: int | None, calls: int, concurrency: list[int]) -> "Benchmark":
+    from semia.bench.measurement import count_turns, measure
+    from semia.bench.subjects import gather_subjects
+
+    with interruptible(), tempfile.TemporaryDirectory(prefix="semia-bench-") as workspace:
+        subjects = gather_subjects(paths, Path(workspace), threads, say)
+        with StepDisplay("turn", count_turns(subjects, concurrency)) as display:
+            return measure(
+                subjects, threads=threads, calls=calls, concurrency=concurrency, tell=say, on_turn=display.update
+            )
+
+
+def _client_counts(text: str) -> list[int]:
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        counts = [0]
+    if not all(1 <= count <= 256 for count in counts):
+        raise InputError(f"--concurrency {text!r}: write numbers from 1 to 256 with commas between them, like 1,2,4,8")
+    return counts

@@ -1,0 +1,292 @@
+"""``semia export`` and ``semia train-and-export``."""
+
+import functools
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from semia.cli import publish
+from semia.cli.access import reaches_a_server
+from semia.cli.console import PhaseDisplay, record, say, show
+from semia.cli.options import (
+    BUNDLES_FOLDER,
+    DEFAULT_REPOSITORY,
+    AnotherMachineOption,
+    AnyRepositoryOption,
+    BundleOption,
+    KeepOption,
+    LoadOption,
+    MinPsnrOption,
+    NameOption,
+    PrecisionOption,
+    RunArgument,
+    RunOption,
+    SceneArgument,
+    ThreadsOption,
+    ToleranceOption,
+)
+from semia.cli.train import (
+    DeviceOption,
+    IterationsOption,
+    MinutesOption,
+    OverwriteOption,
+    PresetOption,
+    ResizeOption,
+    ResumeOption,
+    RotateOption,
+    SeedOption,
+    ShiftOption,
+    VggOption,
+    carry_out,
+    how_far,
+    run_path,
+)
+from semia.core.files import check_model_name
+
+if TYPE_CHECKING:
+    from semia.core.access import ServerAccess
+    from semia.core.model_card import GraphReport, PrecisionCheck, TargetParity
+    from semia.export.precision.request import PrecisionRequest
+
+DEFAULT_TOLERANCE = 2
+
+
+class Format(StrEnum):
+    """What a bundle holds."""
+
+    ONNX = "onnx"
+    TENSORRT = "tensorrt"
+
+
+FormatOption = Annotated[
+    Format,
+    typer.Option(
+        "--format",
+        help="onnx runs everywhere; tensorrt adds an engine for the GPU of this machine, which needs TensorRT.",
+    ),
+]
+BatchesOption = Annotated[
+    str,
+    typer.Option(
+        "--batches", metavar="OPT:MAX", help="Batch a TensorRT engine is tuned for, and the largest it takes."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this room's sub-commands."""
+    app.command("export")(export)
+    app.command("train-and-export")(train_and_export)
+
+
+def export(
+    run: RunArgument,
+    bundle: BundleOption = None,
+    name: NameOption = None,
+    tolerance: ToleranceOption = DEFAULT_TOLERANCE,
+    format_: FormatOption = Format.ONNX,
+    batches: BatchesOption = "1:8",
+    precision: PrecisionOption = "fp32",
+    min_psnr: MinPsnrOption = None,
+    for_another_machine: AnotherMachineOption = False,
+) -> None:
+    """Turn a run's generator into a bundle: model.onnx and its model card.
+
+    ONNX Runtime draws every target of the scene beside PyTorch; an export that differs too much fails and leaves
+    nothing behind. So does a lower precision whose pictures are too far from fp32's, or that is not faster. A TensorRT
+    engine is compared with ONNX Runtime in the same way.
+    """
+    from semia.export.precision.request import PrecisionRequest
+
+    request = PrecisionRequest(precision, min_psnr, for_another_machine)
+    if format_ is Format.TENSORRT:
+        from semia.export.tensorrt.build import BatchProfile, this_machine
+
+        # Whatever stands in the way is said before the export, not after it.
+        BatchProfile.parse(batches)
+        this_machine()
+    folder = export_run_folder(run, bundle, name, tolerance, request)
+    if format_ is Format.TENSORRT:
+        _add_engine(run, folder, batches, tolerance)
+    say(f"next: semia publish {folder}")
+
+
+def export_run_folder(
+    run_path: Path, bundle: Path | None, name: str | None, tolerance: int, precision: "PrecisionRequest"
+) -> Path:
+    """Export with everything shown; returns the bundle's folder."""
+    from semia.export.exporter import export_run
+    from semia.training.run_folder import RunFolder
+    from semia.training.settings import TrainingSettings
+
+    run = RunFolder.open(run_path)
+    model_name = check_model_name(name or run.config.scene_name)
+    folder = bundle or BUNDLES_FOLDER / model_name
+    settings = run.config.settings
+    if isinstance(settings, TrainingSettings) and not run.finished:
+        say(f"{run_path} is not trained to its end: {how_far(run, settings)}")
+    began = time.monotonic()
+    say(
+        f"exporting {model_name} and comparing ONNX Runtime with PyTorch",
+        "export_started",
+        model=model_name,
+        run=run_path,
+    )
+    card = export_run(
+        run,
+        folder,
+        name=model_name,
+        tolerance=tolerance,
+        precision=precision,
+        on_parity=_show_parity,
+        on_precision=functools.partial(_show_precision, precision.precision),
+    )
+    if card.graph is not None:
+        _show_graph(card.graph)
+    say(
+        f"exported: {folder}, {card.canvas}, {card.parameters:,} parameters, {card.precision}",
+        "export_finished",
+        model=model_name,
+        path=folder,
+        parameters=card.parameters,
+        precision=card.precision,
+        duration_s=time.monotonic() - began,
+    )
+    if card.quality is None:
+        say(f"its card has no quality figures: `semia evaluate {run_path}`, then export again")
+    return folder
+
+
+def _add_engine(run: Path, bundle: Path, batches: str, tolerance: int) -> None:
+    from semia.export.exporter import parity_targets
+    from semia.export.tensorrt.add_engine import add_engine
+    from semia.export.tensorrt.build import BatchProfile
+    from semia.training.run_folder import RunFolder
+
+    targets = parity_targets(RunFolder.open(run).load_scene())
+    began = time.monotonic()
+    say("building a TensorRT engine for this machine; this takes minutes", "engine_started")
+    with PhaseDisplay("TensorRT") as display:
+        engine = add_engine(
+            bundle,
+            targets,
+            display,
+            batches=BatchProfile.parse(batches),
+            tolerance=tolerance,
+            on_parity=lambda parity: _show_parity(parity, "ONNX Runtime"),
+        )
+    say(
+        f"built: TensorRT {engine.tensorrt}, {engine.gpu}, {engine.precision}, batches up to {engine.max_batch}",
+        "engine_built",
+        duration_s=time.monotonic() - began,
+    )
+
+
+def _show_parity(parity: "tuple[TargetParity, ...]", reference: str = "PyTorch") -> None:
+    say(f"difference from {reference}, in levels of 255:")
+    table = Table(box=None)
+    table.add_column("target")
+    table.add_column("max", justify="right")
+    table.add_column("mean", justify="right")
+    for entry in parity:
+        table.add_row(entry.target, str(entry.max_abs), f"{entry.mean_abs:.4f}")
+        record(
+            "parity_measured",
+            reference=reference,
+            target=entry.target,
+            max_abs=entry.max_abs,
+            mean_abs=entry.mean_abs,
+        )
+    show(table)
+
+
+def _show_graph(graph: "GraphReport") -> None:
+    total = sum(stage.flops for stage in graph.stages)
+    nodes = sum(graph.operators.values())
+    say(f"the graph at batch 1: {nodes} nodes, {total / 1e9:.2f} GFLOP", "graph_written", nodes=nodes, flops=total)
+    table = Table(box=None)
+    table.add_column("stage")
+    table.add_column("nodes", justify="right")
+    table.add_column("GFLOP", justify="right")
+    for stage in graph.stages:
+        table.add_row(stage.name, str(stage.nodes), f"{stage.flops / 1e9:.3f}")
+    show(table)
+
+
+def _show_precision(precision: str, check: "PrecisionCheck") -> None:
+    from semia.export.precision.request import in_words
+
+    say(f"{precision}, likeness to fp32's pictures; at least {check.min_psnr:g} dB is wanted:")
+    table = Table(box=None)
+    table.add_column("target")
+    table.add_column("PSNR, dB", justify="right")
+    for target, psnr in check.psnr.items():
+        table.add_row(target, f"{psnr:.1f}")
+        record("precision_measured", precision=precision, target=target, psnr_db=psnr)
+    show(table)
+    if check.last_stage_in_float32:
+        say("the decoder's last stage stays in float32: with it in eight bits, too, pictures were below the limit")
+    say(f"{precision} on {check.measured_on}: {in_words(check)}")
+
+
+@reaches_a_server
+def train_and_export(
+    scene: SceneArgument,
+    preset: PresetOption = "default",
+    run: RunOption = None,
+    bundle: BundleOption = None,
+    repository: AnyRepositoryOption = str(DEFAULT_REPOSITORY),
+    name: NameOption = None,
+    resize: ResizeOption = None,
+    iterations: IterationsOption = None,
+    minutes: MinutesOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    vgg_weights: VggOption = None,
+    rotate: RotateOption = None,
+    shift: ShiftOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    tolerance: ToleranceOption = DEFAULT_TOLERANCE,
+    precision: PrecisionOption = "fp32",
+    min_psnr: MinPsnrOption = None,
+    for_another_machine: AnotherMachineOption = False,
+    threads: ThreadsOption = None,
+    load: LoadOption = None,
+    keep: KeepOption = 3,
+    *,
+    access: "ServerAccess",
+) -> None:
+    """Make a generator, export and publish it: from a scene folder to a model that Triton can serve."""
+    from semia.export.precision.request import PrecisionRequest
+    from semia.training.request import TrainRequest
+    from semia.training.settings import PRESETS
+
+    request = PrecisionRequest(precision, min_psnr, for_another_machine)
+    if preset in PRESETS:
+        request.check(PRESETS[preset].generator)  # before minutes of work; the run is checked again
+    run_folder = carry_out(
+        TrainRequest(
+            scene=scene,
+            run=run_path(scene, run, name),
+            name=name,
+            preset=preset,
+            resize=resize,
+            iterations=iterations,
+            minutes=minutes,
+            seed=seed,
+            device=device,
+            vgg_weights=vgg_weights,
+            rotate=rotate,
+            shift=shift,
+            resume=resume,
+            overwrite=overwrite,
+        )
+    )
+    folder = export_run_folder(run_folder.path, bundle, name, tolerance, request)
+    changes = {} if threads is None else {"threads": threads}
+    publish.publish_bundle(folder, repository, None, changes, load, keep, access)

@@ -1,0 +1,54 @@
+"""``semia import``: a generator trained with the public code becomes a run folder like any other."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from semia.cli.console import say
+from semia.cli.options import RUNS_FOLDER, NameOption
+from semia.core.errors import InputError
+
+
+def register(app: typer.Typer) -> None:
+    """Add this room's sub-commands."""
+    app.command("import")(import_checkpoint)
+
+
+def import_checkpoint(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Published SemIA generator, latest_net_G.pth.")
+    ],
+    scene: Annotated[
+        Path,
+        typer.Option("--scene", help="The scene folder it was trained on: img.*, label.*, target layouts in cond/."),
+    ],
+    run: Annotated[Path | None, typer.Option("--run", help="Run folder to make; by default runs/NAME.")] = None,
+    name: NameOption = None,
+    resize: Annotated[
+        float | None, typer.Option("--resize", help="Scale the scene by this factor, as it was for the training.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run folder if there is one.")] = False,
+) -> None:
+    """Make a run folder of a generator that was trained with the published SemIA code.
+
+    Width and depth are read from the file, which is loaded as data, never as code. The run folder renders, exports,
+    publishes and serves like one trained here; it cannot be trained on.
+    """
+    from semia.training.published.pretrained import read_published_generator
+    from semia.training.run_folder import RunFolder
+    from semia.training.scene import load_scene
+
+    loaded = load_scene(scene, name=name, resize=resize)
+    for note in loaded.notes:
+        say(note)
+    path = run or RUNS_FOLDER / loaded.name
+    if RunFolder.is_run(path) and not overwrite:
+        raise InputError(f"{path} holds a run already: choose another --run, or --overwrite it")
+    generator = read_published_generator(checkpoint)
+    RunFolder.create_imported(path, loaded, checkpoint, generator)
+    say(
+        f"imported {loaded.name}: width {generator.width}, depth {generator.depth}, {loaded.canvas}, "
+        f"{len(loaded.palette)} classes ({loaded.palette}), {len(loaded.targets)} targets; {path}"
+    )
+    say(f"next: semia export {path}")

@@ -1,0 +1,234 @@
+"""``semia publish``: a bundle becomes the next version of a served model."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from semia.cli.access import reaches_a_server
+from semia.cli.console import StepDisplay, complain, interruptible, say, versions_in_words
+from semia.cli.options import (
+    DEFAULT_REPOSITORY,
+    AnyRepositoryOption,
+    KeepOption,
+    LoadOption,
+    NameOption,
+    ThreadsOption,
+)
+from semia.core.accelerators import DEFAULT_ENGINE_CACHE, Accelerator
+from semia.core.errors import InputError
+
+if TYPE_CHECKING:
+    from semia.core.access import ServerAccess
+    from semia.serving import ServingSettings
+
+AcceleratorOption = Annotated[
+    Accelerator | None,
+    typer.Option(
+        "--accelerator",
+        help="Have ONNX Runtime use TensorRT or CUDA (the server then needs a GPU), or OpenVINO, or else refuse the "
+        "model; without it, a bundle's engine is served if it has one.",
+    ),
+]
+EngineCacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--engine-cache",
+        help="Folder of the server in which --accelerator tensorrt keeps the engines it builds, by default "
+        f"{DEFAULT_ENGINE_CACHE}; its parent must exist.",
+    ),
+]
+MaxBatchOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-batch",
+        min=1,
+        help="Label maps one request may carry; more are refused with INVALID_ARGUMENT. By default 8, or as many as "
+        "an answer of 256 MiB holds.",
+    ),
+]
+QueueSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--queue-size",
+        min=1,
+        help="Requests that may wait for the model; more are refused at once with UNAVAILABLE. By default there is no "
+        "such bound: with one, Triton 2.51 leaves some requests waiting half a second for no reason.",
+    ),
+]
+QueueTimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--queue-timeout",
+        help="Seconds after which a request that still waits is refused with UNAVAILABLE, up to half a second late; "
+        "below 1, an idle model may refuse too. At the price of --queue-size. By default a request waits until its "
+        "caller's deadline, and is then dropped.",
+    ),
+]
+
+
+ResetOption = Annotated[
+    bool,
+    typer.Option(
+        "--reset", help="Run the model as a new one, with what is said here alone: earlier publications are forgotten."
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this room's sub-commands."""
+    app.command("publish")(publish)
+
+
+@reaches_a_server
+def publish(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder made by `semia export`.")],
+    repository: AnyRepositoryOption = str(DEFAULT_REPOSITORY),
+    name: NameOption = None,
+    threads: ThreadsOption = None,
+    tune: Annotated[
+        bool,
+        typer.Option(
+            "--tune",
+            help="Measure which number of instances and threads, and whether batching, serves this model best on this "
+            "machine, and write the choice and its reason into config.pbtxt. Takes minutes, best idle ones.",
+        ),
+    ] = False,
+    load: LoadOption = None,
+    keep: KeepOption = 3,
+    accelerator: AcceleratorOption = None,
+    engine_cache: EngineCacheOption = None,
+    max_batch: MaxBatchOption = None,
+    queue_size: QueueSizeOption = None,
+    queue_timeout: QueueTimeoutOption = None,
+    reset: ResetOption = False,
+    *,
+    access: "ServerAccess",
+) -> None:
+    """Add a bundle to the model repository as the next version of its model.
+
+    A running server keeps answering with the version it has until it is told to load the new one: by --load, which
+    also deletes old versions beyond --keep once the new one has drawn a picture, or by `semia models load`.
+
+    How a model is run (--tune, --threads, --accelerator, the bounds) is kept from one version to the next: say only
+    what is to change.
+    """
+    from semia.serving import ServingSettings
+
+    if tune and (threads is not None or accelerator is not None):
+        raise InputError("--tune chooses the threads, for this machine's CPU: drop --threads and --accelerator")
+    asked = {
+        "threads": threads,
+        "accelerator": accelerator,
+        "engine_cache": None if engine_cache is None else PurePosixPath(engine_cache),
+        "max_batch_size": max_batch,
+        "queue_size": queue_size,
+        "queue_timeout_s": queue_timeout,
+    }
+    changes: dict[str, Any] = {field: value for field, value in asked.items() if value is not None}
+    ServingSettings(**changes)  # mistakes are said before minutes of tuning
+    if tune:
+        changes |= _tuned(bundle)
+    publish_bundle(bundle, repository, name, changes, load, keep, access, reset=reset)
+
+
+def publish_bundle(
+    bundle: Path,
+    repository: str,
+    name: str | None,
+    changes: Mapping[str, Any],
+    load: str | None,
+    keep: int,
+    access: "ServerAccess",
+    *,
+    reset: bool = False,
+) -> None:
+    """Publish, put into service if a server is given, and say so.
+
+    The model is run as it is now, or with ``reset`` as a new one, but for ``changes``, by `ServingSettings`' fields.
+    """
+    from semia.serving import is_object_store, publish_and_load
+    from semia.serving import publish as publish_to
+
+    settings = _settings(bundle, repository, name, changes, reset=reset)
+    if is_object_store(repository):
+        _publish_to_store(bundle, repository, name, settings, load, access)
+        return
+    folder, began = Path(repository), time.monotonic()
+    if load is None:
+        published = publish_to(bundle, folder, name=name, settings=settings)
+        _say_published(published.name, published.version, published.folder, began)
+        say("next: semia serve")
+        return
+    with interruptible():  # a version that was not yet seen to draw is taken back
+        update = publish_and_load(bundle, folder, load, name=name, settings=settings, keep=keep, access=access)
+    published = update.published
+    _say_published(published.name, published.version, published.folder, began, f"; {load} serves it", url=load)
+    if update.pruned:
+        say(f"deleted: {versions_in_words(update.pruned)}", "pruned", versions=update.pruned)
+
+
+def _settings(
+    bundle: Path, repository: str, name: str | None, changes: Mapping[str, Any], *, reset: bool
+) -> "ServingSettings":
+    from semia.serving import ObjectRepository, ServingSettings, is_object_store, present_settings
+    from semia.serving.repository.layout import read_bundle_card
+
+    present, served_as = ServingSettings(), read_bundle_card(bundle, name).name
+    if not reset and is_object_store(repository):
+        present = ObjectRepository(repository).present_settings(served_as)
+    elif not reset:
+        present = present_settings(Path(repository), served_as)
+    if changes.keys() & {"threads", "accelerator"}:
+        present = dataclasses.replace(present, reason=None)  # what was measured was something else
+    settings = dataclasses.replace(present, **changes)
+    if settings != ServingSettings():
+        say(f"{served_as} runs with {settings}", "settings", model=served_as, settings=str(settings))
+    return settings
+
+
+def _say_published(name: str, version: int, place: Path | str, began: float, more: str = "", **fields: object) -> None:
+    say(
+        f"published: {place} (model {name}, version {version}){more}",
+        "published",
+        model=name,
+        version=version,
+        path=place,
+        duration_s=time.monotonic() - began,
+        **fields,
+    )
+
+
+def _publish_to_store(
+    bundle: Path, url: str, name: str | None, settings: "ServingSettings", load: str | None, access: "ServerAccess"
+) -> None:
+    from semia.serving import ObjectRepository, load_model
+
+    began = time.monotonic()
+    stored = ObjectRepository(url).publish(bundle, name=name, settings=settings)
+    _say_published(stored.name, stored.version, stored.url, began)
+    if stored.serving != stored.version:
+        complain(f"version {stored.serving} was published meanwhile, and is the one that is served", "overtaken")
+    if not stored.exclusive:
+        complain(
+            f"warning: {url} keeps no conditions: see to it that only one publishes at a time",
+            "unconditional_store",
+            logging.WARNING,
+        )
+    if load is not None:
+        version = load_model(load, stored.name, access=access)
+        say(f"{load} now serves {stored.name} version {version}", "model_loaded", model=stored.name, version=version)
+
+
+def _tuned(bundle: Path) -> dict[str, Any]:
+    """What tuning chooses, for the CPU and by `ServingSettings`' fields."""
+    from semia.bench.tuning import count_turns, tune
+
+    say(f"tuning {bundle} with a Triton of its own; whatever else runs here disturbs it")
+    with interruptible(), StepDisplay("turn", count_turns()) as display:
+        settings = tune(bundle, say, display.update)
+    return {field: getattr(settings, field) for field in ("instances", "threads", "batching", "accelerator", "reason")}

@@ -1,0 +1,189 @@
+"""``semia serve``: Triton in the foreground."""
+
+import logging
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from semia.cli.console import complain, record, say, show
+from semia.cli.options import DEFAULT_REPOSITORY, AnyRepositoryOption
+from semia.core.errors import InputError, SemiaError
+
+if TYPE_CHECKING:
+    from semia.serving import ServerOptions, ServerTls
+
+
+def register(app: typer.Typer) -> None:
+    """Add this room's sub-commands."""
+    app.command("serve")(serve)
+
+
+def serve(
+    repository: AnyRepositoryOption = str(DEFAULT_REPOSITORY),
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on. Beyond loopback everyone who reaches it may use it.")
+    ] = "127.0.0.1",
+    grpc_port: Annotated[int, typer.Option("--grpc-port", help="Port of the gRPC interface.")] = 8001,
+    http_port: Annotated[
+        int | None,
+        typer.Option(
+            "--http-port",
+            help="Serve HTTP, too, on this port; one hostile request over it can end the embedded Triton. Not with TLS "
+            "or --max-loaded.",
+        ),
+    ] = None,
+    metrics_port: Annotated[int, typer.Option("--metrics-port", help="Port of the Prometheus metrics.")] = 8002,
+    triton: Annotated[
+        Literal["auto", "embedded", "system"],
+        typer.Option("--triton", help="From the package index, tritonserver on PATH, or the first that is there."),
+    ] = "auto",
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds until all models must be loaded.")] = 120.0,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", help="PEM file: the server's certificate. Turns TLS on.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM file: the private key of --tls-cert.")] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option("--tls-client-ca", help="PEM file: admit only clients with a certificate signed by these."),
+    ] = None,
+    admin_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--admin-key-file",
+            help="File with a key that loading models and other changes to the server then need. Triton takes it as an "
+            "argument: other users of this machine can see it.",
+        ),
+    ] = None,
+    max_loaded: Annotated[
+        int | None,
+        typer.Option(
+            "--max-loaded",
+            min=1,
+            help="Load models when they are called and keep at most so many in memory: the least recently used makes "
+            "room. Without it, all are loaded at the start.",
+        ),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Have Triton log every request.")] = False,
+) -> None:
+    """Run Triton on the model repository until Ctrl-C.
+
+    It listens on loopback alone unless told otherwise, with no encryption and no passwords unless asked for. Of a
+    repository in an object store it serves a local copy, made at the start.
+    """
+    from semia.serving import ServerOptions, TritonServer
+
+    options = ServerOptions(
+        host=host,
+        grpc_port=grpc_port,
+        http_port=http_port,
+        metrics_port=metrics_port,
+        binary=triton,
+        timeout_s=timeout,
+        log_verbose=verbose,
+        tls=_server_tls(tls_cert, tls_key, tls_client_ca),
+        admin_key_file=admin_key_file,
+        max_loaded=max_loaded,
+    )
+    if not options.only_loopback:
+        _warn(options)
+    signal.signal(signal.SIGTERM, _interrupt)  # a service manager's stop is as good as Ctrl-C
+    began = time.monotonic()
+    say(f"starting Triton on {repository}", "server_starting", repository=repository)
+    with TritonServer(_local(repository), options) as server:
+        for name, version in sorted(server.models.items()):
+            record("model_loaded" if max_loaded is None else "model_found", model=name, version=version)
+        if max_loaded is None:
+            show(_table(server.models))
+        else:
+            say(
+                f"{len(server.models)} models, at most {max_loaded} in memory: each is loaded when it is called",
+                "models_found",
+                models=len(server.models),
+                max_loaded=max_loaded,
+            )
+        for name, problem in sorted(server.failed_models.items()):
+            complain(f"cannot serve {name}: {problem}", "model_failed", model=name)
+        addresses = {service: f"{host}:{port}" for service, (host, port) in options.addresses.items()}
+        listening = ", ".join(f"{service} {address}" for service, address in addresses.items())
+        say(
+            f"serving on {listening}{_locks(options)}; log {server.log_path}; Ctrl-C stops",
+            "server_ready",
+            **{service.lower(): address for service, address in addresses.items()},
+            path=server.log_path,
+            duration_s=time.monotonic() - began,
+        )
+        try:
+            code = server.wait()
+        except KeyboardInterrupt:
+            code = None
+            say("stopping", "server_stopping")
+    record("server_stopped", duration_s=time.monotonic() - began)
+    if code is not None:
+        raise SemiaError(f"Triton ended by itself with exit code {code}")
+
+
+def _server_tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> "ServerTls | None":
+    from semia.serving import ServerTls
+
+    if certificate is not None and key is not None:
+        return ServerTls(certificate, key, client_ca)
+    if certificate is not None or key is not None or client_ca is not None:
+        raise InputError("TLS needs both --tls-cert and --tls-key; --tls-client-ca adds mutual TLS to them")
+    return None
+
+
+def _locks(options: "ServerOptions") -> str:
+    """What callers need besides the address."""
+    locks = []
+    if options.tls is not None:
+        locks.append("TLS" if options.tls.client_ca is None else "mutual TLS")
+    if options.admin_key_file is not None:
+        locks.append("admin key")
+    return f" ({', '.join(locks)})" if locks else ""
+
+
+def _warn(options: "ServerOptions") -> None:
+    """Say what those who reach the server may do, as far as it is more than they should."""
+    warnings = []
+    if options.tls is None:
+        warnings.append(f"nothing is encrypted, and everyone who reaches {options.host} may use this server")
+    elif options.tls.client_ca is None:
+        warnings.append(f"everyone who reaches {options.host} may use this server (--tls-client-ca restricts that)")
+    if options.binary != "system":
+        warnings.append(
+            "the embedded Triton is of an old version with known vulnerabilities: for networks, run the stock Triton "
+            "container on this repository"
+        )
+    for warning in warnings:
+        complain(f"warning: {warning}", "exposed", logging.WARNING)
+
+
+def _table(versions: dict[str, int]) -> Table:
+    table = Table(box=None)
+    table.add_column("model")
+    table.add_column("version", justify="right")
+    for name, version in sorted(versions.items()):
+        table.add_row(name, str(version))
+    return table
+
+
+def _local(repository: str) -> Path:
+    """The repository as a folder: itself, or the local copy of one in an object store, brought up to date."""
+    from semia.serving import ObjectRepository, cache_folder, is_object_store, mirror
+
+    if not is_object_store(repository):
+        return Path(repository)
+    source = ObjectRepository(repository)
+    copy, problems = mirror(source, cache_folder(source.url))
+    for problem in problems.values():
+        complain(f"not copied from {source.url}: {problem}", "model_failed", logging.WARNING)
+    return copy
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,375 @@
+"""``semia train`` and ``semia render``: generators from scenes, pictures from generators, no server."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from semia.cli import fleet
+from semia.cli.console import (
+    ClockDisplay,
+    StageDisplay,
+    StepDisplay,
+    clock,
+    interruptible,
+    losses_in_words,
+    record,
+    say,
+    stop_on_signals,
+)
+from semia.cli.options import RUNS_FOLDER, NameOption, RunArgument
+from semia.core.errors import InputError, SemiaError
+from semia.core.files import check_model_name, model_name_from_path
+
+if TYPE_CHECKING:
+    from semia.training.loop import Progress
+    from semia.training.request import OpenedRun, TrainRequest
+    from semia.training.run_folder import RunFolder
+    from semia.training.settings import TrainingSettings
+
+PresetOption = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        help="[bold]default[/]: the generator that copies from the photograph; it is prepared, not trained, which "
+        "takes what it takes. "
+        "[bold]paper[/]: the published generator and hyperparameters, 2,500 iterations, many hours on two cores. "
+        "[bold]paper-short[/]: the published generator, half as wide, 220 iterations of at most 224 pixels.",
+    ),
+]
+ResizeOption = Annotated[
+    float | None,
+    typer.Option(
+        "--resize", help="Scale the scene by this factor; by default only the paper-short preset scales, to 224 pixels."
+    ),
+]
+IterationsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--iterations",
+        min=1,
+        help="Published presets: another number of iterations; the schedules scale with it.",
+    ),
+]
+MinutesOption = Annotated[
+    float | None,
+    typer.Option(
+        "--minutes",
+        min=0.01,
+        help="Published presets: train for so many minutes, whatever the machine, in place of a number of "
+        "iterations; the schedules scale with it.",
+    ),
+]
+SeedOption = Annotated[
+    int,
+    typer.Option(
+        "--seed", min=0, help="Published presets: seed of everything random; preparing draws nothing at random."
+    ),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+VggOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--vgg-weights",
+        help="Published presets: VGG19 state dict in torchvision's layout, for patch coherence on its features "
+        "instead of on pixels.",
+    ),
+]
+RotateOption = Annotated[
+    float | None,
+    typer.Option(
+        "--rotate",
+        min=0,
+        max=180,
+        help="Published presets: augment by rotations up to so many degrees either way; by default the preset's.",
+    ),
+]
+ShiftOption = Annotated[
+    float | None,
+    typer.Option(
+        "--shift",
+        min=0,
+        max=1,
+        help="Published presets: augment by shifts up to this share of each side; by default the preset's.",
+    ),
+]
+ResumeOption = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="Go on with the run in the run folder, if there is one; leave a finished one as it is."
+    ),
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Start anew where a run folder exists.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this room's sub-commands."""
+    app.command("train")(train)
+    app.command("render")(render)
+
+
+def train(
+    scenes: Annotated[
+        list[Path],
+        typer.Argument(metavar="SCENE...", help="Scene folders: each has img.*, label.*, and target layouts in cond/."),
+    ],
+    preset: PresetOption = "default",
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run",
+            help="Run folder to make or resume, by default runs/NAME; for several scenes the folder of their run "
+            "folders, by default runs.",
+        ),
+    ] = None,
+    name: NameOption = None,
+    resize: ResizeOption = None,
+    iterations: IterationsOption = None,
+    minutes: MinutesOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    vgg_weights: VggOption = None,
+    rotate: RotateOption = None,
+    shift: ShiftOption = None,
+    resume: ResumeOption = False,
+    overwrite: OverwriteOption = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            min=1,
+            help="Scenes worked on side by side, each with its share of the cores and in a process of its own; by "
+            "default one after another, on a cluster as many as it has room for.",
+        ),
+    ] = None,
+    engine: Annotated[
+        fleet.EngineName, typer.Option("--engine", help="local: on this machine. ray: as tasks of a Ray cluster.")
+    ] = fleet.EngineName.LOCAL,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            help="With --engine ray. auto (the default): the cluster this machine is a node of; HOST:PORT: of its "
+            "head (Ray takes that cluster's token from RAY_AUTH_TOKEN); local: a Ray for this call, on this machine "
+            "alone.",
+        ),
+    ] = None,
+    cpus: Annotated[
+        int | None,
+        typer.Option("--cpus", min=1, help="With --engine ray: CPU cores that each scene takes; by default 2."),
+    ] = None,
+) -> None:
+    """Make a generator for one photograph, or for each of several.
+
+    The copying generator (preset default) is prepared, not trained, which takes what it takes; after Ctrl-C the same
+    command begins again. It writes a run folder: the generator and a sample sheet.
+
+    The published one (presets paper and paper-short) is trained. Its run folder also has checkpoints and losses
+    (metrics.jsonl, TensorBoard); Ctrl-C keeps what was learnt, and the same command with --resume goes on.
+
+    Of several scenes, one that fails does not stop the others, --minutes are each one's own, and --resume skips
+    those that are done. With --engine ray, scenes and run folders must be on storage that all nodes see under
+    the same paths, and semia must be installed on every node.
+    """
+    where = fleet.Where(engine, jobs, address, cpus)
+    if len(scenes) > 1 and name is not None:
+        raise InputError("--name is for one scene; several are named after their folders")
+    from semia.training.request import TrainRequest
+
+    requests = [
+        TrainRequest(
+            scene=scene,
+            run=run_path(scene, run, name) if len(scenes) == 1 else run_path(scene, runs=run or RUNS_FOLDER),
+            name=name,
+            preset=preset,
+            resize=resize,
+            iterations=iterations,
+            minutes=minutes,
+            seed=seed,
+            device=device,
+            vgg_weights=vgg_weights,
+            rotate=rotate,
+            shift=shift,
+            resume=resume,
+            overwrite=overwrite,
+        )
+        for scene in scenes
+    ]
+    if len(requests) > 1 or engine is fleet.EngineName.RAY:
+        fleet.train_many(requests, where)
+    else:
+        say(f"next: semia export {carry_out(requests[0]).path}")
+
+
+def run_path(scene: Path, run: Path | None = None, name: str | None = None, *, runs: Path = RUNS_FOLDER) -> Path:
+    """The run folder that is asked for, or else the one named after the scene."""
+    return run or runs / (model_name_from_path(scene) if name is None else check_model_name(name))
+
+
+def carry_out(request: "TrainRequest") -> "RunFolder":
+    """Prepare or train to the end, with everything shown; raises SystemExit(130) if a signal stopped it before."""
+    from semia.training.copying.settings import CopyingSettings
+
+    opened = request.open_run()
+    run, scene, settings = opened.run, opened.scene, opened.run.config.settings
+    record("scene_loaded", scene=scene.name, path=request.scene, canvas=str(scene.canvas), targets=len(scene.targets))
+    for note in scene.notes:
+        say(note)
+    if isinstance(settings, CopyingSettings):
+        _prepare(opened, request.preset)
+    else:
+        _train(opened, settings, request.preset)
+    return run
+
+
+def _prepare(opened: "OpenedRun", preset: str) -> None:
+    from semia.training.copying.preparation import prepare_run
+
+    run, scene = opened.run, opened.scene
+    subject = {"scene": scene.name, "run": run.path}
+    if run.finished:
+        say(f"{run.path} is already prepared", "generator_prepared", **subject, duration_s=0.0)
+        return
+    say(
+        f"preparing {_in_words(opened)}; preset {preset}, on {opened.device.type}",
+        "preparation_started",
+        **subject,
+        preset=preset,
+        device=opened.device.type,
+    )
+    began = time.monotonic()
+    try:
+        with interruptible(), StageDisplay("preparing", "preparation_progress", scene=scene.name) as display:
+            prepare_run(run, opened.device, on_progress=lambda news: display.update(news.stage, news.share))
+    except KeyboardInterrupt:
+        say(
+            f"stopped; the same command prepares {scene.name} anew",
+            "preparation_stopped",
+            **subject,
+            duration_s=time.monotonic() - began,
+        )
+        raise SystemExit(130) from None
+    say(
+        f"prepared: {run.path}, in {clock(run.preparation_s or 0.0)}",
+        "generator_prepared",
+        **subject,
+        duration_s=run.preparation_s,
+    )
+
+
+def _train(opened: "OpenedRun", settings: "TrainingSettings", preset: str) -> None:
+    from semia.training.loop import train
+
+    run, scene = opened.run, opened.scene
+    subject = {"scene": scene.name, "run": run.path}
+    if run.finished:
+        say(
+            f"{run.path} is already trained for {run.iterations_done} iterations",
+            "training_finished",
+            **subject,
+            iteration=run.iterations_done,
+            duration_s=0.0,
+        )
+        return
+    say(
+        f"training {_in_words(opened)}; preset {preset}, {_length(settings)}, on {opened.device.type}",
+        "training_started",
+        **subject,
+        preset=preset,
+        iterations=None if settings.minutes else settings.iterations,
+        minutes=settings.minutes,
+        iteration=run.iterations_done,
+        device=opened.device.type,
+    )
+    say(f"watch: {run.path}/samples, or tensorboard --logdir {run.path}")
+    began = time.monotonic()
+    with stop_on_signals() as stop, _display(scene.name, settings) as show:
+        finished = train(run, opened.device, patch_features=opened.patch_features, on_progress=show, should_stop=stop)
+    outcome = {**subject, "iteration": run.iterations_done, "duration_s": time.monotonic() - began}
+    if not finished:
+        say(f"stopped after {how_far(run, settings)}; --resume goes on", "training_stopped", **outcome)
+        raise SystemExit(130)
+    say(f"trained: {run.path}, {run.iterations_done} iterations", "training_finished", **outcome)
+
+
+def _in_words(opened: "OpenedRun") -> str:
+    scene = opened.scene
+    classes = f"{len(scene.palette)} classes ({scene.palette})"
+    return f"{scene.name}: {scene.canvas}, {classes}, {len(scene.targets)} targets"
+
+
+def _length(settings: "TrainingSettings") -> str:
+    return f"{settings.iterations} iterations" if settings.minutes is None else f"{settings.minutes:g} minutes"
+
+
+def how_far(run: "RunFolder", settings: "TrainingSettings") -> str:
+    """How much of its training by these settings a run has behind it, in words."""
+    if settings.minutes is None:
+        return f"{run.iterations_done} of {settings.iterations} iterations"
+    return f"{run.iterations_done} iterations in {clock(run.seconds_done)} of {clock(60 * settings.minutes)} minutes"
+
+
+@contextmanager
+def _display(scene: str, settings: "TrainingSettings") -> "Iterator[Callable[[Progress], None]]":
+    """Show how training gets on: yields what takes its news."""
+    event = "training_progress"
+    if settings.minutes is None:
+        with StepDisplay("iteration", settings.iterations, event, scene=scene) as steps:
+            yield lambda news: steps.update(news.iteration, losses_in_words(news.losses), **_fields(news))
+    else:
+        with ClockDisplay("iteration", 60 * settings.minutes, event, scene=scene) as minutes:
+            yield lambda news: minutes.update(
+                news.iteration, news.seconds, losses_in_words(news.losses), **_fields(news)
+            )
+
+
+def _fields(news: "Progress") -> dict[str, object]:
+    return {"iteration": news.iteration, "losses": news.losses}
+
+
+def render(
+    run: RunArgument,
+    targets: Annotated[Path, typer.Option("--targets", help="Folder of label maps.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the pictures; by default RUN/pictures.")] = None,
+) -> None:
+    """Run a generator on a folder of label maps, in PyTorch, without any server."""
+    import torch
+
+    from semia.core.images import list_images, write_rgb
+    from semia.core.labels import read_class_ids
+    from semia.training.base import Renderer
+    from semia.training.run_folder import RunFolder
+    from semia.training.tensors import SceneTensors
+
+    opened = RunFolder.open(run)
+    scene = opened.load_scene()
+    tensors = SceneTensors.from_scene(scene, opened.config.settings.multiple, torch.device("cpu"))
+    draw = Renderer(opened.load_generator(tensors), tensors)
+    folder = out or run / "pictures"
+    paths = list_images(targets)
+    failures: list[str] = []
+    with StepDisplay("rendering", len(paths)) as display:
+        for done, path in enumerate(paths, start=1):
+            try:
+                write_rgb(folder / f"{path.stem}.png", draw(read_class_ids(path, scene.palette, scene.canvas)))
+            except SemiaError as error:
+                failures.append(str(error))
+            display.update(done, path.name)
+    report_failures(failures, len(paths))
+    say(f"{len(paths)} pictures in {folder}")
+
+
+def report_failures(failures: Iterable[str], total: int) -> None:
+    """Say what became of a batch in which some items failed.
+
+    Raises:
+        InputError: naming the first failure, if there was any.
+    """
+    messages = list(failures)
+    if len(messages) == 1:
+        raise InputError(messages[0])
+    if messages:
+        raise InputError(f"{len(messages)} of {total} label maps failed; the first: {messages[0]}")

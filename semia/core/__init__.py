@@ -1,0 +1,1 @@
+"""What all rooms share: label maps, palettes, images, the model card, safe files, connections, errors."""

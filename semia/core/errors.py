@@ -1,0 +1,40 @@
+"""The root of every error family.
+
+SemiaError                 a failure: the command prints one line and exits 1
+└── InputError             the caller's input is at fault: exits 2
+    ├── ImageError         a picture cannot be read or written
+    └── LabelMapError      a label map or palette is unusable
+        ├── LabelMapSizeError      its proportions are not the canvas's
+        └── LabelMapColourError    it has an area of a colour that the palette does not know
+
+Each room derives its own family (``semia.training.errors``, ``semia.export.errors``, ``semia.serving.errors``,
+``semia.client.errors``) from these two.
+"""
+
+
+class SemiaError(Exception):
+    """Something failed; the message names what, what was expected, and what to do."""
+
+    exit_code = 1
+
+
+class InputError(SemiaError):
+    """What the caller gave is at fault; nothing was started or written."""
+
+    exit_code = 2
+
+
+class ImageError(InputError):
+    """A picture file is missing, broken, too large, or not a picture."""
+
+
+class LabelMapError(InputError):
+    """A label map or a palette cannot be used."""
+
+
+class LabelMapSizeError(LabelMapError):
+    """A label map's proportions are not the canvas's."""
+
+
+class LabelMapColourError(LabelMapError):
+    """A label map has an area of a colour that the palette does not know."""

@@ -1,0 +1,181 @@
+"""Reading and writing pictures as ``uint8[H, W, 3]`` arrays."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps
+from PIL.PngImagePlugin import PngInfo
+
+from semia.core.errors import ImageError
+from semia.core.files import staged_file
+
+RGB = NDArray[np.uint8]
+"""A picture: ``uint8[H, W, 3]``."""
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+"""Pillow's modes of grey pictures with more than 8 bits, which its own conversion would clip."""
+
+PROFILED_MODES = ("RGB", "CMYK", "L")
+"""Pillow's modes that a colour profile can be meant for; others are expanded first."""
+
+MAX_PIXELS = 64_000_000
+"""Larger pictures are refused unread: none is trained on or served, and a small file may claim any size."""
+
+
+def open_image(path: Path) -> Image.Image:
+    """Read a picture file whole, upright (EXIF orientation applied), in its own mode.
+
+    Raises:
+        ImageError: if the file is missing, broken, or claims more than `MAX_PIXELS`.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(f"{path} is {image.width}x{image.height}: more than {MAX_PIXELS:,} pixels")
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError(f"no such picture: {path}") from None
+    except IsADirectoryError:
+        raise ImageError(f"{path} is a folder, not a picture") from None
+    except Exception as error:  # Pillow's decoders raise whatever a broken file makes them stumble over
+        reason = str(error) or type(error).__name__
+        raise ImageError(f"cannot read {path} as a picture: {reason}") from error
+
+
+def read_rgb(path: Path) -> RGB:
+    """Read a picture as ``uint8[H, W, 3]``; an alpha channel is dropped, grey and indexed modes are expanded.
+
+    Raises:
+        ImageError: as `open_image`.
+    """
+    return rgb_array(open_image(path))
+
+
+def rgb_array(image: Image.Image) -> RGB:
+    """A Pillow picture of any mode as ``uint8[H, W, 3]``; an alpha channel is dropped.
+
+    Raises:
+        ImageError: if the picture was opened lazily and its file is broken.
+    """
+    try:
+        if image.mode in DEEP_MODES:
+            return np.repeat(_in_eight_bits(np.asarray(image))[..., np.newaxis], 3, axis=2)
+        # Pillow warns when an indexed picture's alpha is dropped in one step.
+        opaque = image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
+        return np.asarray(opaque.convert("RGB"))
+    except Exception as error:  # as in open_image: this may be where the file is read
+        raise ImageError(f"cannot read the picture: {error}") from error
+
+
+def _in_eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Grey values of 16 or 32 bits or floats, in the range that their size tells, scaled to 0 to 255."""
+    largest = float(values.max(initial=0))
+    floats = np.issubdtype(values.dtype, np.floating)
+    full = 1.0 if floats and largest <= 1 else next(top for top in (255.0, 65535.0, 4294967295.0) if largest <= top)
+    if values.dtype == np.uint16:
+        full = 65535.0
+    scaled: NDArray[np.uint8] = np.rint(np.clip(values / full, 0, 1) * 255).astype(np.uint8)
+    return scaled
+
+
+def read_photograph(path: Path) -> tuple[RGB, tuple[str, ...]]:
+    """Read a photograph as sRGB ``uint8[H, W, 3]``, and a line for each thing about it that was ignored.
+
+    An embedded colour profile, such as Display P3's, is converted to sRGB.
+
+    Raises:
+        ImageError: as `open_image`.
+    """
+    image = open_image(path)
+    embedded = image.info.get("icc_profile")
+    if not embedded:
+        return rgb_array(image), ()
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(embedded))
+        if "srgb" in ImageCms.getProfileDescription(profile).lower():
+            return rgb_array(image), ()
+        plain = image if image.mode in PROFILED_MODES else image.convert("RGB")
+        converted = ImageCms.profileToProfile(plain, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError) as error:
+        reason = str(error) or type(error).__name__
+        return rgb_array(image), (f"{path}: its colour profile cannot be used ({reason}); its numbers count as sRGB",)
+    assert converted is not None, "only a conversion in place returns nothing"
+    return np.asarray(converted), ()
+
+
+def write_rgb(path: Path, picture: RGB) -> None:
+    """Write ``uint8[H, W, 3]`` as a picture file, whole or not at all; the suffix chooses the format.
+
+    Raises:
+        ImageError: if the suffix is no picture format or the disk refuses.
+    """
+    write_image(path, Image.fromarray(picture))
+
+
+def write_image(path: Path, image: Image.Image, text: Mapping[str, str] | None = None) -> None:
+    """Write a Pillow picture, whole or not at all; the suffix chooses the format.
+
+    Args:
+        path: the file.
+        image: the picture.
+        text: what a PNG file says about itself, by keyword (Latin-1, at most 79 characters each); other formats
+            leave it out.
+
+    Raises:
+        ImageError: if the suffix is no picture format or the disk refuses.
+    """
+    chunks = PngInfo()
+    for keyword, value in (text or {}).items():
+        chunks.add_text(keyword, value)
+    try:
+        with staged_file(path) as staging:
+            image.save(staging, pnginfo=chunks)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot write {path}: {error}") from error
+
+
+def find_image(folder: Path, stem: str) -> Path | None:
+    """The picture called ``stem`` with any picture suffix in ``folder``, whatever the case of its name, or None.
+
+    Raises:
+        ImageError: if there are several.
+    """
+    if not folder.is_dir():
+        return None
+    found = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.stem.lower() == stem.lower() and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    ]
+    if len(found) > 1:
+        raise ImageError(f"{folder} has {' and '.join(path.name for path in found)}: which is the {stem}? Keep one")
+    return found[0] if found else None
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The visible picture files directly in ``folder``, sorted by name.
+
+    Raises:
+        ImageError: if the folder is missing or holds none.
+    """
+    if not folder.is_dir():
+        raise ImageError(f"no such folder of pictures: {folder}")
+    paths = sorted(path for path in folder.iterdir() if is_image(path))
+    if not paths:
+        raise ImageError(f"no pictures ({', '.join(IMAGE_SUFFIXES)}) in {folder}")
+    return paths
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name is a visible picture's."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")

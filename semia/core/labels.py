@@ -1,0 +1,406 @@
+"""Label maps: from coloured pictures, as people draw them, to class ids on a scene's canvas.
+
+Maps as programs write them hold the palette's colours and nothing else. Maps as people draw them are
+dirty: another tool's green is not quite this one's, soft brushes blend two classes along their border,
+JPEG smears both. Three rules read them:
+
+1. A colour within the palette's tolerance of a class is that class,
+2. unless it lies on a border between two other classes and could be a blend of those.
+3. What is left is borders: each pixel takes the more similar of the classes beside it.
+
+What is left after that, far from every class, is no label: an area of it is refused.
+"""
+
+import functools
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from semia.core.errors import ImageError, LabelMapColourError, LabelMapSizeError
+from semia.core.images import DEEP_MODES, open_image, rgb_array, write_image
+from semia.core.palette import (
+    BOX_MASK,
+    MIN_SEPARATION,
+    Palette,
+    distance_to_blend,
+    exact_colours,
+    flat_area,
+    hex_code,
+    pack_colours,
+)
+
+ClassIds = NDArray[np.uint8]
+"""A label map: ``uint8[H, W]`` indices into a `Palette`."""
+
+FOREIGN_SHARE = 0.001
+"""An area of foreign colour is refused from this share of the label map on."""
+
+BORDER_REACH = 8
+"""How many pixels a blended border reaches from the areas it separates: soft brushes and JPEG chroma stay within."""
+
+VOID_NUMBER = 255
+"""The palette index, or grey value, of pixels that are no class."""
+
+SMALL_GREYS = 64
+"""Grey values all below this are class ids rather than colours."""
+
+SIZE_SLACK = 2
+"""Pixels by which a label map's proportions may miss the canvas's and still mean the whole canvas."""
+
+MAX_STRETCH = 0.05
+"""The same as a share of a side: of a thumbnail, two pixels may be half."""
+
+_NEIGHBOURS = tuple((row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0))
+
+
+class Canvas(NamedTuple):
+    """The size, in pixels, of every label map and picture of one scene."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+def fit_to_canvas(image: Image.Image, canvas: Canvas, what: str = "label map") -> Image.Image:
+    """Resample a label map to the canvas (nearest neighbour), if it shows the same picture at another scale.
+
+    Raises:
+        LabelMapSizeError: if its proportions are not the canvas's, to within `SIZE_SLACK` and `MAX_STRETCH`.
+    """
+    width, height = image.size
+    if (height, width) == canvas:
+        return image
+    # Equal proportions make the products equal; a side off by one pixel moves them apart by the other side.
+    across, down = width * canvas.height, height * canvas.width
+    slack = min(SIZE_SLACK * max(width, height, *canvas), MAX_STRETCH * max(across, down))
+    if 0 in image.size or abs(across - down) > slack:
+        raise LabelMapSizeError(
+            f"the {what} is {width}x{height}, the canvas is {canvas} (width x height): "
+            "give it the same proportions, or crop it"
+        )
+    return image.resize((canvas.width, canvas.height), Image.Resampling.NEAREST)
+
+
+class LabelPicture(NamedTuple):
+    """A label map as a file has it, before its colours are known to be classes."""
+
+    colours: NDArray[np.uint8]  # [H, W, 3]
+    void: NDArray[np.bool_]  # [H, W]: pixels that are no class
+    notes: tuple[str, ...]  # a line for each thing that was not taken as it stands
+
+
+def label_picture(image: Image.Image, palette: Palette | None = None, what: str = "label map") -> LabelPicture:
+    """A label map of any Pillow mode: its numbers as they stand, whatever colour profile comes with them.
+
+    Grey values and palette indices of 255 beside a few small ones are void, as in VOC's and Cityscapes' maps, unless
+    the colour is one of the palette's.
+
+    Raises:
+        ImageError: if the picture was opened lazily and its file is broken, or has more grey values than 8 bits hold.
+    """
+    if image.mode in DEEP_MODES:
+        image = Image.fromarray(_grey_labels(image, what))
+    colours = rgb_array(image)
+    void = np.zeros(colours.shape[:2], dtype=np.bool_)
+    if image.mode not in ("P", "L"):
+        return LabelPicture(colours, void, ())
+    numbers = np.asarray(image)
+    used = np.unique(numbers)
+    others = used[used != VOID_NUMBER]
+    if len(others) < len(used) and len(others) >= 2 and others.max() < VOID_NUMBER // 2:
+        void = numbers == VOID_NUMBER
+        colour = tuple(colours[void][0].tolist())
+        if palette is not None and colour in palette.colours:
+            return LabelPicture(colours, np.zeros_like(void), ())
+        kind = "palette index" if image.mode == "P" else "grey value"
+        share = 100 * np.count_nonzero(void) / void.size
+        return LabelPicture(
+            colours, void, (f"{what}: {kind} 255 ({share:.1f} % of it) is read as no class: its neighbours' count",)
+        )
+    if image.mode == "L" and len(used) >= 2 and used.max() < SMALL_GREYS:
+        return LabelPicture(colours, void, (f"{what}: its grey values {_span(used)} are read as the classes",))
+    return LabelPicture(colours, void, ())
+
+
+def _grey_labels(image: Image.Image, what: str) -> NDArray[np.uint8]:
+    """Grey values of more than 8 bits, all of them kept apart."""
+    values = np.asarray(image)
+    different = np.unique(values)
+    if different.min() >= 0 and different.max() <= np.iinfo(np.uint8).max and (different == np.rint(different)).all():
+        return values.astype(np.uint8)
+    scaled = np.ascontiguousarray(rgb_array(image)[..., 0])
+    if len(np.unique(scaled)) < len(different):
+        raise ImageError(
+            f"the {what} has {len(different)} grey values of more than 8 bits, which 8 bits do not keep apart: "
+            "save it with values 0 to 255, or in colours"
+        )
+    return scaled
+
+
+def _span(values: NDArray[Any]) -> str:
+    return f"{values.min()} to {values.max()}" if len(values) > 2 else f"{values.min()} and {values.max()}"
+
+
+def fill_void(ids: ClassIds, void: NDArray[np.bool_]) -> ClassIds:
+    """Give void pixels ``bool[H, W]`` the class of a nearest other pixel, ring by ring.
+
+    Args:
+        ids: ``uint8[H, W]``.
+        void: not everywhere true.
+    """
+    filled, left = ids.copy(), void.copy()
+    while left.any():
+        rows, columns = np.nonzero(left)
+        known = np.pad(~left, 1)
+        around = np.pad(filled, 1)
+        reached = np.zeros(len(rows), dtype=np.bool_)
+        for down, right in ((0, -1), (0, 1), (-1, 0), (1, 0)):
+            usable = known[rows + 1 + down, columns + 1 + right] & ~reached
+            filled[rows[usable], columns[usable]] = around[rows[usable] + 1 + down, columns[usable] + 1 + right]
+            reached |= usable
+        left[rows[reached], columns[reached]] = False
+    return filled
+
+
+def class_ids_from_picture(picture: NDArray[np.uint8], palette: Palette, what: str = "label map") -> ClassIds:
+    """Map a label map's colours ``uint8[H, W, 3]`` onto the palette, by the rules at the top of this module.
+
+    Raises:
+        LabelMapColourError: if an area has a colour far from every class; it names the colour, its share, the palette.
+    """
+    ids, dirty = _match_exactly(picture, palette)
+    if not dirty.any():
+        return ids
+    dirty_colours = picture.reshape(-1, 3).take(np.flatnonzero(dirty), axis=0)  # picture[dirty], ten times as fast
+    nearest, within_tolerance = _match_nearest(dirty_colours, palette)
+    ids[dirty] = nearest
+    settled = np.ones_like(dirty)
+    settled[dirty] = within_tolerance
+    flat = flat_area(picture)
+    settled &= flat | ~_possible_blends(picture, ids, flat, palette)
+    unsettled = ~settled
+    if not unsettled.any():
+        _refuse_two_colours(picture, ids, flat, palette, what)
+        return ids
+    _refuse_foreign_area(picture, unsettled & flat, palette, what)
+    _refuse_two_colours(picture, ids, settled & flat, palette, what)
+    ids, unreached = _settle_borders(picture, ids, unsettled, palette)
+    _refuse_foreign_area(picture, unreached, palette, what)
+    return ids
+
+
+def class_ids_from_label(label: LabelPicture, palette: Palette, what: str = "label map") -> ClassIds:
+    """`class_ids_from_picture`, void pixels filled up from beside them.
+
+    Raises:
+        LabelMapColourError: as `class_ids_from_picture`, or if all pixels are void.
+    """
+    if not label.void.any():
+        return class_ids_from_picture(label.colours, palette, what)
+    if label.void.all():
+        raise LabelMapColourError(f"all of the {what} is void: no pixel says a class; the palette is {palette}")
+    # A void pixel's colour must not be mistaken for an area's: it becomes a class's before colours are compared.
+    colours = label.colours.copy()
+    colours[label.void] = palette.array[0]
+    ids = class_ids_from_picture(colours, palette, what)
+    return fill_void(ids, label.void)
+
+
+def _match_exactly(picture: NDArray[np.uint8], palette: Palette) -> tuple[ClassIds, NDArray[np.bool_]]:
+    """Class ids of the pixels that have a palette colour, and ``bool[H, W]``: which pixels have none."""
+    packed = pack_colours(picture)
+    ids = np.zeros(packed.shape, dtype=np.uint8)
+    dirty = np.ones(packed.shape, dtype=np.bool_)
+    for class_id, colour in enumerate(pack_colours(palette.array)):
+        exact = packed == colour
+        # A class takes its id where ids are still 0: cheaper than assigning through the mask.
+        ids |= exact.view(np.uint8) * np.uint8(class_id)
+        dirty ^= exact
+    return ids, dirty
+
+
+def _match_nearest(colours: NDArray[np.uint8], palette: Palette) -> tuple[ClassIds, NDArray[np.bool_]]:
+    """The nearest class of each colour ``uint8[N, 3]``, and whether it is within the palette's tolerance."""
+    red, green, blue = np.ascontiguousarray(colours.T, dtype=np.int32)
+    nearest = np.zeros(len(colours), dtype=np.uint8)
+    least = np.full(len(colours), np.iinfo(np.int32).max, dtype=np.int32)
+    # One class at a time keeps the memory at a few planes, however many classes and pixels there are.
+    for class_id, (class_red, class_green, class_blue) in enumerate(palette.colours):
+        squared = (red - class_red) ** 2 + (green - class_green) ** 2 + (blue - class_blue) ** 2
+        np.copyto(nearest, np.uint8(class_id), where=squared < least)
+        np.minimum(least, squared, out=least)
+    return nearest, least <= palette.tolerance**2
+
+
+def _possible_blends(
+    picture: NDArray[np.uint8], ids: ClassIds, flat: NDArray[np.bool_], palette: Palette
+) -> NDArray[np.bool_]:
+    """Which pixels ``bool[H, W]`` may owe their class to a blend of two other classes close by.
+
+    Red beside blue, softly drawn, passes through the very purple that is a third class. A purple line
+    between red and blue with no flat inside is the one thing this cannot tell from such a border.
+    """
+    blends = np.zeros_like(flat)
+    if not palette.confusable_pairs:
+        return blends
+    rows, columns = np.nonzero(~flat)
+    colours, own = picture[rows, columns], ids[rows, columns]
+
+    @functools.cache
+    def close_to(class_id: int) -> NDArray[np.bool_]:
+        return _grow(flat & (ids == class_id), BORDER_REACH)[rows, columns]
+
+    for first, second in palette.confusable_pairs:
+        between = np.flatnonzero(close_to(first) & close_to(second) & (own != first) & (own != second))
+        if len(between):
+            off_blend = distance_to_blend(colours[between], palette.array[first], palette.array[second])
+            between = between[off_blend <= palette.blend_tolerance]
+            blends[rows[between], columns[between]] = True
+    return blends
+
+
+def _grow(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
+    """Grow ``bool[H, W]`` by so many pixels in all eight directions."""
+    for _ in range(pixels):
+        padded = np.pad(mask, 1)
+        rows = padded[:-2] | padded[1:-1] | padded[2:]
+        mask = rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]
+    return mask
+
+
+def _settle_borders(
+    picture: NDArray[np.uint8], ids: ClassIds, unsettled: NDArray[np.bool_], palette: Palette
+) -> tuple[ClassIds, NDArray[np.bool_]]:
+    """Grow the settled areas over the border pixels, ring by ring; each takes the most similar class beside it.
+
+    Returns the class ids, and the pixels ``bool[H, W]`` beyond `BORDER_REACH`, which keep what they had.
+    """
+    nobody = -1
+    # A frame of nobody's pixels spares the neighbours at the rim a special case.
+    owners = np.pad(np.where(unsettled, nobody, ids).astype(np.int16), 1, constant_values=nobody)
+    classes = palette.array.astype(np.int32)
+    rows, columns = np.nonzero(unsettled)
+    for _ in range(BORDER_REACH):
+        colours = picture[rows, columns].astype(np.int32)
+        chosen = np.full(len(rows), nobody, dtype=np.int16)
+        least = np.full(len(rows), np.iinfo(np.int32).max, dtype=np.int32)
+        for down, right in _NEIGHBOURS:
+            beside = owners[rows + 1 + down, columns + 1 + right]
+            red, green, blue = (colours - classes[beside]).T
+            squared = red**2 + green**2 + blue**2
+            closer = (beside != nobody) & (squared < least)
+            np.copyto(chosen, beside, where=closer)
+            np.copyto(least, squared, where=closer)
+        owners[rows + 1, columns + 1] = chosen
+        rows, columns = rows[chosen == nobody], columns[chosen == nobody]
+        if not len(rows):
+            break
+    owners = owners[1:-1, 1:-1]
+    unreached = owners == nobody
+    return np.where(unreached, ids, owners).astype(np.uint8), unreached
+
+
+def _refuse_foreign_area(picture: NDArray[np.uint8], area: NDArray[np.bool_], palette: Palette, what: str) -> None:
+    share = np.count_nonzero(area) / area.size
+    if share < FOREIGN_SHARE:
+        return
+    foreign = picture[area]
+    # The most frequent colour of the most frequent box: JPEG noise scatters one colour over many values.
+    _, box_of_pixel, votes = np.unique(pack_colours(foreign) & BOX_MASK, return_inverse=True, return_counts=True)
+    colours, counts = np.unique(foreign[box_of_pixel == votes.argmax()], axis=0, return_counts=True)
+    red, green, blue = colours[counts.argmax()].tolist()
+    raise LabelMapColourError(
+        f"the {what} has an area of unknown colour (about {hex_code((red, green, blue))}, "
+        f"{100 * share:.1f} % of it); the palette is {palette}"
+    )
+
+
+def _refuse_two_colours(
+    picture: NDArray[np.uint8], ids: ClassIds, area: NDArray[np.bool_], palette: Palette, what: str
+) -> None:
+    """Refuse two flat colours that both are nearest to one class: drift moves all of a class, not half of it."""
+    exact = exact_colours(picture)
+    for class_id in range(len(palette)):
+        colours = picture[area & (ids == class_id)]
+        if len(colours) < FOREIGN_SHARE * area.size:
+            continue
+        found = _exact_areas(colours, exact) if exact is not None else _separate_areas(colours)
+        shares = [(hex_code(colour), count / area.size) for colour, count in found]
+        large = [f"{code} ({100 * share:.1f} % of it)" for code, share in shares if share >= FOREIGN_SHARE]
+        if len(large) > 1:
+            raise LabelMapColourError(
+                f"the {what} has areas of {' and '.join(large)}, all nearest to {palette.hex_codes[class_id]}: one "
+                f"class has one colour; the palette is {palette}{_hint_of_ids(picture, palette)}"
+            )
+
+
+def _exact_areas(colours: NDArray[np.uint8], exact: NDArray[np.uint8]) -> list[tuple[tuple[int, int, int], int]]:
+    """How many of colours ``uint8[N, 3]`` are each of those of an exact map, most frequent first."""
+    packed = pack_colours(colours)
+    counted = [(tuple(each.tolist()), int(np.count_nonzero(packed == pack_colours(each)))) for each in exact]
+    return sorted(counted, key=lambda pair: -pair[1])
+
+
+def _separate_areas(colours: NDArray[np.uint8]) -> list[tuple[tuple[int, int, int], int]]:
+    """Clusters of colours ``uint8[N, 3]`` that noise does not explain, most frequent first."""
+    _, first_pixel, votes = np.unique(pack_colours(colours) & BOX_MASK, return_index=True, return_counts=True)
+    found: list[tuple[tuple[int, int, int], int]] = []
+    centres = colours[first_pixel].astype(np.float64)
+    unclaimed = np.ones(len(centres), dtype=np.bool_)
+    for box in np.argsort(-votes, kind="stable"):
+        if unclaimed[box]:
+            cluster = unclaimed & (np.linalg.norm(centres - centres[box], axis=1) < MIN_SEPARATION)
+            unclaimed &= ~cluster
+            red, green, blue = colours[first_pixel[box]].tolist()
+            found.append(((red, green, blue), int(votes[cluster].sum())))
+    return found
+
+
+def _hint_of_ids(picture: NDArray[np.uint8], palette: Palette) -> str:
+    grey = (picture == picture[..., :1]).all()
+    if grey and picture.max() < len(palette):
+        return "; it looks like class ids: paint it in the palette's colours, or send the ids as an array"
+    return ""
+
+
+def class_ids_from_image(image: Image.Image, palette: Palette, canvas: Canvas, what: str = "label map") -> ClassIds:
+    """A label picture of any Pillow mode as class ids ``uint8[H, W]`` on the canvas.
+
+    Colours are read before the size is fitted, so that resampling never meets a blended colour twice.
+
+    Raises:
+        ImageError: if the picture was opened lazily and its file is broken.
+        LabelMapSizeError: if the proportions do not fit.
+        LabelMapColourError: if the colours do not.
+    """
+    fit_to_canvas(image, canvas, what)
+    label = label_picture(image, palette, what)
+    ids = class_ids_from_label(label, palette, what)
+    return np.asarray(fit_to_canvas(Image.fromarray(ids), canvas, what))
+
+
+def read_class_ids(path: Path, palette: Palette, canvas: Canvas) -> ClassIds:
+    """Read a label map file as class ids ``uint8[H, W]`` on the canvas.
+
+    Raises:
+        ImageError: if the file cannot be read.
+        LabelMapSizeError: if the proportions do not fit.
+        LabelMapColourError: if the colours do not.
+    """
+    return class_ids_from_image(open_image(path), palette, canvas, what=f"label map {path}")
+
+
+def write_class_ids(path: Path, ids: ClassIds, palette: Palette) -> None:
+    """Write class ids as an indexed PNG: exact for programs, coloured for people.
+
+    Raises:
+        ImageError: if the disk refuses.
+    """
+    image = Image.fromarray(ids)
+    image.putpalette(palette.array.tobytes())
+    write_image(path, image)

@@ -1,0 +1,195 @@
+"""The model card: what a bundle is, where it comes from, and how it was checked."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
+
+from semia.core.errors import InputError
+from semia.core.files import check_model_name, write_text
+from semia.core.labels import Canvas
+from semia.core.palette import Palette
+
+MODEL_FILE = "model.onnx"
+PLAN_FILE = "model.plan"
+CARD_FILE = "model_card.json"
+INPUT_NAME = "target_labels"
+OUTPUT_NAME = "image"
+
+GeneratorKind = Literal["published", "copying"]
+"""Which network paints: the published one, or the one that copies pixels from the photograph."""
+
+
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+"""What a graph computes in, but for the parts that need float32 in all of them."""
+
+
+def _check_types(card: Any) -> None:
+    for field in dataclasses.fields(card):
+        value = getattr(card, field.name)
+        if not _is_of_type(value, field.type):
+            raise InputError(f"model card: {field.name} cannot be {value!r}")
+
+
+def _is_of_type(value: object, annotation: Any) -> bool:
+    """Whether a value, as read from JSON, is of a field's type; these are all the types the card has."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is UnionType:
+        return any(_is_of_type(value, argument) for argument in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_is_of_type(item, arguments[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_is_of_type(item, arguments[1]) for item in value.values())
+    if isinstance(value, bool):
+        return annotation is bool  # Python takes True for the int 1
+    return isinstance(value, (float, int) if annotation is float else annotation)
+
+
+@dataclass(frozen=True)
+class TargetParity:
+    """How far ONNX Runtime's picture is from PyTorch's for one target, in 8-bit levels."""
+
+    target: str  # file stem of the label map
+    max_abs: int  # largest difference of any channel of any pixel, 0-255
+    mean_abs: float  # mean over all channels of all pixels, 0-255
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+
+
+@dataclass(frozen=True)
+class GraphStage:
+    """One stage of the synthesis graph."""
+
+    name: str
+    nodes: int
+    flops: int  # two for each multiply-add of convolutions and matrix products, at batch 1
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+
+
+@dataclass(frozen=True)
+class GraphReport:
+    """What model.onnx consists of; constants do not count."""
+
+    operators: dict[str, int]  # nodes by operator type, most frequent first
+    stages: tuple[GraphStage, ...]  # in the order in which they run
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+
+
+@dataclass(frozen=True)
+class EngineCard:
+    """What ``model.plan`` is: a TensorRT engine, good for the GPU and the TensorRT that it was built with."""
+
+    tensorrt: str  # version
+    gpu: str  # its name
+    compute_capability: str  # of the GPU: "9.0"
+    precision: str  # of its arithmetic: the graph's, for its networks are strongly typed
+    opt_batch: int  # batch it was tuned for
+    max_batch: int  # largest batch it takes; the smallest is 1
+    plan_sha256: str  # of model.plan
+    parity: tuple[TargetParity, ...]  # its distance from ONNX Runtime's pictures
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+
+
+@dataclass(frozen=True)
+class PrecisionCheck:
+    """What a lower precision costs and what it brings, beside the fp32 graph of the same generator."""
+
+    psnr: dict[str, float]  # of its picture to fp32's by target, in dB; 99 stands for all above, no difference included
+    min_psnr: float  # the least that was allowed, dB
+    speedup: float | None  # fp32's median time over its own; None where ONNX Runtime lacked kernels to run it
+    faster_share: float | None  # of the turns in which it was the faster of the two, in [0, 1]; None as above
+    measured_on: str  # the device that the speed was measured on
+    meant_for: Literal["this machine", "another machine"]  # only on the one it is meant for must it be faster
+    last_stage_in_float32: bool = False  # int8's way out where the decoder's last stage cost too much likeness
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Everything a bundle says about itself; ``model_card.json`` is this, as JSON."""
+
+    name: str  # the served model's name
+    preset: str  # that its training or preparation began as
+    canvas_height: int  # pixels
+    canvas_width: int  # pixels
+    palette: tuple[str, ...]  # #RRGGBB per class id
+    class_names: tuple[str, ...]  # one per class id, or empty
+    parameters: int  # number of the generator's parameters
+    iterations: int | None  # it was trained for; None for one that is prepared, or imported: nobody recorded it
+    precision: Precision
+    opset: int  # ONNX operator set
+    generator_sha256: str  # of generator.safetensors
+    graph_sha256: str  # of model.onnx
+    versions: dict[str, str]  # of semia, torch, onnx and onnxruntime at export
+    parity_tolerance: int  # largest allowed max_abs, 0-255
+    parity: tuple[TargetParity, ...]  # one per checked target, of the fp32 graph
+    exported_at: str  # ISO 8601, UTC
+    quality: dict[str, float] | None = None  # quality figures, None where they were not measured
+    generator: GeneratorKind = "published"  # cards from before there was another do not say it
+    graph: GraphReport | None = None  # None in cards from before it was counted
+    engine: EngineCard | None = None  # None where there is no model.plan
+    precision_check: PrecisionCheck | None = None  # None for fp32
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        check_model_name(self.name)
+        if self.canvas_height < 1 or self.canvas_width < 1:
+            raise InputError(f"model card {self.name}: impossible canvas {self.canvas}")
+
+    @property
+    def canvas(self) -> Canvas:
+        """The size of label maps and pictures."""
+        return Canvas(self.canvas_height, self.canvas_width)
+
+    def to_palette(self) -> Palette:
+        """The classes' colours and names."""
+        return Palette.from_hex(list(self.palette), list(self.class_names))
+
+    def to_json(self) -> str:
+        """The card as indented JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    def write(self, path: Path) -> None:
+        """Write the card, whole or not at all."""
+        write_text(path, self.to_json())
+
+    @classmethod
+    def read(cls, path: Path) -> "ModelCard":
+        """Read a card.
+
+        Raises:
+            InputError: if the file is missing, is not JSON, or lacks or mistypes a field.
+        """
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            content["parity"] = tuple(TargetParity(**entry) for entry in content["parity"])
+            if (engine := content.get("engine")) is not None:
+                parity = tuple(TargetParity(**entry) for entry in engine["parity"])
+                content["engine"] = EngineCard(**engine | {"parity": parity})
+            if content.get("precision_check") is not None:
+                content["precision_check"] = PrecisionCheck(**content["precision_check"])
+            content["palette"] = tuple(content["palette"])
+            content["class_names"] = tuple(content["class_names"])
+            if (graph := content.get("graph")) is not None:
+                stages = tuple(GraphStage(**entry) for entry in graph.pop("stages"))
+                content["graph"] = GraphReport(stages=stages, **graph)
+            card = cls(**content)
+            card.to_palette()
+            return card
+        except FileNotFoundError:
+            raise InputError(f"no model card at {path}") from None
+        except (InputError, OSError, ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{path} is not a model card: {type(error).__name__}: {error}") from error

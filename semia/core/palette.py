@@ -1,0 +1,384 @@
+"""The classes of a scene: one colour each, taken from its source label map."""
+
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semia.core.errors import LabelMapError
+
+MAX_CLASSES = 256
+"""Class ids travel as uint8."""
+
+FLAT_TOLERANCE = 12
+"""A pixel belongs to a flat area if no channel of its 3x3 neighbourhood spans more than this (0-255)."""
+
+BOX_MASK = np.uint32(0xF8F8F8F8)
+"""Keeps of a packed colour its box of 8 levels a channel."""
+
+MIN_SEPARATION = 32.0
+"""Two palette colours are at least this far apart (Euclidean RGB): JPEG noise is smaller, chosen colours are not."""
+
+MIN_CLASS_SHARE = 0.0002
+"""A class covers at least this share of a lossy source label map with flat area."""
+
+MIN_EXACT_PIXELS = 9
+"""A colour that a program wrote is a class from so many pixels on."""
+
+EXACT_SHARE = 0.999
+"""Where so many of the pixels have such colours, the label map is exact: every one of them is a class."""
+
+MAX_EXACT_COLOURS = 4096
+"""With more different colours, a label map was compressed, scaled, or is none."""
+
+NOISE_SPAN, NOISE_CONTACTS = 2, 0.3
+"""Two colours that differ by so little in every channel, and touch at so many of their pixels, are one with noise."""
+
+BLEND_DISTANCE = 3.0
+"""A line's colour this near (Euclidean RGB) to a blend of the two colours beside it is their soft border."""
+
+MAX_DRIFT = 80.0
+"""A target's colour may be this far (Euclidean RGB) from the palette's: tools disagree about "the same" green."""
+
+
+@dataclass(frozen=True)
+class Palette:
+    """The colours of a scene's classes; a class id is an index into it."""
+
+    colours: tuple[tuple[int, int, int], ...]  # RGB, 0-255, most frequent class first
+    names: tuple[str, ...] = ()  # one per colour, or empty where the scene names none
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.colours) <= MAX_CLASSES:
+            raise LabelMapError(f"a palette has 1 to {MAX_CLASSES} colours, not {len(self.colours)}")
+        if len(set(self.colours)) != len(self.colours):
+            raise LabelMapError(f"a palette's colours must differ: {self}")
+        if self.names and len(self.names) != len(self.colours):
+            raise LabelMapError(f"a palette of {len(self.colours)} colours cannot have {len(self.names)} names")
+
+    def __len__(self) -> int:
+        return len(self.colours)
+
+    def __str__(self) -> str:
+        labels = self.names or ("",) * len(self)
+        return ", ".join(f"{code} {name}".rstrip() for code, name in zip(self.hex_codes, labels, strict=True))
+
+    @property
+    def hex_codes(self) -> tuple[str, ...]:
+        """The colours as ``#RRGGBB``."""
+        return tuple(hex_code(colour) for colour in self.colours)
+
+    @classmethod
+    def from_hex(cls, codes: list[str], names: list[str] | None = None) -> "Palette":
+        """Build a palette from ``#RRGGBB`` codes.
+
+        Raises:
+            LabelMapError: if a code is not of that form.
+        """
+        return cls(tuple(colour_from_hex(code) for code in codes), tuple(names or ()))
+
+    @cached_property
+    def array(self) -> NDArray[np.uint8]:
+        """The colours as ``uint8[K, 3]``."""
+        return np.array(self.colours, dtype=np.uint8)
+
+    @cached_property
+    def tolerance(self) -> float:
+        """How far (Euclidean RGB) a colour may be from a class's and still mean that class.
+
+        `MAX_DRIFT`, but never more than the distance between the two most similar classes.
+        """
+        if len(self) == 1:
+            return MAX_DRIFT
+        colours = self.array.astype(np.float64)
+        distances = np.linalg.norm(colours[:, None] - colours[None], axis=-1)
+        return min(MAX_DRIFT, float(distances[np.triu_indices(len(self), 1)].min()))
+
+    @property
+    def blend_tolerance(self) -> float:
+        """How far (Euclidean RGB) a border pixel may be off the straight line between two classes.
+
+        JPEG at quality 75 needs most of the tolerance; all of it would let near classes pass for blends.
+        """
+        return 0.75 * self.tolerance
+
+    @cached_property
+    def confusable_pairs(self) -> tuple[tuple[int, int], ...]:
+        """The pairs of class ids whose blends pass for a third class: red and blue, if there is purple."""
+        reach = self.tolerance + self.blend_tolerance
+        pairs: list[tuple[int, int]] = []
+        for first, second in itertools.combinations(range(len(self)), 2):
+            others = np.delete(self.array, (first, second), axis=0)
+            if (distance_to_blend(others, self.array[first], self.array[second]) <= reach).any():
+                pairs.append((first, second))
+        return tuple(pairs)
+
+    def render(self, class_ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Colour ``uint8[H, W]`` class ids as ``uint8[H, W, 3]``."""
+        return self.array[class_ids]
+
+    def with_names(self, colour_of_name: Mapping[str, str]) -> "Palette":
+        """The same palette with names given by colour, as in a scene's ``classes.json``.
+
+        Names of colours that the palette has not are left out: one file may serve several photographs.
+
+        Raises:
+            LabelMapError: if a class gets no name, or two.
+        """
+        names: dict[int, str] = {}
+        for name, code in colour_of_name.items():
+            distances = np.linalg.norm(self.array.astype(np.float64) - np.array(colour_from_hex(code)), axis=1)
+            nearest = int(distances.argmin())
+            if distances[nearest] > self.tolerance:
+                continue
+            if nearest in names:
+                raise LabelMapError(
+                    f"classes {names[nearest]!r} and {name!r} both have the colour {self.hex_codes[nearest]} of the "
+                    "label map: give each class its own colour"
+                )
+            names[nearest] = name
+        missing = [self.hex_codes[index] for index in range(len(self)) if index not in names]
+        if missing:
+            known = ", ".join(f"{code} {name}" for name, code in colour_of_name.items())
+            raise LabelMapError(f"no class name is given for {', '.join(missing)} of the label map, only for {known}")
+        return Palette(self.colours, tuple(names[index] for index in range(len(self))))
+
+
+def hex_code(colour: tuple[int, int, int]) -> str:
+    """``#RRGGBB`` of an RGB colour."""
+    return "#{:02X}{:02X}{:02X}".format(*colour)
+
+
+def colour_from_hex(code: str) -> tuple[int, int, int]:
+    """RGB of a ``#RRGGBB`` code.
+
+    Raises:
+        LabelMapError: if the code is not of that form.
+    """
+    digits = code.removeprefix("#")
+    try:
+        if len(digits) != 6:
+            raise ValueError
+        red, green, blue = bytes.fromhex(digits)
+    except ValueError:
+        raise LabelMapError(f"{code!r} is not a colour: write #RRGGBB") from None
+    return red, green, blue
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """A scene's ``classes.json``."""
+
+    colour_of_name: Mapping[str, str]  # ``#RRGGBB`` by class name
+    void: frozenset[tuple[int, int, int]]  # colours that are no class: their pixels go to their neighbours'
+
+
+def read_class_names(path: Path) -> ClassNames:
+    """Read a scene's ``classes.json``: ``{"sky": "#66CCFF", ..., "#E0E0C0": null}``; null makes a colour void.
+
+    Raises:
+        LabelMapError: if it is not a JSON object of such entries.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise LabelMapError(f"cannot read class names from {path}: {error}") from error
+    if not isinstance(content, dict) or not all(code is None or isinstance(code, str) for code in content.values()):
+        raise LabelMapError(
+            f'{path} must be a JSON object of names and colours, like {{"sky": "#66CCFF"}}; a colour that is no class '
+            'is written {"#E0E0C0": null}'
+        )
+    void = frozenset(colour_from_hex(key) for key, code in content.items() if code is None)
+    return ClassNames({name: code for name, code in content.items() if code is not None}, void)
+
+
+def pack_colours(colours: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Colours ``uint8[..., 3]`` as one number each, ``uint32[...]``: compared and counted in one step."""
+    packed = np.zeros((*colours.shape[:-1], 4), dtype=np.uint8)
+    packed[..., :3] = colours
+    return packed.view(np.uint32)[..., 0]
+
+
+def distance_to_blend(
+    colours: NDArray[np.uint8], first: NDArray[np.uint8], second: NDArray[np.uint8]
+) -> NDArray[np.float64]:
+    """How far (Euclidean RGB) each of ``uint8[N, 3]`` is from the nearest blend of two colours, as ``float64[N]``."""
+    start = first.astype(np.float64)
+    span = second - start
+    offsets = colours - start
+    shares = np.clip(offsets @ span / (span @ span), 0.0, 1.0)
+    distances: NDArray[np.float64] = np.linalg.norm(offsets - shares[:, np.newaxis] * span, axis=1)
+    return distances
+
+
+def flat_area(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which pixels of ``uint8[H, W, 3]`` lie inside a flat area, as ``bool[H, W]``.
+
+    Borders between classes, however softly drawn, are never flat; only areas are evidence of a class.
+    """
+    padded = np.pad(picture, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    # Separable: the extremes of three rows, then of three columns of those.
+    low = np.minimum(np.minimum(padded[:-2], padded[1:-1]), padded[2:])
+    high = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
+    low = np.minimum(np.minimum(low[:, :-2], low[:, 1:-1]), low[:, 2:])
+    high = np.maximum(np.maximum(high[:, :-2], high[:, 1:-1]), high[:, 2:])
+    span = high - low
+    # Channel by channel: a reduction over an axis of three is many times slower.
+    flat: NDArray[np.bool_] = np.maximum(np.maximum(span[..., 0], span[..., 1]), span[..., 2]) <= FLAT_TOLERANCE
+    assert flat.shape == picture.shape[:2], "padding must restore the size"
+    return flat
+
+
+def exact_colours(picture: NDArray[np.uint8], void: NDArray[np.bool_] | None = None) -> NDArray[np.uint8] | None:
+    """The colours ``uint8[K, 3]`` of a label map ``uint8[H, W, 3]`` as a program writes it, most frequent first.
+
+    None for a map that was compressed, scaled or softly drawn: its colours are read with tolerance. ``void``,
+    ``bool[H, W]``, tells pixels that do not count.
+    """
+    packed = pack_colours(picture)
+    counted = packed if void is None else packed[~void]
+    values, counts = np.unique(counted, return_counts=True)
+    if len(values) > MAX_EXACT_COLOURS:
+        return None
+    often = counts >= min(MIN_EXACT_PIXELS, counted.size)
+    if not 1 <= np.count_nonzero(often) <= MAX_CLASSES:
+        return None
+    values, counts = values[often], counts[often]
+    order = np.argsort(-counts, kind="stable")
+    index = _index_of(packed, values, order)
+    if void is not None:
+        index[void] = -1
+    colours, counts = values[order].view(np.uint8).reshape(-1, 4)[:, :3], counts[order]
+    contacts = _contacts(index, len(colours))
+    if _has_noise(colours, counts, contacts):
+        return None
+    kept = ~_soft_borders(colours, counts, contacts)
+    return colours[kept] if counts[kept].sum() >= EXACT_SHARE * counted.size else None
+
+
+def _index_of(packed: NDArray[np.uint32], values: NDArray[np.uint32], order: NDArray[np.intp]) -> NDArray[np.int64]:
+    """The place of each pixel's colour among sorted values, reordered; -1 for other colours."""
+    found = np.searchsorted(values, packed).clip(max=len(values) - 1)
+    index = np.argsort(order)[found]
+    return np.where(values[found] == packed, index, -1)
+
+
+def _contacts(index: NDArray[np.int64], colours: int) -> NDArray[np.int64]:
+    """How often pixels of each two colours lie beside each other, ``int64[K, K]``, symmetric."""
+    contacts = np.zeros((colours, colours), dtype=np.int64)
+    for first, second in ((index[1:], index[:-1]), (index[:, 1:], index[:, :-1])):
+        both = (first >= 0) & (second >= 0)
+        pairs = first[both] * colours + second[both]
+        contacts += np.bincount(pairs, minlength=colours**2).reshape(colours, colours)
+    return contacts + contacts.T
+
+
+def _has_noise(colours: NDArray[np.uint8], counts: NDArray[np.int64], contacts: NDArray[np.int64]) -> bool:
+    wide = colours.astype(np.int16)
+    near = np.abs(wide[:, None] - wide[None]).max(axis=-1) <= NOISE_SPAN
+    np.fill_diagonal(near, val=False)
+    if (near & (contacts > NOISE_CONTACTS * np.maximum(counts[:, None], counts[None]))).any():
+        return True
+    # Of many levels of noise no two touch often, but all of them touch others more than themselves.
+    scattered = (contacts * near).sum(axis=1) > contacts.diagonal()
+    return bool(((contacts * near)[:, scattered].sum(axis=1) > contacts.diagonal())[scattered].any())
+
+
+def _soft_borders(
+    colours: NDArray[np.uint8], counts: NDArray[np.int64], contacts: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Which colours ``bool[K]`` are lines between two others, and blends of those."""
+    soft = np.zeros(len(colours), dtype=np.bool_)
+    if len(colours) < 3:
+        return soft
+    for each in range(len(colours)):
+        beside = contacts[each].copy()
+        beside[each] = 0
+        first, second = np.argsort(-beside, kind="stable")[:2]
+        if beside[second] < counts[each] / 2 or counts[each] > min(counts[first], counts[second]):
+            continue  # an area, not a line; or more of it than of what it would be a blend of
+        apart = np.linalg.norm(colours[first].astype(np.float64) - colours[second])
+        distance = distance_to_blend(colours[each : each + 1], colours[first], colours[second])[0]
+        soft[each] = apart >= MIN_SEPARATION and distance <= BLEND_DISTANCE
+    return soft
+
+
+class FoundPalette(NamedTuple):
+    """What a source label map's classes are, and what of it was taken for something else."""
+
+    palette: Palette
+    notes: tuple[str, ...]  # a line for each colour that is no class although it has an area
+
+
+def extract_palette(picture: NDArray[np.uint8], *, void: NDArray[np.bool_] | None = None) -> FoundPalette:
+    """Find the classes of a source label map ``uint8[H, W, 3]``, most frequent first.
+
+    Of an exact map, as programs write them, these are all its colours, however near and small. Of others they are the
+    dominant flat colours: anti-aliased and JPEG-blurred borders do not count, only pixels inside flat areas vote, and
+    colours nearer than `MIN_SEPARATION` to a more frequent one are that one.
+
+    Args:
+        picture: the label map.
+        void: ``bool[H, W]``, pixels that are no class.
+
+    Raises:
+        LabelMapError: if there is no flat colour, or there are more than `MAX_CLASSES`.
+    """
+    if void is not None and void.all():
+        raise LabelMapError("the whole label map is void: draw each class in its own colour")
+    exact = exact_colours(picture, void)
+    if exact is not None:
+        labelled = picture if void is None else picture[~void]
+        return FoundPalette(Palette(tuple(map(tuple, exact.tolist()))), _left_out(labelled, exact))
+    flat = flat_area(picture)
+    return _dominant_colours(picture[flat if void is None else flat & ~void], picture.shape[0] * picture.shape[1])
+
+
+def _left_out(labelled: NDArray[np.uint8], exact: NDArray[np.uint8]) -> tuple[str, ...]:
+    """A line for colours of an exact map that are no class."""
+    packed = pack_colours(labelled).reshape(-1)
+    others = packed[~np.isin(packed, pack_colours(exact))]
+    if not len(others):
+        return ()
+    values, counts = np.unique(others, return_counts=True)
+    red, green, blue = values[counts.argmax()].reshape(1).view(np.uint8)[:3].tolist()
+    several = f" and {len(values) - 1} more colours" if len(values) > 1 else ""
+    return (
+        f"{len(others)} pixels of {hex_code((red, green, blue))}{several} are too few for a class, or the soft border "
+        "of two: they go to the classes beside them",
+    )
+
+
+def _dominant_colours(flat: NDArray[np.uint8], pixels: int) -> FoundPalette:
+    """The classes of flat pixels ``uint8[N, 3]`` of a map of so many."""
+    # Vote in boxes of 8 levels a channel, then in clusters of boxes: JPEG noise around one colour is one candidate.
+    _, first_pixel, box_of_pixel, votes = np.unique(
+        pack_colours(flat) & BOX_MASK, return_index=True, return_inverse=True, return_counts=True
+    )
+    centres = flat[first_pixel] // 8 * 8.0 + 3.5
+    unclaimed = np.ones(len(centres), dtype=np.bool_)
+    colours: list[tuple[int, int, int]] = []
+    notes: list[str] = []
+    for box in np.argsort(-votes, kind="stable"):
+        if not unclaimed[box]:
+            continue
+        cluster = unclaimed & (np.linalg.norm(centres - centres[box], axis=1) < MIN_SEPARATION)
+        unclaimed &= ~cluster
+        red, green, blue = np.median(flat[cluster[box_of_pixel]], axis=0).astype(int).tolist()
+        share = votes[cluster].sum() / pixels
+        if share >= MIN_CLASS_SHARE:
+            colours.append((red, green, blue))
+        else:
+            code = hex_code((red, green, blue))
+            notes.append(f"an area of about {code} ({100 * share:.3f} % of the label map) is too small to be a class")
+    if not colours:
+        raise LabelMapError("the label map has no area of one flat colour: draw each class in its own colour")
+    if len(colours) > MAX_CLASSES:
+        raise LabelMapError(f"the label map has {len(colours)} colours; at most {MAX_CLASSES} classes are possible")
+    return FoundPalette(Palette(tuple(colours)), tuple(notes))

@@ -1,0 +1,1 @@
+"""Judging pictures: figures, the judge; needs the extra ``evaluation``."""

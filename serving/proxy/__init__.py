@@ -1,0 +1,1 @@
+"""Loading models on demand, in front of Triton."""

@@ -1,0 +1,187 @@
+"""A gRPC front before a Triton that keeps few of its models in memory: it has a model loaded when it is called.
+
+Requests and answers pass as they are, bytes, statuses and metadata; of a request only the model's name is read.
+What differs from Triton's own interface:
+
+- a call that needs a model waits until the model is in memory (`semia.serving.proxy.residency`);
+- every model of the repository counts as ready, for calling it is all it takes. The index tells those that are
+  not in memory by `LOADED_WHEN_CALLED`; asking about readiness loads nothing, so that probes cost no memory;
+- what an operator loads counts, too; what an operator unloads is not served until it is loaded by one.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+from tritonclient.grpc import service_pb2 as kserve
+
+from semia.serving.errors import (
+    ModelLoadError,
+    ModelNotFoundError,
+    ModelUnloadedError,
+    NoRoomError,
+    ServerUnreachableError,
+    ServingError,
+)
+from semia.serving.proxy.front_stream import StreamForwarder
+from semia.serving.proxy.residency import ResidentModels
+from semia.serving.repository.layout import newest_versions
+from semia.serving.triton.channel import SERVICE, STREAM, TritonChannel, passed_on
+
+LOADED_WHEN_CALLED = "not in memory: loaded when called"
+"""The reason that the index gives, beside READY, for a model that is not in memory."""
+
+STATUS: dict[type[ServingError], grpc.StatusCode] = {
+    ModelNotFoundError: grpc.StatusCode.NOT_FOUND,
+    NoRoomError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ModelLoadError: grpc.StatusCode.FAILED_PRECONDITION,  # calling again does not help: the model has to be mended
+    ModelUnloadedError: grpc.StatusCode.UNAVAILABLE,
+    ServerUnreachableError: grpc.StatusCode.UNAVAILABLE,
+}
+"""What callers are told if a model cannot be had."""
+
+Context = Any  # grpc.aio's ServicerContext, whose stubs know no bytes
+Handler = Callable[[bytes, Context], Awaitable[bytes]]
+
+
+class Front(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its stubs alone
+    """Answers for every method of Triton's gRPC interface."""
+
+    def __init__(self, repository: Path, triton: TritonChannel, residents: ResidentModels) -> None:
+        self._repository = repository
+        self._triton = triton
+        self._residents = residents
+        with_model = self._with_model
+        self._handlers: dict[str, Handler] = {
+            f"{SERVICE}ModelInfer": partial(with_model, "ModelInfer", kserve.ModelInferRequest, "model_name"),
+            f"{SERVICE}ModelConfig": partial(with_model, "ModelConfig", kserve.ModelConfigRequest, "name"),
+            f"{SERVICE}ModelMetadata": partial(with_model, "ModelMetadata", kserve.ModelMetadataRequest, "name"),
+            f"{SERVICE}ModelReady": self._model_ready,
+            f"{SERVICE}RepositoryIndex": self._index,
+            f"{SERVICE}RepositoryModelLoad": self._load,
+            f"{SERVICE}RepositoryModelUnload": self._unload,
+        }
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
+        """The handler of a method; None, which grpc answers with UNIMPLEMENTED, where there is no such method."""
+        path = handler_call_details.method
+        if path == SERVICE + STREAM:
+            return grpc.stream_stream_rpc_method_handler(StreamForwarder(self._triton, self.resident).forward)
+        if not self._triton.knows(path):
+            return None
+        return grpc.unary_unary_rpc_method_handler(self._handlers.get(path) or partial(self._forward, path))
+
+    @contextlib.asynccontextmanager
+    async def resident(self, name: str) -> AsyncIterator[None]:
+        """Have a model in memory as long as the ``async with`` block runs.
+
+        Raises:
+            ServingError: one of `STATUS`, if it cannot be had.
+        """
+        if not self._residents.is_loaded(name) and name not in await self._on_disk():
+            raise ModelNotFoundError(f"Request for unknown model: '{name}' is not found")  # as Triton says it
+        async with self._residents.use(name):
+            yield
+
+    async def _forward(self, path: str, request: bytes, context: Context) -> bytes:
+        call = self._triton.call(path, request, context.time_remaining(), passed_on(context.invocation_metadata()))
+        try:
+            answer = await call
+        except grpc.aio.AioRpcError as error:
+            await context.abort(error.code(), error.details() or "", passed_on(error.trailing_metadata()))
+        if initial := passed_on(await call.initial_metadata()):
+            await context.send_initial_metadata(initial)
+        context.set_trailing_metadata(passed_on(await call.trailing_metadata()))
+        return answer
+
+    async def _with_model(self, method: str, message: Any, field: str, request: bytes, context: Context) -> bytes:
+        name = _read(message, field, request)
+        if name is None:
+            return await self._forward(SERVICE + method, request, context)  # Triton says what is wrong with it
+        async with _refusals(context), self.resident(name):
+            return await self._forward(SERVICE + method, request, context)
+        raise AssertionError("either block ends the call")
+
+    async def _model_ready(self, request: bytes, context: Context) -> bytes:
+        name, version = (_read(kserve.ModelReadyRequest, field, request) for field in ("name", "version"))
+        if name is not None and self._waits_to_be_called(name) and self._residents.recent_failure(name) is None:
+            newest = (await self._on_disk()).get(name)
+            if newest is not None and version in ("", str(newest)):
+                ready: bytes = kserve.ModelReadyResponse(ready=True).SerializeToString()
+                return ready
+        return await self._forward(SERVICE + "ModelReady", request, context)
+
+    async def _index(self, request: bytes, context: Context) -> bytes:
+        answer = await self._forward(SERVICE + "RepositoryIndex", request, context)
+        only_ready = kserve.RepositoryIndexRequest.FromString(request).ready
+        waiting = {name: version for name, version in (await self._on_disk()).items() if self._waits_to_be_called(name)}
+        # Triton's word counts for what is in memory and for other versions.
+        models = [
+            model
+            for model in kserve.RepositoryIndexResponse.FromString(answer).models
+            if model.name not in waiting or model.version not in ("", str(waiting[model.name]))
+        ]
+        for name, version in waiting.items():
+            failure = self._residents.recent_failure(name)
+            if failure is not None and only_ready:
+                continue
+            state, reason = ("READY", LOADED_WHEN_CALLED) if failure is None else ("UNAVAILABLE", str(failure))
+            entry = {"name": name, "version": str(version), "state": state, "reason": reason}
+            models.append(kserve.RepositoryIndexResponse.ModelIndex(**entry))
+        models.sort(key=lambda entry: (entry.name, int(entry.version or 0)))
+        index: bytes = kserve.RepositoryIndexResponse(models=models).SerializeToString()
+        return index
+
+    async def _load(self, request: bytes, context: Context) -> bytes:
+        """Make room for a model as for a call of it, then have Triton load what is newest."""
+        name = _read(kserve.RepositoryModelLoadRequest, "model_name", request)
+        load = partial(self._with_model, "RepositoryModelLoad", kserve.RepositoryModelLoadRequest, "model_name")
+        if name is None:
+            return await load(request, context)
+        await self._check_operator(context)
+        self._residents.admit(name)
+        try:
+            return await load(request, context)
+        finally:
+            self._residents.admit(name)  # a failure was told: what is there is tried anew
+
+    async def _unload(self, request: bytes, context: Context) -> bytes:
+        name = _read(kserve.RepositoryModelUnloadRequest, "model_name", request)
+        if name is not None:
+            await self._check_operator(context)
+            if self._residents.is_loaded(name) or name in await self._on_disk():
+                await self._residents.unload(name)
+        return await self._forward(SERVICE + "RepositoryModelUnload", request, context)
+
+    async def _check_operator(self, context: Context) -> None:
+        """Let Triton refuse a caller who may not change its models, by a call that changes none."""
+        await self._forward(SERVICE + "RepositoryIndex", b"", context)
+
+    def _waits_to_be_called(self, name: str) -> bool:
+        return not self._residents.is_loaded(name) and not self._residents.is_banned(name)
+
+    async def _on_disk(self) -> dict[str, int]:
+        return await asyncio.to_thread(newest_versions, self._repository)
+
+
+@contextlib.asynccontextmanager
+async def _refusals(context: Context) -> AsyncIterator[None]:
+    """End the call with its status if a model cannot be had."""
+    try:
+        yield
+    except ServingError as error:
+        await context.abort(STATUS[type(error)], str(error))
+
+
+def _read(message: Any, field: str, request: bytes) -> str | None:
+    """A field of a serialised request; None if it is not one."""
+    try:
+        value: str = getattr(message.FromString(request), field)
+    except DecodeError:
+        return None
+    return value

@@ -1,0 +1,292 @@
+"""The model repository: publishing a bundle as the next version of a model, and listing what is there.
+
+A repository is Triton's own layout and nothing else::
+
+    repository/NAME/config.pbtxt
+    repository/NAME/VERSION/model.onnx    (or model.plan, a TensorRT engine)
+    repository/NAME/VERSION/model_card.json
+
+Hidden names are not models: they are the lock and the journal of `semia.serving.repository.transaction`.
+"""
+
+import dataclasses
+import logging
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf import text_format
+
+from semia.core.errors import InputError
+from semia.core.files import check_model_name, sha256_of_file, sync_path
+from semia.core.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE, ModelCard
+from semia.serving.accelerators import served_file
+from semia.serving.errors import BundleError, PublishError, RepositoryError
+from semia.serving.model_config import (
+    CARD_HASH_PARAMETER,
+    DEFAULT_SETTINGS,
+    ServingSettings,
+    config_text,
+    parse_config,
+    settings_from_config,
+)
+from semia.serving.repository.transaction import (
+    CONFIG_FILE,
+    UnfinishedVersion,
+    begin,
+    finish,
+    locked,
+    staging_folder,
+    taken_back_on_failure,
+)
+
+logger = logging.getLogger(__name__)
+
+VERSION_NAME = re.compile(r"[1-9][0-9]*")
+"""Triton ignores version folders that are not numbers or start with 0."""
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """Where a bundle went."""
+
+    name: str  # the served model's name
+    version: int  # counted from 1
+    folder: Path  # repository/NAME/VERSION
+
+
+@dataclass(frozen=True)
+class RepositoryModel:
+    """One model folder of a repository."""
+
+    name: str  # the folder's name, by which Triton serves it
+    versions: tuple[int, ...]  # oldest first
+    card: ModelCard | None  # of the newest version; None where the folder is broken
+    problem: str | None  # one line saying what is broken, or None
+
+
+def publish(
+    bundle: Path, repository: Path, *, name: str | None = None, settings: ServingSettings | None = None
+) -> PublishedModel:
+    """Add a bundle to a repository (made if need be) as a new model or the next version of one.
+
+    The version is staged whole, then renamed into place, and config.pbtxt is replaced last. A process killed
+    between these two renames leaves the new version under the old configuration: `list_models` reports it, and
+    whoever changes or serves the repository next takes it back. Publishers of one repository wait for each other.
+    No server is told: `semia.serving.publish_and_load` does that.
+
+    Args:
+        bundle: folder of ``model.onnx`` and ``model_card.json``, and of ``model.plan`` where there is an engine.
+        repository: the model repository.
+        name: what to call the served model; None: as its card does.
+        settings: how the model is run; None: as it is now, see `present_settings`.
+
+    Raises:
+        BundleError: if the bundle lacks a file or its graph is not the one its card describes.
+        InputError: if ``name`` cannot name a model, or the bundle's engine cannot be served as told.
+        PublishError: if the disk refuses; the repository is then as it was.
+    """
+    card = read_bundle_card(bundle, name)
+    try:
+        repository = repository.resolve()  # a link's target has its neighbours on its own disk
+        with locked(repository), taken_back_on_failure(repository):
+            settings = settings or present_settings(repository, card.name)
+            with staging_folder(repository) as staging:
+                published = add_version(stage_bundle(bundle, card, settings, staging), repository)
+            finish(repository)
+            return published
+    except OSError as error:
+        raise PublishError(f"cannot publish {card.name!r} to {repository}: {error}") from error
+
+
+def present_settings(repository: Path, name: str) -> ServingSettings:
+    """How the newest version of a model is run.
+
+    The defaults for a model that is not there, and, with a warning in the log, if its config.pbtxt is not ours.
+
+    Raises:
+        PublishError: if that cannot be read.
+    """
+    config = repository / name / CONFIG_FILE
+    try:
+        text = config.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return DEFAULT_SETTINGS
+    except OSError as error:
+        raise PublishError(f"cannot publish {name!r} to be run as it is: {error}") from error
+    return settings_or_defaults(text, str(config))
+
+
+def settings_or_defaults(config: str, place: str) -> ServingSettings:
+    """How the model of a config.pbtxt is run; the defaults, with a warning in the log, if the text is not ours."""
+    try:
+        return settings_from_config(config)
+    except InputError as error:
+        logger.warning("%s says nothing of how the model is to be run, so the defaults hold: %s", place, error)
+        return DEFAULT_SETTINGS
+
+
+def list_models(repository: Path) -> list[RepositoryModel]:
+    """The models of a repository by name; a broken one is listed with its problem.
+
+    Raises:
+        RepositoryError: if there is no such folder.
+    """
+    if not repository.is_dir():
+        raise RepositoryError(f"no such model repository: {repository}")
+    return [_read_model(folder) for folder in sorted(_model_folders(repository))]
+
+
+def newest_versions(repository: Path) -> dict[str, int]:
+    """The newest version of every model that has any, sorted by name; no file is opened."""
+    folders = sorted(_model_folders(repository))
+    return {folder.name: versions[-1] for folder in folders if (versions := versions_of(folder))}
+
+
+def _model_folders(repository: Path) -> Iterator[Path]:
+    return (path for path in repository.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def read_bundle_card(bundle: Path, name: str | None = None) -> ModelCard:
+    """The card of a bundle, under the name by which it is to be served; None: the card's own.
+
+    Raises:
+        BundleError: if the bundle lacks its graph or its card.
+        InputError: if ``name`` cannot name a model.
+    """
+    if not (bundle / MODEL_FILE).is_file():
+        raise BundleError(f"{bundle} is not a bundle: it has no {MODEL_FILE}")
+    try:
+        card = ModelCard.read(bundle / CARD_FILE)
+    except InputError as error:
+        raise BundleError(f"{bundle} is not a bundle: {error}") from error
+    return dataclasses.replace(card, name=check_model_name(name or card.name))
+
+
+def stage_bundle(bundle: Path, card: ModelCard, settings: ServingSettings, staging: Path) -> Path:
+    """Lay a bundle out as a new model folder of version 1, on the disk to the last byte; returns the folder.
+
+    Raises:
+        BundleError: if the bundle lacks the file that is to be served, or that is not the one its card describes.
+    """
+    model = staging / card.name
+    version = model / "1"
+    version.mkdir(parents=True)
+    served = served_file(card, settings.accelerator)
+    if not (bundle / served).is_file():
+        raise BundleError(f"{bundle} is not whole: it has no {served}, which its card describes")
+    for file in (served, CARD_FILE):
+        shutil.copyfile(bundle / file, version / file)
+    # The copy is what will be served, so the copy is what must match.
+    if problem := hash_problem(version / served, card):
+        raise BundleError(f"{bundle / served} {problem}: export it again")
+    stage_config(model, card, settings)
+    return model
+
+
+def hash_problem(file: Path, card: ModelCard) -> str | None:
+    """What a ``model.onnx`` or ``model.plan`` is not, in words that follow its name; None if its hash is the card's."""
+    sha256, expected = sha256_of_file(file), described_sha256(file.name, card)
+    if sha256 == expected:
+        return None
+    kind = "engine" if file.name == PLAN_FILE else "graph"
+    return f"is not the {kind} its card describes (SHA-256 {sha256[:12]}..., the card says {expected[:12]}...)"
+
+
+def described_sha256(file: str, card: ModelCard) -> str:
+    """The hash that a card gives of its ``model.onnx`` or ``model.plan``; "of none" where it has no engine."""
+    if file != PLAN_FILE:
+        return card.graph_sha256
+    return "of none" if card.engine is None else card.engine.plan_sha256
+
+
+def stage_config(model: Path, card: ModelCard, settings: ServingSettings) -> None:
+    """Write the configuration of a staged model, and have all of it on the disk."""
+    text = config_text(card, sha256_of_file(model / "1" / CARD_FILE), settings)
+    (model / CONFIG_FILE).write_text(text, encoding="utf-8")
+    for path in [*model.rglob("*"), model]:
+        sync_path(path)
+
+
+def add_version(staged: Path, repository: Path, *, above: int = 0) -> PublishedModel:
+    """Rename a staged model's one version into place as the newest; it is in the journal until `finish`.
+
+    Args:
+        staged: folder named after the model, of config.pbtxt and version 1, in a staging folder of the repository.
+        repository: the model repository, locked.
+        above: version numbers up to this one are not given again.
+    """
+    name, model = staged.name, repository / staged.name
+    new = not model.exists()
+    number = max(above, *(() if new else versions_of(model)), 0) + 1
+    config = model / CONFIG_FILE
+    previous_config = config.read_text(encoding="utf-8") if config.exists() else None
+    begin(repository, staged.parent, UnfinishedVersion(name, number, new, previous_config))
+    if new:
+        if number > 1:
+            (staged / "1").rename(staged / str(number))
+        staged.rename(model)
+        sync_path(repository)
+    else:
+        (staged / "1").rename(model / str(number))
+        (staged / CONFIG_FILE).replace(config)
+        sync_path(model)
+    return PublishedModel(name, number, model / str(number))
+
+
+def versions_of(model: Path) -> tuple[int, ...]:
+    """The versions Triton sees in a model's folder, oldest first."""
+    folders = (path for path in model.iterdir() if path.is_dir() and VERSION_NAME.fullmatch(path.name))
+    return tuple(sorted(int(path.name) for path in folders))
+
+
+def first_of_the_same(model: Path) -> dict[int, int]:
+    """For every version of a model's folder, the oldest version with the very same card: itself, or what it repeats."""
+    oldest: dict[str, int] = {}
+    firsts: dict[int, int] = {}
+    for version in versions_of(model):
+        card = model / str(version) / CARD_FILE
+        firsts[version] = oldest.setdefault(sha256_of_file(card), version) if card.is_file() else version
+    return firsts
+
+
+def model_folder(repository: Path, name: str) -> Path:
+    """Where a repository keeps a model.
+
+    Raises:
+        RepositoryError: if it has no such model.
+        InputError: if that cannot be a model's name.
+    """
+    if not repository.is_dir():
+        raise RepositoryError(f"no such model repository: {repository}")
+    folder = repository / check_model_name(name)
+    if not folder.is_dir():
+        known = ", ".join(sorted(path.name for path in _model_folders(repository)))
+        raise RepositoryError(f"{repository} has no model {name!r}; it has {known or 'none'}")
+    return folder
+
+
+def _read_model(folder: Path) -> RepositoryModel:
+    versions = versions_of(folder)
+    card, problem = None, None
+    try:
+        card = _read_newest_card(folder, versions)
+    except (InputError, OSError, ValueError, text_format.ParseError) as error:
+        problem = str(error)
+    return RepositoryModel(folder.name, versions, card, problem)
+
+
+def _read_newest_card(folder: Path, versions: tuple[int, ...]) -> ModelCard:
+    if not versions:
+        raise RepositoryError(f"{folder} has no version")
+    newest = folder / str(versions[-1])
+    card = ModelCard.read(newest / CARD_FILE)
+    config = parse_config((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    served = config.default_model_filename or MODEL_FILE
+    if not (newest / served).is_file():
+        raise RepositoryError(f"{newest} has no {served}")
+    if config.parameters[CARD_HASH_PARAMETER].string_value != sha256_of_file(newest / CARD_FILE):
+        raise RepositoryError(f"{folder / CONFIG_FILE} does not belong to version {versions[-1]}: publish it again")
+    return card

@@ -1,0 +1,336 @@
+"""What becomes of published models: new versions put into service, rolled back, pruned, removed.
+
+Version numbers only grow, and the newest version is the one that serves; config.pbtxt belongs to it. Rolling back
+therefore publishes the older version again, as the newest: its files are hard links, so it takes no room, its
+configuration is made from its own card, and whatever watches versions (clients, `semia.serving.overview`, the next
+publisher) needs to know nothing of rollbacks. Telling Triton to serve an older number instead would leave the newest
+version's palette and canvas in the configuration, for clients to draw with.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from semia.core.access import ServerAccess
+from semia.core.errors import InputError
+from semia.core.model_card import CARD_FILE, ModelCard
+from semia.serving.accelerators import served_file
+from semia.serving.errors import ModelLoadError, PublishError, RepositoryError, ServerError, ServerUnreachableError
+from semia.serving.model_config import ServingSettings, settings_from_config
+from semia.serving.repository.layout import (
+    PublishedModel,
+    add_version,
+    first_of_the_same,
+    hash_problem,
+    model_folder,
+    present_settings,
+    read_bundle_card,
+    stage_bundle,
+    stage_config,
+    versions_of,
+)
+from semia.serving.repository.transaction import CONFIG_FILE, finish, locked, staging_folder, taken_back_on_failure
+from semia.serving.triton.control import (
+    LOAD_TIMEOUT_S,
+    OPEN_TO_EVERYONE,
+    ModelState,
+    check_answer,
+    load_model,
+    model_states,
+    unload_model,
+)
+
+DEFAULT_KEEP = 3
+"""Versions that stay on the disk when a new one is in service: it, and two to roll back to."""
+
+Stage = Callable[[Path], Path]
+"""Lays a model out in a staging folder as `semia.serving.repository.layout.add_version` takes it."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """What publishing into service did."""
+
+    published: PublishedModel  # the version that now serves
+    pruned: tuple[int, ...]  # versions that were deleted, oldest first
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """What rolling back did."""
+
+    published: PublishedModel  # the newest version now
+    repeats: int  # the version that it is again
+
+
+def publish_and_load(
+    bundle: Path,
+    repository: Path,
+    url: str,
+    *,
+    name: str | None = None,
+    settings: ServingSettings | None = None,
+    keep: int = DEFAULT_KEEP,
+    timeout_s: float = LOAD_TIMEOUT_S,
+    access: ServerAccess = OPEN_TO_EVERYONE,
+) -> Update:
+    """Publish a bundle and put it into service while callers run; they notice a new version and nothing else.
+
+    The version is staged, renamed into place, loaded and warmed up beside the old one, and made to draw one picture;
+    only then are old ones pruned. If anything of that fails, the version is taken out of the repository again, which
+    is then as it was, and the old one goes on serving. Writers of one repository wait for each other.
+
+    Args:
+        bundle: as for `semia.serving.publish`.
+        repository: the model repository that the server serves.
+        url: HOST:PORT of the server's gRPC interface; it must run with ``--model-control-mode explicit``.
+        name: what to call the served model; None: as its card does.
+        settings: how the model is run; None: as it is now.
+        keep: how many versions stay on the disk, at least 1.
+        timeout_s: how long loading may take, and the first picture.
+        access: what the server asks for.
+
+    Raises:
+        BundleError: if the bundle lacks a file or its graph is not the one its card describes.
+        InputError: if ``name`` cannot name a model, or ``keep`` is below 1.
+        PublishError: if the disk refuses.
+        ServerUnreachableError: if no server answers at ``url``.
+        AccessRefusedError: if it keeps loading to its operators, and ``access`` lacks the right key.
+        ModelLoadError: if the server cannot load the version.
+        ModelAnswerError: if the version was loaded and does not draw.
+    """
+    _check_keep(keep)
+    card = read_bundle_card(bundle, name)
+    with _writing(repository, f"publish {card.name!r} to") as folder:
+        stage = functools.partial(stage_bundle, bundle, card, settings or present_settings(folder, card.name))
+        published = _put_into_service(stage, card.name, folder, url, timeout_s, access)
+        return Update(published, _prune(folder / card.name, keep, spared=published.version))
+
+
+def rollback(
+    repository: Path,
+    name: str,
+    *,
+    to: int | None = None,
+    url: str | None = None,
+    timeout_s: float = LOAD_TIMEOUT_S,
+    access: ServerAccess = OPEN_TO_EVERYONE,
+) -> Rollback:
+    """Publish an older version of a model again, as its newest, run as the newest is run now.
+
+    Args:
+        repository: the model repository.
+        name: the model's name.
+        to: which version; None: the newest that is older than everything that equals the present one.
+        url: have the server at this gRPC address put it into service, as `publish_and_load` does; None: tell none.
+        timeout_s: how long loading may take, and the first picture.
+        access: what that server asks for.
+
+    Raises:
+        RepositoryError: if there is no such model or version, nothing older, or it is damaged.
+        InputError: if config.pbtxt is not ours.
+        PublishError: if the disk refuses.
+        ServerError: as `publish_and_load`.
+    """
+    model_folder(repository, name)  # before a lock is made
+    with _writing(repository, f"roll back {name!r} in") as folder:
+        model = model_folder(folder, name)
+        version = _version_to_return_to(model, to)
+        stage = functools.partial(_stage_again, model, version)
+        if url is not None:
+            return Rollback(_put_into_service(stage, name, folder, url, timeout_s, access), version)
+        with taken_back_on_failure(folder):
+            with staging_folder(folder) as staging:
+                published = add_version(stage(staging), folder)
+            finish(folder)
+        return Rollback(published, version)
+
+
+def prune(
+    repository: Path,
+    name: str,
+    *,
+    keep: int = DEFAULT_KEEP,
+    url: str | None = None,
+    access: ServerAccess = OPEN_TO_EVERYONE,
+) -> tuple[int, ...]:
+    """Delete the old versions of a model, but never the one that a server serves; returns those deleted.
+
+    Args:
+        repository: the model repository.
+        name: the model's name.
+        keep: how many of the newest versions stay, at least 1.
+        url: gRPC address of the server to ask which version it serves; None: the newest is taken to serve.
+        access: what that server asks for.
+
+    Raises:
+        RepositoryError: if there is no such model.
+        InputError: if ``keep`` is below 1.
+        PublishError: if the disk refuses.
+        ServerUnreachableError: if no server answers at ``url``.
+        ModelLoadError: if the server could not load a version that is there: then nothing is deleted.
+    """
+    _check_keep(keep)
+    model_folder(repository, name)
+    with _writing(repository, f"prune {name!r} in") as folder:
+        model = model_folder(folder, name)
+        state = ModelState(None, None) if url is None else _state(url, name, access)
+        if state.problem is not None and (model / str(state.failed_version)).is_dir():
+            raise ModelLoadError(
+                f"nothing of {name!r} is pruned, for {url} cannot load its version {state.failed_version}: "
+                f"{state.problem}"
+            )
+        return _prune(model, keep, spared=state.version)
+
+
+def remove(repository: Path, name: str, *, url: str | None = None, access: ServerAccess = OPEN_TO_EVERYONE) -> None:
+    """Delete a model with all its versions.
+
+    Args:
+        repository: the model repository.
+        name: the model's name.
+        url: gRPC address of the server that is to unload it first; requests in flight are answered. None: tell none.
+        access: what that server asks for.
+
+    Raises:
+        RepositoryError: if there is no such model.
+        PublishError: if the disk refuses.
+        ServerUnreachableError: if no server answers at ``url``.
+        ModelUnloadError: if the server does not let go of the model; it is then still there.
+    """
+    model_folder(repository, name)
+    with _writing(repository, f"remove {name!r} from") as folder:
+        model = model_folder(folder, name)
+        if url is not None and _state(url, name, access).newest:
+            unload_model(url, name, access=access)
+        with staging_folder(folder) as staging:
+            model.rename(staging / name)
+
+
+def _check_keep(keep: int) -> None:
+    if keep < 1:
+        raise InputError(f"at least 1 version must be kept, not {keep}")
+
+
+@contextlib.contextmanager
+def _writing(repository: Path, what: str) -> Iterator[Path]:
+    """Hold a repository; what its disk refuses is an error of ours. Yields its real path."""
+    try:
+        folder = repository.resolve()  # a link's target has its neighbours on its own disk
+        with locked(folder):
+            yield folder
+    except OSError as error:
+        raise PublishError(f"cannot {what} {repository}: {error}") from error
+
+
+def _state(url: str, name: str, access: ServerAccess) -> ModelState:
+    return model_states(url, access=access).get(name, ModelState(None, None))
+
+
+def _put_into_service(
+    stage: Stage, name: str, repository: Path, url: str, timeout_s: float, access: ServerAccess
+) -> PublishedModel:
+    before = _state(url, name, access)  # a server that is not there is said before anything is published
+    published: PublishedModel | None = None
+    try:
+        with taken_back_on_failure(repository):
+            with staging_folder(repository) as staging:
+                # A number that the server has tried before means something else to it, and maybe to callers.
+                published = add_version(stage(staging), repository, above=before.newest)
+            _load(published, repository, url, timeout_s, access)
+            finish(repository)
+    except BaseException as error:
+        if published is None:
+            raise
+        serving = _serve_as_before(url, name, before, access)
+        if not isinstance(error, ServerError):
+            raise
+        raise type(error)(f"{error}; version {published.version} is taken back, {serving}") from error
+    return published
+
+
+def _load(published: PublishedModel, repository: Path, url: str, timeout_s: float, access: ServerAccess) -> None:
+    loaded = load_model(url, published.name, timeout_s=timeout_s, access=access)
+    if loaded != published.version:
+        raise ModelLoadError(
+            f"{url} serves version {loaded} of {published.name!r} where version {published.version} is the newest in "
+            f"{repository}: that is not the repository it serves"
+        )
+    card = ModelCard.read(published.folder / CARD_FILE)
+    check_answer(url, published.name, loaded, card.canvas, timeout_s=timeout_s, access=access)
+
+
+def _serve_as_before(url: str, name: str, before: ModelState, access: ServerAccess) -> str:
+    """Have the server return to what it served, if it has left that; says in words what serves now."""
+    try:
+        now = _state(url, name, access)
+        if now.version != before.version or now.loading:
+            if before.version is None:
+                unload_model(url, name, access=access)
+            else:
+                load_model(url, name, access=access)
+            now = _state(url, name, access)
+    except ServerUnreachableError:
+        return "and the server no longer answers"
+    except ServerError as error:
+        return f"and the server does not go back: {error}"
+    return "no version of it serves" if now.version is None else f"version {now.version} goes on serving"
+
+
+def _prune(model: Path, keep: int, *, spared: int | None) -> tuple[int, ...]:
+    versions = versions_of(model)
+    old = tuple(version for version in versions[:-keep] if version != spared)
+    if old:
+        with staging_folder(model.parent) as staging:
+            for version in old:
+                (model / str(version)).rename(staging / str(version))
+    return old
+
+
+def _version_to_return_to(model: Path, to: int | None) -> int:
+    firsts = first_of_the_same(model)
+    known = ", ".join(map(str, firsts))
+    if not firsts:
+        raise RepositoryError(f"{model} has no version")
+    newest = max(firsts)
+    if to is None:
+        older = [version for version in firsts if version < firsts[newest]]
+        if not older:
+            same = "the oldest" if firsts[newest] == newest else f"version {firsts[newest]} again, the oldest"
+            others = [str(version) for version in firsts if firsts[version] != firsts[newest]]
+            choice = f"say to which of {', '.join(others)} to roll back" if others else "there is none to roll back to"
+            raise RepositoryError(f"version {newest} of {model.name!r} is {same}: {choice}")
+        return older[-1]
+    if to not in firsts:
+        raise RepositoryError(f"{model.name!r} has no version {to}; it has {known}")
+    if to == newest:
+        raise RepositoryError(f"version {to} of {model.name!r} is the newest already; it has {known}")
+    return to
+
+
+def _stage_again(model: Path, version: int, staging: Path) -> Path:
+    """Lay an older version out anew, its files linked, its configuration made from its card."""
+    source, staged = model / str(version), staging / model.name / "1"
+    card = dataclasses.replace(ModelCard.read(source / CARD_FILE), name=model.name)
+    settings = settings_from_config((model / CONFIG_FILE).read_text(encoding="utf-8"))
+    served = source / served_file(card, settings.accelerator)
+    if not served.is_file():
+        raise RepositoryError(
+            f"version {version} of {model.name!r} has no {served.name}, which is what is served now: publish its "
+            "bundle again"
+        )
+    if problem := hash_problem(served, card):
+        raise RepositoryError(f"{served} {problem}: publish its bundle again")
+    staged.mkdir(parents=True)
+    for file in (served, source / CARD_FILE):
+        try:
+            os.link(file, staged / file.name)
+        except OSError:  # a file system without links, or another user's files
+            shutil.copyfile(file, staged / file.name)
+    stage_config(staged.parent, card, settings)
+    return staged.parent

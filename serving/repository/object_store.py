@@ -1,0 +1,340 @@
+"""A model repository in an object store, ``s3://BUCKET/PREFIX``: publishing to it, listing it, mirroring it.
+
+Its layout is a local repository's. A store has no rename and no lock, but single objects appear whole or not
+at all, and can be written on the condition that nobody else has. So a version is published in this order::
+
+    1. NAME/VERSION/model_card.json    only if nobody has: whoever writes it owns the version's number
+    2. NAME/VERSION/model.onnx         (or model.plan)
+    3. NAME/config.pbtxt               names the version that it belongs to, and takes the place of an older one
+
+Servers go by config.pbtxt, whose version policy names one version; replacing that one object publishes. A
+publisher that is killed before leaves a version which no configuration names and nobody serves: the next
+publisher takes the next number, and removes what has been lying about for a day.
+"""
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from semia.core.errors import InputError
+from semia.core.files import MODEL_NAME
+from semia.core.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE
+from semia.serving.errors import PublishError, RepositoryError
+from semia.serving.model_config import DEFAULT_SETTINGS, ServingSettings, parse_config
+from semia.serving.repository.layout import (
+    VERSION_NAME,
+    RepositoryModel,
+    list_models,
+    publish,
+    read_bundle_card,
+    settings_or_defaults,
+)
+from semia.serving.repository.transaction import CONFIG_FILE
+
+SCHEME = "s3://"
+
+BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+VERSION_FILES = (CARD_FILE, MODEL_FILE, PLAN_FILE)
+"""What a version consists of; objects of other names are no business of ours."""
+
+ABANDONED_AFTER = timedelta(days=1)
+"""How long the files of a version that no configuration has reached lie before they are removed: no publisher
+takes that long."""
+
+
+@dataclass(frozen=True)
+class StoredVersion:
+    """Where a bundle went."""
+
+    name: str  # the served model's name
+    version: int  # counted from 1
+    url: str  # s3://BUCKET/PREFIX/NAME/VERSION
+    serving: int  # the version that config.pbtxt names: another publisher's where that came later, else `version`
+    exclusive: bool  # whether the store keeps conditions; where it does not, two publishers at once can mix versions up
+
+
+@dataclass
+class StoredModel:
+    """The objects of one model."""
+
+    config: bool = False  # whether there is a config.pbtxt
+    versions: dict[int, dict[str, int]] = field(default_factory=dict)  # bytes by file name, by version
+    written_at: dict[int, datetime] = field(default_factory=dict)  # when a version was last added to
+
+
+def is_object_store(location: str) -> bool:
+    """Whether a repository's location is an address, not a folder."""
+    return "://" in location
+
+
+class ObjectRepository:
+    """The model repository at ``s3://BUCKET/PREFIX``.
+
+    Address, region and credentials are the AWS tools' own: ``AWS_ENDPOINT_URL``, ``AWS_REGION``,
+    ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_PROFILE``, ``~/.aws``, or the machine's role.
+
+    Args:
+        url: where it is; the bucket must exist.
+
+    Raises:
+        InputError: if that is no such address.
+        RepositoryError: if the libraries are missing.
+    """
+
+    def __init__(self, url: str) -> None:
+        bucket, _, prefix = url.removeprefix(SCHEME).rstrip("/").partition("/")
+        parts = prefix.split("/") if prefix else []
+        if not url.startswith(SCHEME) or not BUCKET_NAME.fullmatch(bucket) or {"", ".", ".."} & {*parts}:
+            raise InputError(f"{url!r} is not a repository in an object store: write s3://BUCKET or s3://BUCKET/PREFIX")
+        self.url = SCHEME + "/".join([bucket, *parts])
+        self._root = self.url.removeprefix(SCHEME)
+        try:
+            import fsspec
+            import s3fs  # noqa: F401 - fsspec finds it by name; here it is missed by name
+        except ImportError as error:
+            raise RepositoryError(f"{url} needs {error.name}: pip install 'semia[storage]'") from error
+        self._store: Any = fsspec.filesystem(
+            "s3",
+            # Other publishers write too: what was listed a moment ago is never taken for true.
+            use_listings_cache=False,
+            skip_instance_cache=True,
+            # s3fs tries again, and botocore below it would do so for every one of its attempts.
+            config_kwargs={"retries": {"total_max_attempts": 1}},
+        )
+
+    def publish(
+        self, bundle: Path, *, name: str | None = None, settings: ServingSettings | None = None
+    ) -> StoredVersion:
+        """Add a bundle as a new model or the next version of one, checked and laid out as `semia.serving.publish` does.
+
+        Servers see the version as a whole or not at all. Of publishers at once, each gets a version of its own,
+        and the newest is served.
+
+        Args:
+            bundle: folder of ``model.onnx`` and ``model_card.json``, and of ``model.plan`` where there is an engine.
+            name: what to call the served model; None: as its card does.
+            settings: how the model is run; None: as it is now.
+
+        Raises:
+            BundleError: if the bundle lacks a file or its graph is not the one its card describes.
+            InputError: if ``name`` cannot name a model, or the bundle's engine cannot be served as told.
+            PublishError: if the store refuses; servers then see what they saw before.
+        """
+        served_as = read_bundle_card(bundle, name).name
+        with tempfile.TemporaryDirectory(prefix="semia-publish-") as folder:
+            try:
+                settings = settings or self.present_settings(served_as)
+                staged = publish(bundle, Path(folder) / "model_repository", name=name, settings=settings)
+                config = (staged.folder.parent / CONFIG_FILE).read_text(encoding="utf-8")
+                with _explained(self.url):
+                    number, exclusive = self._claim_version(staged.name, (staged.folder / CARD_FILE).read_bytes())
+                    for file in sorted(staged.folder.iterdir()):
+                        if file.name != CARD_FILE:
+                            self._store.put_file(str(file), self._key(staged.name, str(number), file.name))
+                    serving = self._replace_config(staged.name, number, pin_version(config, number))
+                    self._remove_abandoned(staged.name, serving)
+            except RepositoryError as error:
+                raise PublishError(f"cannot publish {served_as!r}: {error}") from error
+        url = SCHEME + self._key(staged.name, str(number))
+        return StoredVersion(staged.name, number, url, serving, exclusive)
+
+    def present_settings(self, name: str) -> ServingSettings:
+        """How a model is run now, as `semia.serving.present_settings` says it of a folder's.
+
+        Raises:
+            RepositoryError: if the store does not answer, or refuses.
+        """
+        key = self._key(name, CONFIG_FILE)
+        with _explained(self.url):
+            try:
+                config = self._store.cat_file(key)
+            except FileNotFoundError:
+                return DEFAULT_SETTINGS
+        return settings_or_defaults(config.decode("utf-8", errors="replace"), SCHEME + key)
+
+    def list_models(self) -> list[RepositoryModel]:
+        """The models by name, as `semia.serving.list_models` lists a folder's; a broken one comes with its problem.
+
+        Only configurations and cards are fetched.
+
+        Raises:
+            RepositoryError: if the store does not answer, or refuses.
+        """
+        with tempfile.TemporaryDirectory(prefix="semia-list-") as folder, _explained(self.url):
+            repository = Path(folder)
+            for name, model in self._models().items():
+                (repository / name).mkdir()
+                pinned = None
+                if model.config:
+                    config = self._store.cat_file(self._key(name, CONFIG_FILE))
+                    (repository / name / CONFIG_FILE).write_bytes(config)
+                    pinned = pinned_version(config.decode("utf-8", errors="replace"))
+                for version, sizes in model.versions.items():
+                    # A version beyond the configuration's is being published, or never was.
+                    if pinned is None or version <= pinned:
+                        self._outline(name, version, sizes, repository / name / str(version))
+            return list_models(repository)
+
+    def fetch_model(self, name: str, folder: Path) -> None:
+        """Download the version that a model's configuration names, with the configuration.
+
+        Args:
+            name: the model.
+            folder: empty folder to put ``config.pbtxt`` and ``VERSION/`` into.
+
+        Raises:
+            RepositoryError: if the store does not answer or refuses, or lacks something.
+        """
+        with _explained(self.url):
+            model = self._model(name)
+            if not model.config:
+                raise RepositoryError(f"{SCHEME}{self._key(name)} has no {CONFIG_FILE}")
+            config = self._store.cat_file(self._key(name, CONFIG_FILE))
+            version = pinned_version(config.decode("utf-8", errors="replace")) or max(model.versions, default=0)
+            if version not in model.versions:
+                raise RepositoryError(f"{SCHEME}{self._key(name)} lacks the version that its {CONFIG_FILE} names")
+            (folder / str(version)).mkdir()
+            for file in model.versions[version]:
+                self._store.get_file(self._key(name, str(version), file), str(folder / str(version) / file))
+            (folder / CONFIG_FILE).write_bytes(config)
+
+    def read_configs(self) -> dict[str, bytes | None]:
+        """Every model's config.pbtxt by the model's name; None where there is none.
+
+        Raises:
+            RepositoryError: if the store does not answer, or refuses.
+        """
+        with _explained(self.url):
+            models = self._models()
+            keys = {name: self._key(name, CONFIG_FILE) for name, model in models.items() if model.config}
+            configs = self._store.cat([*keys.values()]) if keys else {}  # many at once
+            return {name: configs[keys[name]] if name in keys else None for name in models}
+
+    def _key(self, *parts: str) -> str:
+        return "/".join([self._root, *parts])
+
+    def _model(self, name: str) -> StoredModel:
+        """The objects of one model, of which there may be none."""
+        return self._models(name).get(name, StoredModel())
+
+    def _models(self, *below: str) -> dict[str, StoredModel]:
+        """All objects that are a model's, by the model's name; names that are not ours never become paths."""
+        models: dict[str, StoredModel] = {}
+        for key, entry in sorted(self._store.find(self._key(*below), detail=True).items()):
+            name, *rest = key.removeprefix(self._root + "/").split("/")
+            if not MODEL_NAME.fullmatch(name):
+                continue
+            if rest == [CONFIG_FILE]:
+                models.setdefault(name, StoredModel()).config = True
+            elif len(rest) == 2 and VERSION_NAME.fullmatch(rest[0]) and rest[1] in VERSION_FILES:
+                model, version = models.setdefault(name, StoredModel()), int(rest[0])
+                model.versions.setdefault(version, {})[rest[1]] = entry["size"]
+                written_at = entry["LastModified"]
+                model.written_at[version] = max(written_at, model.written_at.get(version, written_at))
+        return models
+
+    def _claim_version(self, name: str, card: bytes) -> tuple[int, bool]:
+        """Write the card of the next version that nobody has; also whether the store would have kept others off."""
+        version = max(self._model(name).versions, default=0) + 1
+        while not self._create(self._key(name, str(version), CARD_FILE), card):
+            version += 1
+        # A store that does not know conditions takes the same object twice.
+        return version, not self._create(self._key(name, str(version), CARD_FILE), card)
+
+    def _create(self, key: str, content: bytes) -> bool:
+        """Write an object that must not exist yet; False if it does."""
+        return self._write(key, content, IfNoneMatch="*")
+
+    def _write(self, key: str, content: bytes, **condition: str) -> bool:
+        """Write an object on a condition (a parameter of S3's PutObject); False if it does not hold."""
+        from botocore.exceptions import ClientError
+
+        try:
+            self._store.pipe_file(key, content, **condition)
+        except (OSError, ClientError) as error:
+            response = getattr(error.__cause__ or error, "response", {})
+            # 409: somebody else is writing it at this moment.
+            if response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (409, 412):
+                return False
+            raise
+        return True
+
+    def _replace_config(self, name: str, version: int, config: str) -> int:
+        """Make a version the served one, unless a newer one is; returns the served one."""
+        key = self._key(name, CONFIG_FILE)
+        while True:
+            condition = {"IfNoneMatch": "*"}
+            with contextlib.suppress(FileNotFoundError):
+                # The tag comes first: if the object changes before it is read, the condition fails.
+                condition = {"IfMatch": self._store.info(key)["ETag"]}
+                serving = pinned_version(self._store.cat_file(key).decode("utf-8", errors="replace"))
+                if serving is not None and serving > version:
+                    return serving
+            if self._write(key, config.encode(), **condition):
+                return version
+
+    def _outline(self, name: str, version: int, sizes: dict[str, int], folder: Path) -> None:
+        """A version's card, and beside it empty files as long as the ones in the store."""
+        folder.mkdir()
+        for file, size in sizes.items():
+            if file == CARD_FILE:
+                self._store.get_file(self._key(name, str(version), file), str(folder / file))
+                continue
+            with (folder / file).open("wb") as outline:
+                outline.truncate(size)
+
+    def _remove_abandoned(self, name: str, serving: int) -> None:
+        """Remove versions that have no model, are older than the served one, and are nobody's any more."""
+        model = self._model(name)
+        for version, sizes in model.versions.items():
+            whole = {MODEL_FILE, PLAN_FILE} & sizes.keys() and CARD_FILE in sizes
+            idle = datetime.now(UTC) - model.written_at[version]
+            if version < serving and not whole and idle > ABANDONED_AFTER:
+                for file in sizes:
+                    self._store.rm_file(self._key(name, str(version), file))
+
+
+def pin_version(config: str, version: int) -> str:
+    """A config.pbtxt that names the one version it belongs to; its comments stay."""
+    parsed = text_format.Parse(config, pb.ModelConfig())
+    parsed.version_policy.CopyFrom(pb.ModelVersionPolicy(specific=pb.ModelVersionPolicy.Specific(versions=[version])))
+    comments = "".join(line for line in config.splitlines(keepends=True) if line.startswith("#"))
+    return comments + text_format.MessageToString(parsed)
+
+
+def pinned_version(config: str) -> int | None:
+    """The version that a config.pbtxt names; None if it names none, or several, or cannot be read."""
+    try:
+        versions = parse_config(config).version_policy.specific.versions
+    except text_format.ParseError:
+        return None
+    return versions[0] if len(versions) == 1 else None
+
+
+@contextlib.contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Say what is wrong with a store in one line.
+
+    Raises:
+        RepositoryError: in place of whatever the libraries raise.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+    try:
+        yield
+    except NoCredentialsError as error:
+        raise RepositoryError(
+            f"no credentials for {url}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        ) from error
+    except (OSError, BotoCoreError, ClientError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RepositoryError(f"the object store refuses {url}, or does not answer: {reason}") from error

@@ -1,0 +1,1 @@
+"""Running Triton and talking to it."""

@@ -1,0 +1,225 @@
+"""Asking a running Triton, ours or any other, about its models, and telling it to load or unload one."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException
+
+from semia.core.access import RESTRICTED, ServerAccess, tls_problem
+from semia.core.labels import Canvas
+from semia.core.model_card import INPUT_NAME, OUTPUT_NAME
+from semia.serving.errors import (
+    AccessRefusedError,
+    ModelAnswerError,
+    ModelLoadError,
+    ModelUnloadError,
+    ServerUnreachableError,
+)
+
+CALL_TIMEOUT_S = 10.0
+"""For calls that a live server answers at once."""
+
+TLS_PROBLEM_TIMEOUT_S = 2.0
+"""For finding out why TLS keeps us from a server."""
+
+OPEN_TO_EVERYONE = ServerAccess()
+
+LOAD_TIMEOUT_S = 120.0
+"""For loading a model: its backend starts, reads the graph and runs it once."""
+
+POLL_S = 0.02
+"""Between two looks at a model that is being unloaded."""
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """What a server says about one model."""
+
+    version: int | None  # the newest version that answers requests; None where none does
+    problem: str | None  # why the newest version that was tried could not be loaded, or None
+    failed_version: int | None = None  # the version that `problem` is about
+    loading: bool = False  # whether a version is being loaded now
+    newest: int = 0  # the largest version number that it has ever tried, with whatever success; 0: none
+
+
+def load_model(
+    url: str,
+    name: str,
+    *,
+    config: str | None = None,
+    timeout_s: float = LOAD_TIMEOUT_S,
+    access: ServerAccess = OPEN_TO_EVERYONE,
+) -> int:
+    """Make a running server load the newest version of a model from its repository; return that version.
+
+    The server answers requests with the version it had until the new one is warm, and keeps it if the new
+    one fails.
+
+    Args:
+        url: HOST:PORT of the server's gRPC interface; it must run with ``--model-control-mode explicit``.
+        name: the model's folder in the repository.
+        config: a configuration in JSON that takes the place of the repository's; None: the repository's.
+        timeout_s: how long loading may take.
+        access: what the server asks for.
+
+    Raises:
+        ServerUnreachableError: if no server answers at ``url``, or TLS keeps us from it.
+        AccessRefusedError: if the server keeps this to its operators, and ``access`` lacks the right key.
+        ModelLoadError: if the server refuses or fails to load the model; the reason is the server's.
+    """
+    with _connection(url, access) as client:
+        try:
+            client.load_model(name, headers=access.headers, config=config, client_timeout=timeout_s)
+        except InferenceServerException as error:
+            if _is_restricted(error):
+                raise
+            raise ModelLoadError(f"{url} cannot load model {name!r}: {_refusal(error)}") from error
+    version = model_states(url, access=access)[name].version
+    if version is None:
+        raise ModelLoadError(f"{url} loaded model {name!r} and serves no version of it: someone else unloaded it")
+    return version
+
+
+def unload_model(
+    url: str, name: str, *, timeout_s: float = LOAD_TIMEOUT_S, access: ServerAccess = OPEN_TO_EVERYONE
+) -> None:
+    """Make a running server let go of a model; returns when the server no longer lists it as ready.
+
+    Requests in flight are answered; later ones are refused as UNAVAILABLE. The server frees the memory when the
+    last of them is done, which may be a moment after this returns. A model that is not loaded stays so.
+
+    Args:
+        url: HOST:PORT of the server's gRPC interface; it must run with ``--model-control-mode explicit``.
+        name: the model's folder in the repository.
+        timeout_s: how long that may take.
+        access: what the server asks for.
+
+    Raises:
+        ServerUnreachableError, AccessRefusedError: as `load_model`.
+        ModelUnloadError: if the server refuses, or still serves the model after ``timeout_s``.
+    """
+    deadline = time.monotonic() + timeout_s
+    with _connection(url, access) as client:
+        try:
+            client.unload_model(name, headers=access.headers, client_timeout=timeout_s)
+        except InferenceServerException as error:
+            if _is_restricted(error):
+                raise
+            raise ModelUnloadError(f"{url} cannot unload model {name!r}: {_refusal(error)}") from error
+        while _is_ready(client, name, access):
+            if time.monotonic() > deadline:
+                raise ModelUnloadError(f"{url} still serves model {name!r} after {timeout_s:g} s")
+            time.sleep(POLL_S)
+
+
+def check_answer(
+    url: str,
+    name: str,
+    version: int,
+    canvas: Canvas,
+    *,
+    timeout_s: float = LOAD_TIMEOUT_S,
+    access: ServerAccess = OPEN_TO_EVERYONE,
+) -> None:
+    """Have one version of a model draw one picture, and make sure that it is one.
+
+    Args:
+        url: HOST:PORT of the server's gRPC interface.
+        name: the served model's name.
+        version: which version is to answer.
+        canvas: the size of its label maps and pictures; the label map sent is all class 0, which every palette has.
+        timeout_s: how long the picture may take.
+        access: what the server asks for.
+
+    Raises:
+        ServerUnreachableError: if no server answers at ``url``, or TLS keeps us from it.
+        ModelAnswerError: if the version refuses, or answers anything but ``uint8[1, H, W, 3]``.
+    """
+    tensor = InferInput(INPUT_NAME, [1, *canvas], "UINT8")
+    tensor.set_data_from_numpy(np.zeros((1, *canvas), dtype=np.uint8))
+    with _connection(url, access) as client:
+        try:
+            answer = client.infer(name, [tensor], model_version=str(version), client_timeout=timeout_s)
+        except InferenceServerException as error:
+            raise ModelAnswerError(
+                f"version {version} of model {name!r} was loaded by {url} and does not answer: "
+                f"{one_line(error.message())}"
+            ) from error
+    picture, expected = answer.as_numpy(OUTPUT_NAME), (1, *canvas, 3)
+    if picture is None or picture.dtype != np.uint8 or picture.shape != expected:
+        received = "nothing" if picture is None else f"{picture.dtype}{[*picture.shape]}"
+        raise ModelAnswerError(
+            f"version {version} of model {name!r} at {url} answers {received}, not uint8{[*expected]} as its card says"
+        )
+
+
+def _is_ready(client: InferenceServerClient, name: str, access: ServerAccess) -> bool:
+    index = client.get_model_repository_index(headers=access.headers, client_timeout=CALL_TIMEOUT_S)
+    return any(model.name == name and model.state == "READY" for model in index.models)
+
+
+def model_states(url: str, *, access: ServerAccess = OPEN_TO_EVERYONE) -> dict[str, ModelState]:
+    """The models of a server's repository by name, those that failed to load included.
+
+    Raises:
+        ServerUnreachableError, AccessRefusedError: as `load_model`.
+    """
+    with _connection(url, access) as client:
+        index = client.get_model_repository_index(headers=access.headers, client_timeout=CALL_TIMEOUT_S)
+    states: dict[str, ModelState] = {}
+    # One entry per model and version, for as long as the server runs; a model that it never tried to load has an
+    # entry without a version and without a state.
+    for model in sorted(index.models, key=lambda entry: int(entry.version or 0)):
+        known = states.get(model.name, ModelState(None, None))
+        if model.version:
+            known = replace(known, newest=int(model.version))
+        if model.state == "READY":
+            known = replace(known, version=int(model.version), problem=None, failed_version=None)
+        elif model.state == "LOADING":
+            known = replace(known, loading=True)
+        elif model.state == "UNAVAILABLE" and model.reason != "unloaded":  # so ends one that made room for a newer one
+            problem = one_line(model.reason) or "no version of it can be loaded"
+            known = replace(known, problem=problem, failed_version=int(model.version or 0))
+        states[model.name] = known
+    return states
+
+
+def one_line(reason: str) -> str:
+    """Triton's reason without the traceback of the Python backend behind it."""
+    return " ".join(reason.split("\n\nAt:")[0].split()).removeprefix("Internal: ")
+
+
+def _refusal(error: InferenceServerException) -> str:
+    reason = one_line(error.message())
+    if reason.startswith("explicit model load"):
+        return "it loads and unloads nothing when told to: run it with --model-control-mode=explicit"
+    return reason
+
+
+@contextlib.contextmanager
+def _connection(url: str, access: ServerAccess) -> Iterator[InferenceServerClient]:
+    """A connection to a live server.
+
+    Raises:
+        ServerUnreachableError: if no server answers, then or within the ``with`` block.
+        AccessRefusedError: if it does not take the admin key.
+    """
+    with InferenceServerClient(url, creds=access.credentials, channel_args=access.channel_arguments) as client:
+        try:
+            if not client.is_server_live(client_timeout=CALL_TIMEOUT_S):
+                raise ServerUnreachableError(f"the Triton server at {url} is starting or stopping")
+            yield client
+        except InferenceServerException as error:
+            if _is_restricted(error):
+                raise AccessRefusedError(f"{url} keeps this to its operators: it wants {access.wanted_key}") from error
+            if problem := tls_problem(url, access.tls, TLS_PROBLEM_TIMEOUT_S):
+                raise ServerUnreachableError(f"cannot talk to the server at {url}: {problem}") from error
+            raise ServerUnreachableError(f"no Triton server answers at {url}: {one_line(error.message())}") from error
+
+
+def _is_restricted(error: InferenceServerException) -> bool:
+    return RESTRICTED in (error.message() or "")

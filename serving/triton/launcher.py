@@ -1,0 +1,29 @@
+"""Run a program that does not outlive the process that started it: ``launcher.py PARENT_PID PROGRAM ARGUMENT...``.
+
+`semia.serving.triton.server` starts Triton through this file because asking for a signal at the parent's death has to
+happen between fork and exec, where a parent with threads must run no Python of its own. The program
+replaces this process, so its process id is the one the parent knows. Standard library only.
+
+Linux ties the signal to the parent's *thread*: it also comes when the thread that started the program ends.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+def main() -> None:
+    """Become the program, unless the parent is gone already."""
+    parent, program, *arguments = sys.argv[1:]
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM) != 0:
+        sys.exit(f"prctl: {os.strerror(ctypes.get_errno())}")
+    if os.getppid() != int(parent):  # it died before the signal was asked for
+        sys.exit("the starting process is gone")
+    os.execv(program, [program, *arguments])
+
+
+if __name__ == "__main__":
+    main()

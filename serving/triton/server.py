@@ -1,0 +1,377 @@
+"""The Triton process: found, started, watched until it is ready, and stopped with all its helpers."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from semia.core.access import ADMIN_KEY_NAME, ServerAccess, read_admin_key
+from semia.core.errors import InputError
+from semia.serving.errors import (
+    RepositoryError,
+    ServerError,
+    ServerStartError,
+    ServerUnreachableError,
+    TritonNotFoundError,
+)
+from semia.serving.repository.layout import RepositoryModel, list_models
+from semia.serving.repository.transaction import mend
+from semia.serving.triton.control import ModelState, model_states
+from semia.serving.triton.embedded import TritonCommand, locate_embedded_triton
+from semia.serving.triton.log import last_error
+from semia.serving.triton.options import DEFAULT_OPTIONS, Binary, ServerOptions, check_ports
+from semia.serving.triton.tls import PreparedTls, prepare_tls
+from semia.serving.triton.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from semia.serving.proxy.front_thread import FrontThread
+
+LAUNCHER = Path(__file__).with_name("launcher.py")
+
+POLL_S = 0.05
+"""Between two looks at a starting server."""
+
+EXIT_TIMEOUT_S = 10
+"""How long requests in flight may delay a stopping server."""
+
+KILL_AFTER_S = EXIT_TIMEOUT_S + 10.0
+"""When a server that was told to stop is killed: unloading takes a few seconds of its own."""
+
+GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
+"""What a usable NVIDIA driver leaves in /dev: on Linux, and on Windows' Linux."""
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - not for our files: Triton and its stubs talk through it
+
+ADMIN_PROTOCOLS = "model-repository,shared-memory,trace,logging"
+"""What changes the server, and so needs the admin key where there is one. Callers need to read the others."""
+
+SOCKET_PORT = 1
+"""Triton writes every gRPC address with a port behind it, a socket's path too, where the number means nothing."""
+
+MAX_SOCKET_PATH = 107
+"""Bytes, of which Linux keeps 108 with the one that ends the path."""
+
+
+def find_triton(binary: Binary, runtime: Path, repository: Path) -> TritonCommand:
+    """Find a Triton and prepare it to serve a repository.
+
+    Args:
+        binary: which one; "auto" prefers the embedded one, whose version we know.
+        runtime: empty folder for what the embedded one needs; it must stay while the server runs.
+        repository: the model repository.
+
+    Raises:
+        TritonNotFoundError: if there is none; it says what to install.
+    """
+    problem = "no tritonserver on PATH: run inside the Triton container, or use the embedded one"
+    if binary != "system":
+        try:
+            return locate_embedded_triton().assemble(runtime, repository)
+        except TritonNotFoundError as error:
+            if binary == "embedded":
+                raise
+            problem = f"{error}; nor is there a tritonserver on PATH"
+    program = shutil.which("tritonserver")
+    if program is None:
+        raise TritonNotFoundError(problem)
+    return TritonCommand(Path(program), (f"--model-repository={repository}",), dict(os.environ))
+
+
+class TritonServer:
+    """A Triton process that serves a model repository; use it in a ``with`` statement.
+
+    ``start`` returns when every model has been loaded and warmed up, or has failed to. As long as one
+    serves, the server runs, and the broken ones are in `failed_models`. Triton's log is a file,
+    `log_path`, kept when the server failed and removed with the server otherwise.
+
+    With ``max_loaded``, nothing is loaded at the start: `models` are those that the repository has, a front
+    (`semia.serving.proxy.front`) listens in Triton's place, and Triton itself on a socket in its runtime folder alone.
+
+    A model whose process dies is loaded anew (`semia.serving.triton.watchdog`).
+
+    The server stops when this process dies, however it dies. Linux ties that to the thread that called
+    ``start``: call it from one that lives as long as the server should, such as the main thread.
+    """
+
+    def __init__(self, repository: Path, options: ServerOptions = DEFAULT_OPTIONS) -> None:
+        self.repository = repository.absolute()
+        self.options = options
+        self.models: dict[str, int] = {}  # version served, by the model's name
+        self.failed_models: dict[str, str] = {}  # why it is not served, by the model's name
+        self._process: subprocess.Popen[bytes] | None = None
+        self._runtime: Path | None = None
+        self._access = ServerAccess()
+        self._tls: PreparedTls | None = None
+        self._front: FrontThread | None = None
+        self._watchdog: Watchdog | None = None
+
+    @property
+    def grpc_url(self) -> str:
+        """HOST:PORT for clients."""
+        return f"{self.options.host}:{self.options.grpc_port}"
+
+    @property
+    def access(self) -> ServerAccess:
+        """What opens the running server to this process, whatever certificates and keys it asks others for."""
+        return self._access
+
+    @property
+    def _socket(self) -> Path | None:
+        """Where Triton listens if a front stands before it: a socket that only this user can reach."""
+        assert self._runtime is not None, "the socket exists from start to stop"
+        path = self._runtime / f"grpc:{SOCKET_PORT}"
+        if self.options.max_loaded is not None and len(os.fsencode(path)) > MAX_SOCKET_PATH:
+            raise InputError(f"{path} is too long for a socket: set TMPDIR to a shorter path")
+        return None if self.options.max_loaded is None else path
+
+    @property
+    def log_path(self) -> Path:
+        """Triton's log."""
+        assert self._runtime is not None, "the log exists from start to stop"
+        return self._runtime / "triton.log"
+
+    @property
+    def pid(self) -> int:
+        """The process id of Triton."""
+        assert self._process is not None, "start the server first"
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start Triton and wait until it is ready.
+
+        Raises:
+            RepositoryError: if there is no model to serve.
+            PortTakenError: if another program listens on one of the ports.
+            TritonNotFoundError: if there is no Triton to start.
+            ServerStartError: if Triton ends, loads no model, or is not ready in time; it names the cause.
+        """
+        assert self._process is None, "the server is running"
+        if self.repository.is_dir():
+            with contextlib.suppress(OSError, RepositoryError):  # a repository we cannot write is others' to mend
+                mend(self.repository)
+        listed = list_models(self.repository)
+        if not listed:
+            raise RepositoryError(f"nothing is published in {self.repository}: run `semia publish` first")
+        check_ports(self.options)
+        deadline = time.monotonic() + self.options.timeout_s
+        self._runtime = Path(tempfile.mkdtemp(prefix="semia-triton-"))
+        try:
+            self._prepare_access(self._runtime)
+            self._spawn(find_triton(self.options.binary, self._runtime, self.repository))
+            self._await_models(deadline, listed)
+            # Triton does not even list a folder whose configuration it cannot read.
+            for model in listed:
+                if model.name not in self.models:
+                    self.failed_models.setdefault(model.name, model.problem or "Triton does not list it")
+            if self.options.max_loaded is not None:
+                self._start_front(self.options.max_loaded)
+            self._watchdog = Watchdog(self.pid, self.grpc_url, self.repository, self._access)
+            self._watchdog.start()
+        except ServerStartError:
+            self._end_process()
+            raise  # its message names the log
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Let requests in flight finish, then end Triton and its helpers; does nothing if it has ended."""
+        failed = self._process is not None and self._process.poll() is not None
+        watchdog, self._watchdog = self._watchdog, None
+        if watchdog is not None:
+            watchdog.stop()
+        if self._front is not None:
+            self._front.stop()
+            self._front = None
+        self._end_process()
+        if watchdog is not None:
+            watchdog.join()
+        if self._runtime is not None and not failed:
+            shutil.rmtree(self._runtime, ignore_errors=True)
+        self._runtime = None
+
+    def wait(self) -> int:
+        """Block until Triton ends, and return its exit code (negative: the signal that ended it).
+
+        Raises:
+            ServerError: if it ended because its front had failed.
+        """
+        assert self._process is not None, "start the server first"
+        code = self._process.wait()
+        if self._front is not None and self._front.failure is not None:
+            raise ServerError(f"the gRPC front failed: {self._front.failure}")
+        return code
+
+    def _prepare_access(self, runtime: Path) -> None:
+        options = self.options
+        self._tls = None if options.tls is None else prepare_tls(options.tls, runtime)
+        admin_key = None if options.admin_key_file is None else read_admin_key(options.admin_key_file)
+        self._access = ServerAccess(None if self._tls is None else self._tls.control, admin_key)
+
+    def _spawn(self, triton: TritonCommand) -> None:
+        command = [
+            # -I -S: the launcher needs the standard library alone, and starts faster without the rest.
+            *(sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid())),
+            *(str(triton.program), *triton.arguments),
+            *flags(self._arguments()),
+        ]
+        with self.log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                env=triton.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # Its own process group: Ctrl-C reaches this process alone, which then stops Triton in order,
+                # and a kill reaches Triton's stubs too.
+                start_new_session=True,
+            )
+
+    def _await_models(self, deadline: float, listed: list[RepositoryModel]) -> None:
+        """Wait until Triton answers, which it does once it is done with loading, and note what it serves."""
+        states: dict[str, ModelState] | None = None
+        while states is None:
+            self._check_alive()
+            if time.monotonic() > deadline:
+                raise self._start_error(f"Triton is not ready after {self.options.timeout_s:g} s")
+            time.sleep(POLL_S)
+            # A refused connection would make gRPC pause ever longer: knock first.
+            if _is_listening(self._socket or (self.options.host, self.options.grpc_port)):
+                with contextlib.suppress(ServerUnreachableError):
+                    states = model_states(self._triton_url, access=self._triton_access)
+        self._check_alive()  # or it was another program that answered
+        if self.options.max_loaded is not None:
+            states = {
+                model.name: ModelState(model.versions[-1] if model.problem is None else None, model.problem)
+                for model in listed
+                if model.name in states
+            }
+        self.models = {name: state.version for name, state in states.items() if state.version is not None}
+        self.failed_models = {name: state.problem for name, state in states.items() if state.problem is not None}
+        if not self.models:
+            reasons = "; ".join(f"{name}: {problem}" for name, problem in self.failed_models.items())
+            raise ServerStartError(f"Triton can serve no model of {self.repository}: {reasons} (log: {self.log_path})")
+
+    def _start_front(self, max_loaded: int) -> None:
+        from semia.serving.proxy.front_thread import FrontThread  # asyncio, which the others have no use for
+
+        process = self._process
+        assert process is not None, "the front stands before a running Triton"
+        front = FrontThread(
+            self.repository,
+            self._triton_url,
+            self.grpc_url,
+            max_loaded,
+            credentials=None if self._tls is None else self._tls.credentials(),
+            control_metadata=tuple(self._access.headers.items()),
+            on_failure=lambda: process.terminate(),
+        )
+        front.start()
+        self._front = front
+
+    @property
+    def _triton_url(self) -> str:
+        """Triton's own gRPC address."""
+        return self.grpc_url if self._socket is None else f"unix:{self._socket}"
+
+    @property
+    def _triton_access(self) -> ServerAccess:
+        """What opens Triton itself: behind a front there is no TLS."""
+        return self._access if self._socket is None else ServerAccess(admin_key=self._access.admin_key)
+
+    def _arguments(self) -> dict[str, str]:
+        """Triton's, by name."""
+        arguments = server_arguments(self.options)
+        if self._socket is not None:
+            arguments |= {
+                "grpc-address": f"unix:{self._socket.with_name('grpc')}",
+                "grpc-port": str(SOCKET_PORT),
+                "strict-readiness": "false",  # the server is ready although models were unloaded
+            }
+        elif self._tls is not None:
+            arguments |= self._tls.arguments
+        if self._access.admin_key is not None:
+            restriction = f"{ADMIN_PROTOCOLS}:{ADMIN_KEY_NAME}={self._access.admin_key}"
+            http = {"http-restricted-api": restriction} if "HTTP" in self.options.addresses else {}
+            arguments |= {"grpc-restricted-protocol": restriction, **http}
+        return arguments
+
+    def _check_alive(self) -> None:
+        assert self._process is not None, "only a started server is waited for"
+        code = self._process.poll()
+        if code is not None:
+            ending = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            raise self._start_error(f"Triton {ending}")
+
+    def _start_error(self, what: str) -> ServerStartError:
+        cause = last_error(self.log_path.read_text(encoding="utf-8", errors="replace")) or "it logged nothing"
+        return ServerStartError(f"{what}: {cause} (log: {self.log_path})")
+
+    def _end_process(self) -> None:
+        process, self._process = self._process, None
+        self.models, self.failed_models = {}, {}
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(KILL_AFTER_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        assert self._runtime is not None, "a process has a runtime folder"
+        for region in SHARED_MEMORY.glob(f"{self._runtime.name}-*"):
+            region.unlink(missing_ok=True)  # left where Triton and its stubs were killed at once
+
+
+def _is_listening(address: tuple[str, int] | Path) -> bool:
+    try:
+        if isinstance(address, Path):
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(str(address))
+        else:
+            socket.create_connection(address, timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def server_arguments(options: ServerOptions) -> dict[str, str]:
+    """What Triton is told by name, whoever is admitted."""
+    arguments = {
+        "model-control-mode": "explicit",
+        # One broken model must not take the others down.
+        "exit-on-error": "false",
+        "exit-timeout-secs": str(EXIT_TIMEOUT_S),
+        "allow-gpu-metrics": str(any(device.exists() for device in GPU_DEVICES)).lower(),
+        "log-verbose": str(int(options.log_verbose)),
+        "allow-http": str("HTTP" in options.addresses).lower(),
+    }
+    if options.max_loaded is None:
+        # Everything is loaded at the start; newly published versions when `semia.serving.load_model` says so.
+        arguments["load-model"] = "*"
+    for service, (host, port) in options.addresses.items():
+        arguments |= {f"{service.lower()}-address": host, f"{service.lower()}-port": str(port)}
+    return arguments
+
+
+def flags(arguments: Mapping[str, str]) -> list[str]:
+    """Arguments by name as Triton's command line takes them."""
+    return [f"--{name}={value}" for name, value in arguments.items()]

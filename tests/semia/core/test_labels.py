@@ -1,0 +1,315 @@
+"""Reading label maps as people draw them: soft, drifted, compressed, of another size, or wrong."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+from semia.core.errors import ImageError, LabelMapColourError, LabelMapError, LabelMapSizeError
+from semia.core.labels import (
+    Canvas,
+    class_ids_from_image,
+    class_ids_from_picture,
+    fit_to_canvas,
+    read_class_ids,
+    write_class_ids,
+)
+from semia.core.palette import Palette, extract_palette
+
+CANVAS = Canvas(height=188, width=284)
+GREEN, ORANGE, CYAN = (0, 249, 0), (255, 147, 0), (0, 253, 255)
+SCENE = Palette((GREEN, ORANGE, CYAN))
+BETWEEN = Palette(((255, 0, 0), (0, 0, 255), (128, 0, 128)))
+"""The third class is the blend of the first two."""
+
+RGB = NDArray[np.uint8]
+Spoil = Callable[[Image.Image], RGB]
+
+
+def draw(palette: Palette, scale: int = 4) -> Image.Image:
+    """Every class beside every other, drawn `scale` times too large for the canvas, with hard edges."""
+    image = Image.new("RGB", (CANVAS.width * scale, CANVAS.height * scale), palette.colours[0])
+    pen = ImageDraw.Draw(image)
+    pen.ellipse([value * scale for value in (20.3, 30.6, 170.2, 160.7)], fill=palette.colours[1])
+    third = palette.colours[-1]
+    pen.polygon([(x * scale, y * scale) for x, y in ((150.4, 20.2), (270.3, 60.1), (180.8, 180.9))], fill=third)
+    return image
+
+
+def hard(image: Image.Image) -> RGB:
+    return np.asarray(image.resize((CANVAS.width, CANVAS.height), Image.Resampling.NEAREST))
+
+
+def soft(image: Image.Image) -> RGB:
+    return np.asarray(image.resize((CANVAS.width, CANVAS.height), Image.Resampling.BOX))
+
+
+def blurred(image: Image.Image) -> RGB:
+    return np.asarray(Image.fromarray(soft(image)).filter(ImageFilter.GaussianBlur(1.5)))
+
+
+def enlarged(image: Image.Image) -> RGB:
+    half = image.resize((CANVAS.width // 2, CANVAS.height // 2), Image.Resampling.NEAREST)
+    return np.asarray(half.resize((CANVAS.width, CANVAS.height), Image.Resampling.BICUBIC))
+
+
+def jpeg(image: Image.Image, quality: int = 75) -> RGB:
+    buffer = io.BytesIO()
+    Image.fromarray(soft(image)).save(buffer, "JPEG", quality=quality)
+    with Image.open(buffer) as compressed:
+        return np.asarray(compressed.convert("RGB"))
+
+
+def border_distance(ids: NDArray[np.uint8], reach: int) -> NDArray[np.bool_]:
+    """Pixels within ``reach`` of another class."""
+    near = np.zeros(ids.shape, dtype=np.bool_)
+    padded = np.pad(ids, reach, mode="edge")
+    for down in range(2 * reach + 1):
+        for right in range(2 * reach + 1):
+            near |= padded[down : down + ids.shape[0], right : right + ids.shape[1]] != ids
+    return near
+
+
+def fringe(ids: NDArray[np.uint8], truth: NDArray[np.uint8], class_id: int, reach: int = 8) -> int:
+    """How many pixels have the class farther than ``reach`` from where it really is."""
+    elsewhere = np.ones(truth.shape, dtype=np.bool_)
+    for down, right in np.argwhere(truth == class_id):
+        elsewhere[max(0, down - reach) : down + reach + 1, max(0, right - reach) : right + reach + 1] = False
+    return int(np.count_nonzero(elsewhere & (ids == class_id)))
+
+
+@pytest.mark.parametrize("palette", [SCENE, BETWEEN], ids=["scene", "between"])
+def test_clean_maps_are_read_exactly(palette: Palette) -> None:
+    picture = hard(draw(palette))
+    np.testing.assert_array_equal(palette.render(class_ids_from_picture(picture, palette)), picture)
+
+
+@pytest.mark.parametrize("palette", [SCENE, BETWEEN], ids=["scene", "between"])
+@pytest.mark.parametrize("spoil", [soft, blurred, enlarged, jpeg])
+def test_dirty_maps_are_read_right_but_for_the_very_border(palette: Palette, spoil: Spoil) -> None:
+    truth = class_ids_from_picture(hard(draw(palette)), palette)
+    ids = class_ids_from_picture(spoil(draw(palette)), palette)
+    assert ids.dtype == np.uint8
+    assert ids.shape == CANVAS
+    assert not (ids != truth)[~border_distance(truth, 3)].any()
+    assert (ids != truth).mean() < 0.01
+
+
+@pytest.mark.parametrize("spoil", [soft, blurred, enlarged, jpeg])
+@pytest.mark.parametrize(
+    "palette",
+    [BETWEEN, Palette(((0, 0, 0), (255, 255, 255), (127, 127, 127))), Palette((GREEN, ORANGE, (120, 190, 20)))],
+    ids=["purple", "grey", "olive"],
+)
+def test_a_blend_of_two_classes_never_becomes_a_third(palette: Palette, spoil: Spoil) -> None:
+    truth = class_ids_from_picture(hard(draw(palette)), palette)
+    ids = class_ids_from_picture(spoil(draw(palette)), palette)
+    naive = np.linalg.norm(spoil(draw(palette))[:, :, None] - palette.array.astype(float), axis=-1).argmin(axis=-1)
+    assert fringe(naive.astype(np.uint8), truth, 2) > 50, "the case must be a hard one"
+    assert fringe(ids, truth, 2) == 0
+
+
+def test_a_blended_pixel_takes_the_more_similar_neighbour() -> None:
+    picture = np.zeros((20, 30, 3), dtype=np.uint8)
+    picture[:, :15], picture[:, 15:] = (255, 0, 0), (0, 0, 255)
+    picture[:10, 15] = (150, 0, 105)  # rather red
+    picture[10:, 14] = (105, 0, 150)  # rather blue
+    ids = class_ids_from_picture(picture, BETWEEN)
+    assert ids[:10].argmax(axis=1).tolist() == [16] * 10
+    assert ids[10:].argmax(axis=1).tolist() == [14] * 10
+
+
+def test_drifted_colours_are_their_classes() -> None:
+    """As in the zebra's first target: another tool's green and orange."""
+    truth = class_ids_from_picture(hard(draw(SCENE)), SCENE)
+    drifted = Palette(((49, 255, 8), (253, 144, 10), (20, 240, 255)))
+    np.testing.assert_array_equal(class_ids_from_picture(drifted.render(truth), SCENE), truth)
+    ids = class_ids_from_picture(soft(draw(drifted)), SCENE)
+    assert (ids != truth).mean() < 0.01
+
+
+def test_noise_does_not_matter() -> None:
+    truth = class_ids_from_picture(hard(draw(SCENE)), SCENE)
+    noise = np.random.default_rng(0).normal(0, 8, (*CANVAS, 3))
+    picture = np.clip(SCENE.render(truth) + noise, 0, 255).astype(np.uint8)
+    np.testing.assert_array_equal(class_ids_from_picture(picture, SCENE), truth)
+
+
+def test_transparent_borders_are_read_by_their_colour() -> None:
+    picture = Image.fromarray(soft(draw(SCENE))).convert("RGBA")
+    alpha = Image.fromarray(np.tile(np.linspace(0, 255, CANVAS.width, dtype=np.uint8), (CANVAS.height, 1)))
+    expected = class_ids_from_image(picture, SCENE, CANVAS)
+    picture.putalpha(alpha)
+    np.testing.assert_array_equal(class_ids_from_image(picture, SCENE, CANVAS), expected)
+
+
+def test_tiny_classes_and_thin_lines_survive() -> None:
+    picture = np.full((*CANVAS, 3), GREEN, dtype=np.uint8)
+    picture[100:105, 100:105] = CYAN  # 25 of 53392 pixels: 0.05 %
+    picture[20, :] = ORANGE
+    picture[:, 250] = ORANGE
+    dirty = picture.copy()
+    dirty[0, 0] = (10, 240, 10)  # one pixel that is not clean sends the map through every rule
+    for given in (picture, dirty):
+        ids = class_ids_from_picture(given, SCENE)
+        assert np.count_nonzero(ids == 2) == 25
+        assert (ids[20] == 1).all()
+        assert (ids[:, 250] == 1).all()
+        assert np.count_nonzero(ids == 1) == CANVAS.width + CANVAS.height - 1
+
+
+def test_soft_thin_lines_survive() -> None:
+    image = Image.new("RGB", (CANVAS.width * 4, CANVAS.height * 4), GREEN)
+    ImageDraw.Draw(image).line((0, 40, CANVAS.width * 4, 600), fill=ORANGE, width=8)
+    ids = class_ids_from_picture(soft(image), SCENE)
+    assert (ids == 1).any(axis=0).all(), "no gap in the line"
+    assert set(np.unique(ids)) == {0, 1}
+
+
+def test_a_palette_of_one_class() -> None:
+    palette = Palette((GREEN,))
+    picture = np.full((*CANVAS, 3), GREEN, dtype=np.uint8)
+    assert not class_ids_from_picture(picture, palette).any()
+    picture[50:100, 50:100] = ORANGE
+    with pytest.raises(LabelMapColourError, match="#FF9300"):
+        class_ids_from_picture(picture, palette)
+
+
+def test_near_colours_stay_apart() -> None:
+    palette = Palette(((100, 100, 100), (120, 120, 120), (100, 100, 140)))
+    truth = class_ids_from_picture(hard(draw(palette)), palette)
+    ids = class_ids_from_picture(jpeg(draw(palette), quality=95), palette)
+    assert (ids != truth).mean() < 0.02
+    exact = palette.render(truth)
+    exact[0, 0] += 1
+    np.testing.assert_array_equal(class_ids_from_picture(exact, palette), truth)
+
+
+def test_256_classes() -> None:
+    levels = np.arange(256)
+    palette = Palette(tuple((int(i % 8) * 36, int(i // 8 % 8) * 36, int(i // 64) * 85) for i in levels))
+    truth = np.repeat(np.repeat(levels.reshape(16, 16), 12, axis=0), 18, axis=1).astype(np.uint8)
+    picture = palette.render(truth)
+    np.testing.assert_array_equal(class_ids_from_picture(picture, palette), truth)
+    picture[0, 0] += 5
+    np.testing.assert_array_equal(class_ids_from_picture(picture, palette), truth)
+
+
+def test_a_foreign_area_is_refused_with_colour_share_and_palette() -> None:
+    picture = hard(draw(SCENE)).copy()
+    picture[10:30, 10:110] = (200, 30, 220)  # 2000 of 53392 pixels; its border is not flat, so not counted
+    palette = Palette(SCENE.colours, ("lawn", "house", "sky"))
+    with pytest.raises(LabelMapColourError) as caught:
+        class_ids_from_picture(picture, palette, "label map zebra.png")
+    message = str(caught.value)
+    assert "label map zebra.png" in message
+    assert "#C81EDC, 3.3 %" in message
+    assert "#00F900 lawn, #FF9300 house, #00FDFF sky" in message
+    assert caught.value.exit_code == 2
+
+
+def test_a_foreign_area_is_refused_however_compressed() -> None:
+    image = draw(SCENE)
+    ImageDraw.Draw(image).rectangle((40, 40, 440, 120), fill=(200, 30, 220))
+    with pytest.raises(LabelMapColourError, match=r"about #C[0-9A-F][12][0-9A-F]D[0-9A-F]"):
+        class_ids_from_picture(jpeg(image), SCENE)
+
+
+def test_a_foreign_speck_takes_its_surroundings_class() -> None:
+    picture = np.full((*CANVAS, 3), GREEN, dtype=np.uint8)
+    picture[50:54, 50:54] = (200, 30, 220)
+    assert not class_ids_from_picture(picture, SCENE).any()
+
+
+def test_a_photograph_is_no_label_map() -> None:
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 255, (24, 36, 3), dtype=np.uint8))
+    photograph = np.asarray(coarse.resize((CANVAS.width, CANVAS.height), Image.Resampling.BICUBIC))
+    with pytest.raises(LabelMapColourError):
+        class_ids_from_picture(photograph, Palette((CYAN, ORANGE)))
+
+
+def test_a_gradient_is_no_label_map() -> None:
+    ramp = np.linspace(0, 255, CANVAS.width)
+    picture = np.zeros((*CANVAS, 3), dtype=np.uint8)
+    picture[..., 0] = ramp
+    picture[..., 2] = 255 - ramp
+    with pytest.raises(LabelMapColourError):
+        class_ids_from_picture(picture, Palette(((255, 0, 0), (0, 0, 255))))
+
+
+@pytest.mark.parametrize("size", [(284, 188), (283, 188), (284, 187), (285, 189), (142, 94), (568, 376), (567, 375)])
+def test_sizes_that_mean_the_whole_canvas(size: tuple[int, int]) -> None:
+    picture = draw(SCENE).resize(size, Image.Resampling.NEAREST)
+    ids = class_ids_from_image(picture, SCENE, CANVAS)
+    assert ids.shape == CANVAS
+    truth = class_ids_from_picture(hard(draw(SCENE)), SCENE)
+    assert not (ids != truth)[~border_distance(truth, 2)].any()
+
+
+@pytest.mark.parametrize("size", [(188, 284), (284, 180), (200, 188), (1, 1), (2, 1), (1, 2), (3, 1), (0, 0), (284, 0)])
+def test_other_sizes_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(LabelMapSizeError, match=f"{size[0]}x{size[1]}, the canvas is 284x188"):
+        fit_to_canvas(Image.new("RGB", size), CANVAS)
+
+
+def test_fitting_knows_no_blends() -> None:
+    fitted = fit_to_canvas(draw(SCENE, scale=2), CANVAS)
+    assert set(map(tuple, np.unique(np.asarray(fitted).reshape(-1, 3), axis=0).tolist())) == set(SCENE.colours)
+
+
+@pytest.mark.parametrize("mode", ["P", "RGBA", "CMYK", "HSV"])
+def test_every_pillow_mode_is_read(mode: str) -> None:
+    picture = Image.fromarray(hard(draw(SCENE)))
+    truth = class_ids_from_image(picture, SCENE, CANVAS)
+    np.testing.assert_array_equal(class_ids_from_image(picture.convert(mode), SCENE, CANVAS), truth)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16", "F"])
+def test_grey_pillow_modes_are_read(mode: str) -> None:
+    palette = Palette(((0, 0, 0), (255, 255, 255)))
+    picture = Image.new("L", (CANVAS.width, CANVAS.height), 255)
+    ImageDraw.Draw(picture).rectangle((0, 0, 100, 100), fill=0)
+    ids = class_ids_from_image(picture.convert(mode), palette, CANVAS)
+    assert np.count_nonzero(ids == 0) == 101 * 101
+
+
+def test_written_class_ids_are_read_back_exactly(tmp_path: Path) -> None:
+    ids = class_ids_from_picture(hard(draw(BETWEEN)), BETWEEN)
+    path = tmp_path / "deep" / "ids.png"
+    write_class_ids(path, ids, BETWEEN)
+    np.testing.assert_array_equal(read_class_ids(path, BETWEEN, CANVAS), ids)
+    with Image.open(path) as written:
+        assert written.mode == "P"
+        np.testing.assert_array_equal(np.asarray(written), ids)
+    with pytest.raises(ImageError):
+        write_class_ids(tmp_path / "ids.jpg", ids, BETWEEN)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep"]
+
+
+def test_reading_a_file_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "map.png"
+    Image.new("RGB", (20, 50), GREEN).save(path)
+    with pytest.raises(LabelMapSizeError, match=r"map\.png is 20x50"):
+        read_class_ids(path, SCENE, CANVAS)
+    with pytest.raises(ImageError, match="no such picture"):
+        read_class_ids(tmp_path / "absent.png", SCENE, CANVAS)
+
+
+def test_the_palette_of_a_compressed_source_reads_a_clean_target() -> None:
+    palette = extract_palette(jpeg(draw(SCENE))).palette
+    assert len(palette) == 3
+    clean = hard(draw(SCENE))
+    ids = class_ids_from_picture(clean, palette)
+    for class_id in range(3):
+        assert len(np.unique(clean[ids == class_id], axis=0)) == 1
+
+
+def test_errors_are_label_map_errors() -> None:
+    assert issubclass(LabelMapSizeError, LabelMapError)
+    assert issubclass(LabelMapColourError, LabelMapError)
+    assert str(CANVAS) == "284x188"

@@ -1,0 +1,151 @@
+"""The published generator's training loop: iterations, checkpoints, records; stopped, it goes on where it was."""
+
+import itertools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from semia.training.base import Renderer, sample_sheet
+from semia.training.errors import DivergedError, RunError, SettingsError
+from semia.training.machine import prepare_process
+from semia.training.published.losses import FeatureMaps, rgb_features
+from semia.training.published.trainer import AlternatingTrainer
+from semia.training.run_folder import Checkpoint, RunFolder
+from semia.training.run_log import Journal
+from semia.training.scene import Scene
+from semia.training.settings import TrainingSettings
+from semia.training.tensors import SceneTensors
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One iteration's news."""
+
+    iteration: int  # iterations done, of this run's whole life
+    seconds: float  # that it has been training, likewise
+    losses: dict[str, float]
+
+
+def device_from_name(name: str) -> torch.device:
+    """The device for ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        SettingsError: if CUDA is asked for and not there, or the name is another.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("--device cuda: PyTorch sees no CUDA device here; use --device cpu or auto")
+    if name not in ("cpu", "cuda"):
+        raise SettingsError(f"--device must be auto, cpu or cuda, not {name!r}")
+    return torch.device(name)
+
+
+def check_same_run(run: RunFolder, scene: Scene, config_settings: object, seed: int, patch_features: str) -> None:
+    """Refuse to go on with a run that was begun otherwise; seed and patch features count where a run is trained.
+
+    Raises:
+        RunError: naming what differs.
+    """
+    begun = run.load_scene()
+    differences = {
+        "photograph": begun.image.tobytes() != scene.image.tobytes(),
+        "label map": begun.labels.tobytes() != scene.labels.tobytes(),
+        "palette": begun.palette != scene.palette,
+        "settings": run.config.settings != config_settings,
+    }
+    if isinstance(run.config.settings, TrainingSettings):
+        differences["seed"] = run.config.seed != seed
+        differences["patch features"] = run.config.patch_features != patch_features
+    differing = [name for name, differs in differences.items() if differs]
+    if differing:
+        raise RunError(
+            f"{run.path} was begun with another {' and '.join(differing)}: "
+            "resume it as it was begun, choose another --run, or --overwrite it"
+        )
+
+
+def train(
+    run: RunFolder,
+    device: torch.device,
+    *,
+    patch_features: FeatureMaps = rgb_features,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    checkpoint_interval_s: float = 30.0,
+    sheet_interval_s: float = 60.0,
+) -> bool:
+    """Train a run from its last checkpoint on; returns whether it is finished.
+
+    Where iterations are counted, the weights depend on the run's config and the machine alone, not on where the
+    run was interrupted or how often it wrote checkpoints. Where minutes are, they depend on the clock too: the
+    schedules follow the time gone, in which preparing, checkpoints and sheets count; pauses do not, nor does work
+    that a kill destroyed. Such a run ends after the first iteration that reaches its time; it makes at least one.
+
+    Args:
+        run: the run folder, new or interrupted.
+        device: where the networks live.
+        patch_features: what patch coherence compares; the run's config must have been made for it.
+        on_progress: called after every iteration.
+        should_stop: asked after every iteration; a true answer writes a checkpoint and ends.
+        checkpoint_interval_s: seconds between checkpoints.
+        sheet_interval_s: seconds between sample sheets.
+
+    Raises:
+        RunError: if the checkpoint is broken, the run was imported, or its generator is not one that is trained.
+        DivergedError: if a loss is no longer finite; the last checkpoint stays.
+        TrainingError: if the disk refuses.
+    """
+    run.check_not_imported()
+    settings = run.config.settings
+    if not isinstance(settings, TrainingSettings):
+        raise RunError(f"{run.path}: the {settings.generator} generator is prepared, not trained")
+    if run.finished:
+        return True
+    began = time.monotonic()
+    prepare_process()
+    scene = run.load_scene()
+    tensors = SceneTensors.from_scene(scene, settings.multiple, device)
+    trainer = AlternatingTrainer(tensors, settings, run.config.seed, patch_features)
+    checkpoint = run.load_checkpoint(device)
+    first, seconds_before = (0, 0.0) if checkpoint is None else (checkpoint.iteration, checkpoint.seconds)
+    if checkpoint is not None:
+        trainer.load_state_dict(checkpoint.trainer)
+
+    def seconds_done() -> float:
+        return seconds_before + time.monotonic() - began
+
+    with Journal(run.path, first) as journal:
+        saved_at = shown_at = time.monotonic()
+        for iteration in itertools.count(first):
+            seconds_at_start = seconds_done()
+            losses = trainer.iterate(iteration, settings.progress(iteration, seconds_at_start))
+            _check_finite(losses, iteration)
+            done, seconds = iteration + 1, seconds_done()
+            journal.record(iteration, losses, seconds - seconds_at_start)
+            on_progress(Progress(done, seconds, losses))
+            last = settings.progress(done, seconds) >= 1 or should_stop()
+            save = last or time.monotonic() - saved_at >= checkpoint_interval_s
+            show = last or time.monotonic() - shown_at >= sheet_interval_s
+            if save or show:
+                generator = trainer.finished_generator()
+            if save:
+                run.save_checkpoint(Checkpoint(done, seconds, trainer.state_dict()), generator)
+                saved_at = time.monotonic()
+            if show:
+                journal.sheet(done, sample_sheet(scene, Renderer(generator, tensors)))
+                shown_at = time.monotonic()
+            if last:
+                break
+    return run.finished
+
+
+def _check_finite(losses: dict[str, float], iteration: int) -> None:
+    for name, value in losses.items():
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"training diverged at iteration {iteration}: the {name} loss is {value}; try another --seed"
+            )

@@ -1,0 +1,1 @@
+"""Training many scenes: processes of this machine, or a Ray cluster."""

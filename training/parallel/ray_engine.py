@@ -1,0 +1,219 @@
+"""Jobs as tasks on a Ray cluster, or on a Ray of this machine alone.
+
+Scene and run folders are on storage that all nodes see under the same paths: training is watched while it goes on
+and resumed wherever there is room, which copies could not be. Every task checks that before it does anything.
+"""
+
+import contextlib
+import dataclasses
+import ipaddress
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any, Self
+
+import ray
+import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from semia.core.machine import usable_cores
+from semia.training.errors import TrainingError
+from semia.training.parallel.fleet import Job, News, State, train_job
+from semia.training.parallel.ray_environment import LOCAL, LOCAL_ENVIRONMENT
+from semia.training.request import TrainRequest
+
+POLL_S = 0.5
+"""How long to wait for news at a time."""
+
+OBJECT_STORE_BYTES = 100_000_000
+"""Of a Ray that we start: only news pass through it; by default it would take a third of the memory."""
+
+
+class RayEngine:
+    """Starts Ray tasks of `train_job`, each in a process of its own.
+
+    They are not retried: what a killed one learnt is in its run folder, and resuming goes on from there.
+    """
+
+    def __init__(self, address: str, *, cpus: int, device: str) -> None:
+        """Connect, or start a Ray.
+
+        Args:
+            address: ``auto`` for the cluster this machine is a node of, ``host:port`` of its head, or `LOCAL`.
+            cpus: that a task takes, of its node's.
+            device: as in a request; a task takes a GPU if it may use one and the cluster has any.
+
+        Raises:
+            TrainingError: if there is no such cluster, or no GPU where one is asked for.
+        """
+        self._cleanup = contextlib.ExitStack()
+        try:
+            self._connect(address)
+        except Exception as error:  # Ray has no common error for this: ConnectionError, RuntimeError, ValueError
+            raise TrainingError(f"cannot reach Ray at {address}: {' '.join(str(error).split())}") from error
+        has_gpus = ray.cluster_resources().get("GPU", 0) > 0
+        if device == "cuda" and not has_gpus:
+            ray.shutdown()
+            raise TrainingError(f"--device cuda: the Ray cluster at {address} has no GPU; use --device cpu or auto")
+        self._needs = {"CPU": cpus, "GPU": int(has_gpus and device != "cpu")}
+        self._task = ray.remote(
+            num_cpus=cpus,
+            num_gpus=self._needs["GPU"],
+            max_retries=0,
+            max_calls=1,  # a new process for each: nothing of one scene is left to the next
+        )(_train_on_node)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._board: Any = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._jobs: dict[ray.ObjectRef[News], Job] = {}
+        self._begun: set[str] = set()
+        self._marker_of_folder: dict[Path, Path] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for task in self._jobs:
+            ray.cancel(task, force=True)
+        ray.shutdown()
+        self._cleanup.close()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether any node is large enough for a task; without one, tasks wait until one joins the cluster."""
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return any(all(node.get(what, 0) >= count for what, count in self._needs.items()) for node in nodes)
+
+    def start(self, job: Job) -> None:
+        """Hand the job to Ray, which finds a node for it when there is room."""
+        job = dataclasses.replace(job, request=_with_absolute_paths(job.request))
+        task = self._task.options(name=job.name).remote(job, self._board, self._marker_beside(job.request.run))
+        self._jobs[task] = job
+
+    def stop(self) -> None:
+        """Tell tasks that have begun to stop, and cancel the others."""
+        self._board.stop.remote()
+        for task, job in self._jobs.items():
+            if job.name not in self._begun:
+                ray.cancel(task)
+
+    def news(self) -> list[News]:
+        """What the tasks said; one whose process or node died says so."""
+        ended, _ = ray.wait(list(self._jobs), num_returns=1, timeout=POLL_S)
+        news: list[News] = ray.get(self._board.take.remote())
+        self._begun |= {entry.name for entry in news}
+        return news + [self._last_of(task) for task in ended]
+
+    def _connect(self, address: str) -> None:
+        quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+        if address != LOCAL:
+            ray.init(address, **quiet)
+            return
+        # Ray leaves its logs behind; not so where the folder is ours.
+        folder = tempfile.TemporaryDirectory(prefix="semia-ray-", ignore_cleanup_errors=True)
+        ray.init(
+            LOCAL,
+            num_cpus=usable_cores(),
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            _temp_dir=self._cleanup.enter_context(folder),
+            **quiet,
+        )
+        if not ipaddress.ip_address(node := ray.util.get_node_ip_address()).is_loopback:
+            ray.shutdown()
+            raise RuntimeError(f"it would listen on {node}: set {', '.join(LOCAL_ENVIRONMENT)} before ray is imported")
+
+    def _last_of(self, task: "ray.ObjectRef[News]") -> News:
+        name = self._jobs.pop(task).name
+        try:
+            return ray.get(task)
+        except ray.exceptions.TaskCancelledError:
+            return News(name, State.INTERRUPTED, note="cancelled before it began")
+        except ray.exceptions.RayTaskError as error:  # `train_job` raises nothing: semia itself is not what it is here
+            return News(name, State.FAILED, note=f"cannot run on its node: {_first_line(error.cause)}")
+        except ray.exceptions.RayError as error:
+            reason = f"its process died ({type(error).__name__}, out of memory?)"
+            return News(name, State.FAILED, note=f"{reason}; the same command with --resume goes on")
+
+    def _marker_beside(self, run: Path) -> Path:
+        """A file that nodes which share the run folder's storage see."""
+        folder = run.parent
+        if folder not in self._marker_of_folder:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                marker = tempfile.NamedTemporaryFile(dir=folder, prefix=".semia-shared-")  # noqa: SIM115  # closed by the stack
+            except OSError as error:
+                raise TrainingError(f"cannot write to {folder}: {error}") from error
+            self._cleanup.enter_context(marker)
+            self._marker_of_folder[folder] = Path(marker.name)
+        return self._marker_of_folder[folder]
+
+
+class _Board:
+    """The actor through which tasks and their caller talk."""
+
+    def __init__(self) -> None:
+        self._news: list[News] = []
+        self._stopping = False
+
+    def tell(self, news: News) -> bool:
+        """Take news; the answer says whether to stop."""
+        self._news.append(news)
+        return self._stopping
+
+    def take(self) -> list[News]:
+        """All news since the last time."""
+        news, self._news = self._news, []
+        return news
+
+    def stop(self) -> None:
+        self._stopping = True
+
+
+def _train_on_node(job: Job, board: Any, marker: Path) -> News:
+    """The task."""
+    node = ray.util.get_node_ip_address()
+    if not job.request.scene.is_dir():
+        missing = f"no scene folder at {job.request.scene}: is it there, and"
+    elif not marker.exists():
+        missing = f"another {marker.parent} than the caller: are the runs"
+    else:
+        missing = None
+    if missing:
+        note = f"node {node} sees {missing} on storage that all nodes share under one path?"
+        return News(job.name, State.FAILED, note=note)
+    line = _LineToBoard(board)
+    return train_job(job, line.tell, line.should_stop)
+
+
+class _LineToBoard:
+    """A task's line to the board: the answer to its last news says whether to stop."""
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
+        self._answers: list[ray.ObjectRef[bool]] = []
+
+    def tell(self, news: News) -> None:
+        self._answers.append(self._board.tell.remote(news))
+
+    def should_stop(self) -> bool:
+        if not self._answers:
+            return False
+        answered, self._answers = ray.wait(self._answers, num_returns=len(self._answers), timeout=0)
+        try:
+            return any(ray.get(answered))
+        except ray.exceptions.RayActorError:
+            return True  # the caller is gone
+
+
+def _with_absolute_paths(request: TrainRequest) -> TrainRequest:
+    """Tasks run in other folders than the one the paths are relative to."""
+    return dataclasses.replace(
+        request,
+        scene=request.scene.absolute(),
+        run=request.run.absolute(),
+        vgg_weights=request.vgg_weights and request.vgg_weights.absolute(),
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,0 +1,184 @@
+"""The losses of semantic image analogy (Li et al. 2020, section 3.4).
+
+Patch coherence: every patch of the output should exist in the source, in an area of the same class.
+
+Vectorised: patches are rows of a matrix, and a class's nearest neighbours come from one matrix product and
+a top-k. Patches are compared within their class alone, so no distance is computed that does not count.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semia.training.published.discriminator import Judgement
+from semia.training.published.generator import Translation
+
+NEIGHBOURS = 5
+"""The distance is the mean over this many nearest source patches."""
+
+GROUP = 32
+"""The nearest are first looked for among groups of this many source patches."""
+
+FeatureMaps = Callable[[Tensor], Sequence["FeatureMap"]]
+"""From an image ``[1, 3, H, W]`` in [-1, 1] to the feature maps whose patches are compared."""
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(values)).mean()
+
+
+def least_squares_real(judgement: Judgement) -> Tensor:
+    """Least-squares GAN: how far the scores are from "real" (1), mean over the scales."""
+    return _mean([((score - 1) ** 2).mean() for score in judgement.scores])
+
+
+def least_squares_fake(judgement: Judgement) -> Tensor:
+    """Least-squares GAN: how far the scores are from "fake" (0), mean over the scales."""
+    return _mean([(score**2).mean() for score in judgement.scores])
+
+
+def feature_matching(fake: Judgement, real: Judgement) -> Tensor:
+    """L1 between the discriminator's features of two images of one size; no gradient into the real one."""
+    pairs = zip(fake.features, real.features, strict=True)
+    return _mean([F.l1_loss(ours, theirs.detach()) for ours, theirs in pairs])
+
+
+def fixed_point(translation: Translation) -> Tensor:
+    """Equal label maps translate nothing: L1 of every gamma to 1 and of every beta to 0."""
+    scales = _mean([(gamma - 1).abs().mean() for gamma in translation.gammas])
+    shifts = _mean([beta.abs().mean() for beta in translation.betas])
+    return scales + shifts
+
+
+def semantic_alignment(predicted_labels: Tensor, target_labels: Tensor) -> Tensor:
+    """L1 between the labels that S sees in the output and the target's, both colours ``[N, 3, H, W]``.
+
+    The public code takes it without gradients, so there it teaches nothing; here it reaches G.
+    """
+    return F.l1_loss(predicted_labels, target_labels)
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """One feature map and the patch size it is compared with."""
+
+    values: Tensor  # [1, C, h, w]
+    patch: int  # side of the square patches, odd
+
+
+def rgb_features(image: Tensor) -> Sequence[FeatureMap]:
+    """The pixels themselves, in 3x3 patches and, at half the size, in 3x3 patches again."""
+    return [FeatureMap(image, 3), FeatureMap(F.avg_pool2d(image, 2), 3)]
+
+
+@dataclass(frozen=True)
+class PatchCoherence:
+    """What patch coherence compares, and how many patches."""
+
+    features: FeatureMaps  # what is compared: `rgb_features`, or a VGG19's
+    output_patches: int = 1024  # drawn uniformly from the output
+    source_patches: int = 4096  # drawn from the source, evenly over its classes so that small ones are there
+
+    def to_source(self, source: Tensor, source_ids: Tensor, output_ids: Tensor) -> "CoherenceLoss":
+        """The loss of outputs with classes ``output_ids``; what depends on the source is computed here, once.
+
+        ``source`` is ``[1, 3, H, W]`` in [-1, 1], both class ids are ``[1, H, W]``.
+        """
+        with torch.no_grad():
+            maps = self.features(source)
+            banks = [_PatchBank.of(feature, source_ids, output_ids) for feature in maps]
+        return CoherenceLoss(self, banks)
+
+
+@dataclass(frozen=True)
+class CoherenceLoss:
+    """Patch coherence with one source; patches are drawn anew at every call, from the device's global generator."""
+
+    settings: PatchCoherence
+    banks: list["_PatchBank"]  # one per feature map
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """Mean squared distance of patches of ``[1, 3, H, W]`` in [-1, 1] to their nearest in the source.
+
+        Float32, with gradients; 0 where the source has none of the output's classes.
+        """
+        maps = self.settings.features(output)
+        with torch.autocast(output.device.type, enabled=False):  # bfloat16 would mistake neighbours
+            losses = [
+                bank.loss(feature, self.settings.output_patches, self.settings.source_patches)
+                for bank, feature in zip(self.banks, maps, strict=True)
+            ]
+            return torch.stack(losses).mean()
+
+
+@dataclass(frozen=True)
+class _PatchBank:
+    """One feature map of the source, its patches sorted by class."""
+
+    source: FeatureMap  # float32
+    output_classes: Tensor  # int64 [L]: the class of every patch of the output
+    classes: list[int]  # those of the source
+    positions: list[Tensor]  # per class, the int64 positions of its patches
+
+    @classmethod
+    def of(cls, feature: FeatureMap, source_ids: Tensor, output_ids: Tensor) -> "_PatchBank":
+        source_classes = _classes_at(source_ids, feature)
+        classes = torch.unique(source_classes).tolist()
+        positions = [(source_classes == each).nonzero().squeeze(1) for each in classes]
+        source = FeatureMap(feature.values.float(), feature.patch)
+        return cls(source, _classes_at(output_ids, feature), classes, positions)
+
+    def loss(self, output: FeatureMap, output_patches: int, source_patches: int) -> Tensor:
+        device = self.output_classes.device
+        drawn = torch.randint(len(self.output_classes), (output_patches,), device=device)
+        queries = _patches(FeatureMap(output.values.float(), output.patch), drawn)
+        query_classes = self.output_classes[drawn]
+        count = max(1, source_patches // len(self.classes) // GROUP) * GROUP
+        distances = []
+        for each, positions in zip(self.classes, self.positions, strict=True):
+            ours = queries[query_classes == each]
+            candidates = positions[torch.randint(len(positions), (count,), device=device)]
+            keys = _patches(self.source, candidates)
+            nearest = keys[_nearest(ours.detach(), keys)]
+            distances.append((ours.unsqueeze(1) - nearest).square().mean(-1).flatten())
+        found = torch.cat(distances)
+        # A class that the source lacks has no neighbours: its patches say nothing.
+        return found.sum() / max(1, len(found))
+
+
+def _nearest(queries: Tensor, keys: Tensor) -> Tensor:
+    """Which ``NEIGHBOURS`` of the keys ``[M, D]`` are nearest to each query ``[Q, D]``: int64 ``[Q, 5]``.
+
+    M is a multiple of ``GROUP``. The nearest keys are all within as many groups, those whose own nearest
+    key is nearest; a top-k over few groups, then over what is in them, costs a tenth of one over all keys.
+    """
+    # Squared distances, but for the queries' own lengths, which decide nothing.
+    distances = torch.addmm(keys.square().sum(1), queries, keys.T, alpha=-2)
+    grouped = distances.view(len(queries), len(keys) // GROUP, GROUP)
+    kept = min(NEIGHBOURS, grouped.shape[1])
+    groups = grouped.amin(-1).topk(kept, largest=False).indices
+    members = grouped.gather(1, groups.unsqueeze(-1).expand(-1, -1, GROUP)).flatten(1)
+    best = members.topk(NEIGHBOURS, largest=False).indices
+    return groups.gather(1, best // GROUP) * GROUP + best % GROUP
+
+
+def _classes_at(class_ids: Tensor, feature: FeatureMap) -> Tensor:
+    """The class at the centre of every patch of a feature map, row by row: ``[L]``."""
+    height, width = feature.values.shape[2:]
+    resized = F.interpolate(class_ids.unsqueeze(1).float(), size=(height, width), mode="nearest")[0, 0]
+    margin = feature.patch // 2
+    return resized[margin : height - margin, margin : width - margin].reshape(-1).long()
+
+
+def _patches(feature: FeatureMap, indices: Tensor) -> Tensor:
+    """The patches at ``[M]`` positions as rows ``[M, C·patch²]``."""
+    values, patch = feature.values[0], feature.patch
+    columns = values.shape[2] - patch + 1
+    top, left = indices // columns, indices % columns
+    span = torch.arange(patch, device=values.device)
+    rows = (top.unsqueeze(1) + span).unsqueeze(2)
+    cols = (left.unsqueeze(1) + span).unsqueeze(1)
+    return values[:, rows, cols].permute(1, 0, 2, 3).reshape(len(indices), -1)
