@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from semia import images
+from semia.core import images
 from semia.core.errors import ImageError
 from semia.core.images import find_image, list_images, open_image, read_photograph, read_rgb, rgb_array, write_rgb
 
