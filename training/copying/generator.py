@@ -24,6 +24,7 @@ from training.copying.levels import (
     OUTSIDE_COST,
     REACH,
     SHOWN_SHARE,
+    SIMILAR_ORDER,
     CopiedColors,
     LevelDescriptors,
     SearchTables,
@@ -35,7 +36,9 @@ from training.copying.levels import (
 )
 from training.copying.painting import SearchedSize, paint
 from training.copying.prior import class_colors, explained_variance
+from training.copying.search import table_of
 from training.copying.settings import CopyingSettings
+from training.copying.similar import SIMILAR, similar_places
 from training.copying.variants import VARIANTS, shows_photograph, warp, warp_by_class
 from training.copying.voting import SPREAD
 from training.interface import OnStage, SceneGenerator
@@ -58,6 +61,7 @@ class CopyingGenerator(SceneGenerator):
     prior: Tensor
     source_prior: Tensor
     place: Tensor
+    similar: Tensor
     _image: Tensor
     _ids: Tensor
 
@@ -85,6 +89,7 @@ class CopyingGenerator(SceneGenerator):
             ("prior", (self.classes, 3, *searched), torch.int8),
             ("source_prior", (count, 3, *searched), torch.int8),
             ("place", (count, 2, *searched), torch.int8),
+            ("similar", (count, SIMILAR, *self._similar_size()), torch.int32),
         ):
             self.register_buffer(name, torch.zeros(shape, dtype=dtype))
         padded = pad(scene.image, 2**self.sizes.coarsest), pad(scene.class_ids, 2**self.sizes.coarsest)
@@ -133,10 +138,15 @@ class CopyingGenerator(SceneGenerator):
         self.source_prior.copy_(reduced(source_prior, finest))
         self.place.copy_(reduced(place, finest))
         for order, halvings in enumerate(self.sizes.searched):
-            on_stage("descriptors", 0.3 + 0.7 * order / len(self.sizes.searched))
+            on_stage("descriptors", 0.3 + 0.5 * order / len(self.sizes.searched))
             level = cast(LevelDescriptors, self.descriptors[order])
             level.context.fit(self._source_shares(halvings), FULL_SHARE)
             level.appearance.fit(reduced(self.pictures, halvings), FULL_COLOR)
+        if self.similar.numel():
+            on_stage("similar places", 0.8)
+            halvings = self.sizes.searched[SIMILAR_ORDER]
+            tables = self._search_tables(SIMILAR_ORDER, halvings, self._grid(halvings, JUMP + REACH))
+            self.similar.copy_(similar_places(table_of(tables.descriptors, tables.costs), tables.grid))
 
     def tables(self) -> list[CopiedColors]:
         """All that may be copied at each size, coarse to fine; the last is of the whole canvas.
@@ -178,6 +188,13 @@ class CopyingGenerator(SceneGenerator):
 
         return synthesise
 
+    def _similar_size(self) -> tuple[int, int]:
+        """Height and width of the size where similar places are candidates; 0 if the canvas is too small for it."""
+        if len(self.sizes.searched) <= SIMILAR_ORDER:
+            return 0, 0
+        halvings = self.sizes.searched[SIMILAR_ORDER]
+        return self.sizes.height >> halvings, self.sizes.width >> halvings
+
     def _grid(self, halvings: int, margin: int) -> Grid:
         return Grid(len(VARIANTS), self.sizes.height >> halvings, self.sizes.width >> halvings, margin)
 
@@ -201,6 +218,7 @@ class CopyingGenerator(SceneGenerator):
             anchors=self._anchors(grid, shares[0].argmax(0)),
             descriptors=grid.table(described).to(torch.int8),
             costs=costs.flatten().to(torch.int16),
+            similar=grid.table(self.similar).int() if order == SIMILAR_ORDER else None,
             prior=reduced(self.prior, times).to(torch.int8),
             place=place[0].to(torch.int8),
             halves=halves.to(device),

@@ -54,6 +54,9 @@ ANCHOR_SOURCES = 4000
 REACH = 2
 """Pixels from a patch's center to its side: a pixel's color is voted on by the patches over it."""
 
+SIMILAR_ORDER = 2
+"""The size, counted from the coarsest, where similar places are candidates: the first without any exhaustive search."""
+
 JUMP = 8
 """Pixels, at most, from what a pixel copies to another candidate nearby."""
 
@@ -163,8 +166,9 @@ class CopiedColors:
 class SearchTables(CopiedColors):
     """All that may be copied at one size that is searched, and the constants of searching there."""
 
-    descriptors: Tensor  # int8 [places, D]: context, prior color, place, appearance
+    descriptors: Tensor  # int8 [places, D]: what `LevelDescriptors` describe, layout and appearance
     costs: Tensor  # int16 [places]: of copying a place, whatever for, in `VARIANT_COST`
+    similar: Tensor | None  # int32 [places, SIMILAR]: of `similar_places`, at one size
     prior: Tensor  # int8 [K, 3, h, w]: each class's prior color everywhere
     place: Tensor  # int8 [2, h, w]: where a pixel is
     halves: Tensor  # int32 [2, h * w / 2, rounded up]: pixels of the chessboard's colors

@@ -13,9 +13,14 @@ from torch import Tensor
 from training.copying.descriptors import UNIT
 from training.copying.grid import Grid, Windows, int_column
 from training.copying.levels import JUMP, REACH, VARIANT_COST, SearchTables
+from training.copying.similar import SIMILAR
+from training.copying.voting import look_up
 
 STAY_BONUS = round(0.02 * UNIT**2)
 """What copying a pixel from its own place is cheaper by: what a layout leaves alone stays as it is."""
+
+SIMILAR_COST = VARIANT_COST
+"""Of going on at a similar place: else single pixels would do so for next to nothing, and fine grain would blur."""
 
 REUSE_COST = 3
 """For every copy of a place, beyond the first, among the 5x5 places around it; a 25th of 0.01 * UNIT ** 2."""
@@ -48,21 +53,20 @@ class Candidates:
     halves: tuple[Half, Half]
     merged: Tensor  # int32 [h * w]: where each pixel stands in both halves, one after the other
     steps: Tensor  # int32 [5, 1]: to what the pixels around copy here, if their patches go on
+    similar: Tensor | None  # as in `SearchTables`
 
     @classmethod
     def from_tables(cls, tables: SearchTables) -> "Candidates":
         """Widen tables."""
         grid = tables.grid
-        descriptors = tables.descriptors.float()
-        squares = descriptors.square().sum(1) + tables.costs.float() * VARIANT_COST
-        table = torch.cat([descriptors, squares[:, None]], dim=1)
-        home = grid.inside()[0].to(descriptors.device)
+        table = table_of(tables.descriptors, tables.costs)
+        home = grid.inside()[0].to(table.device)
         white, black = (
             Half(half, Windows.around(half, grid.width, AROUND), home.index_select(0, half)[None, None])
             for half in tables.halves
         )
         steps = int_column([down * grid.stride + right for down, right in AROUND], home)
-        return cls(grid, table, (white, black), tables.merged, steps)
+        return cls(grid, table, (white, black), tables.merged, steps, tables.similar)
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,13 @@ class Choice:
 
     places: Tensor  # int32 [N, h * w]
     costs: Tensor  # float32 [N, h * w]: whole numbers, less the square of the wanted descriptor
+
+
+def table_of(descriptors: Tensor, costs: Tensor) -> Tensor:
+    """`Candidates.table` of `SearchTables.descriptors` and `SearchTables.costs`."""
+    widened = descriptors.float()
+    squares = widened.square().sum(1) + costs.float() * VARIANT_COST
+    return torch.cat([widened, squares[:, None]], dim=1)
 
 
 def wanted_rows(fixed: Tensor, appearance: Tensor) -> Tensor:
@@ -134,9 +145,9 @@ def improve(
 ) -> Choice:
     """Let each pixel take the cheapest of a few candidates, first the chessboard's white pixels, then its black ones.
 
-    Candidates are its present place, what its four neighbors' patches go on with, places nearby, and its own place
-    in the photograph. (Neighbors' candidates: Ashikhmin 2001; in turn with places nearby: PatchMatch, Barnes et al.
-    2009.)
+    Candidates are its present place, what its four neighbors' patches go on with, places nearby, similar places
+    where there are any, and its own place in the photograph. (Neighbors' candidates: Ashikhmin 2001; in turn with
+    places nearby: PatchMatch, Barnes et al. 2009.)
 
     Args:
         chosen: places, int32 ``[N, h * w]``.
@@ -153,11 +164,19 @@ def improve(
     for number, half in enumerate(candidates.halves):
         # Where the canvas ends there is a place in the margin, which is never the cheapest.
         around = half.around.of(chosen.view(-1, grid.height, grid.width), grid.stride + 1) - candidates.steps
-        options = [around, around[:, :1] + far]
+        options = [around]
+        if jumps:
+            options.append(around[:, :1] + far)
         if found is not None:
             options.append(found.index_select(1, half.pixels)[:, None])
+        last = [-STAY_BONUS]
+        if candidates.similar is not None:
+            options.append(look_up(candidates.similar, around[:, 0]))
+            last = [SIMILAR_COST] * SIMILAR + last
         options.append(half.home.expand(chosen.shape[0], -1, -1))
-        best = _cheapest(torch.cat(options, 1), wanted.index_select(1, half.pixels), candidates.table, reuse)
+        every = torch.cat(options, 1)
+        extra = int_column([0] * (every.shape[1] - len(last)) + last, chosen).float()
+        best = _cheapest(every, extra, wanted.index_select(1, half.pixels), candidates.table, reuse)
         halves.append(best)
         if number == 0:
             rest = chosen.index_select(1, candidates.halves[1].pixels)
@@ -167,8 +186,8 @@ def improve(
     return Choice(places, costs)
 
 
-def _cheapest(options: Tensor, wanted: Tensor, table: Tensor, reuse: Tensor | None) -> Choice:
-    """The cheapest of C options ``[N, C, P]`` for each pixel; of equal ones the first. The last is the pixel's own."""
+def _cheapest(options: Tensor, extra: Tensor, wanted: Tensor, table: Tensor, reuse: Tensor | None) -> Choice:
+    """The cheapest of C options ``[N, C, P]`` for a pixel, extra costs ``[C, 1]`` added; of equal ones the first."""
     number, pixels = options.shape[1:]
     group = max(1, min(number, NUMBERS_AT_ONCE // (pixels * table.shape[1])))
     costs = []
@@ -178,6 +197,6 @@ def _cheapest(options: Tensor, wanted: Tensor, table: Tensor, reuse: Tensor | No
     every = torch.cat(costs, dim=1)
     if reuse is not None:
         every = every + reuse.gather(1, options.flatten(1).long()).view(-1, number, pixels)
-    every = torch.cat([every[:, :-1], every[:, -1:] - STAY_BONUS], dim=1)
+    every = every + extra
     picked = every.argmin(1, keepdim=True)
     return Choice(options.gather(1, picked)[:, 0], every.amin(1))
