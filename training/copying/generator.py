@@ -25,6 +25,7 @@ from semia.training.copying.levels import (
     OUTSIDE_COST,
     REACH,
     SHOWN_SHARE,
+    SIMILAR_ORDER,
     SPREAD,
     VARIANT_COST,
     CopiedColors,
@@ -38,7 +39,9 @@ from semia.training.copying.levels import (
 )
 from semia.training.copying.painting import SearchedSize, paint
 from semia.training.copying.prior import class_colors, explained_variance
+from semia.training.copying.search import table_of
 from semia.training.copying.settings import CopyingSettings
+from semia.training.copying.similar import SIMILAR, similar_places
 from semia.training.copying.variants import VARIANTS, shows_photograph, warp, warp_by_class
 from semia.training.copying.voting import Ballot
 from semia.training.machine import one_thread
@@ -60,6 +63,7 @@ class CopyingGenerator(SceneGenerator):
     prior: Tensor
     source_prior: Tensor
     place: Tensor
+    similar: Tensor
     _image: Tensor
     _ids: Tensor
 
@@ -87,6 +91,7 @@ class CopyingGenerator(SceneGenerator):
             ("prior", (self.classes, 3, *searched), torch.int8),
             ("source_prior", (count, 3, *searched), torch.int8),
             ("place", (count, 2, *searched), torch.int8),
+            ("similar", (count, SIMILAR, *self._similar_size()), torch.int32),
         ):
             self.register_buffer(name, torch.zeros(shape, dtype=dtype))
         padded = pad(scene.image, 2**self.sizes.coarsest), pad(scene.class_ids, 2**self.sizes.coarsest)
@@ -135,10 +140,15 @@ class CopyingGenerator(SceneGenerator):
         self.source_prior.copy_(reduced(source_prior, finest))
         self.place.copy_(reduced(place, finest))
         for order, halvings in enumerate(self.sizes.searched):
-            on_stage("descriptors", 0.3 + 0.7 * order / len(self.sizes.searched))
+            on_stage("descriptors", 0.3 + 0.5 * order / len(self.sizes.searched))
             level = cast(LevelDescriptors, self.descriptors[order])
             level.context.fit(self._source_shares(halvings), FULL_SHARE)
             level.appearance.fit(reduced(self.pictures, halvings), FULL_COLOR)
+        if self.similar.numel():
+            on_stage("similar places", 0.8)
+            halvings = self.sizes.searched[SIMILAR_ORDER]
+            tables = self._search_tables(SIMILAR_ORDER, halvings)
+            self.similar.copy_(similar_places(table_of(tables), tables.grid))
 
     def tables(self) -> list[CopiedColors]:
         """All that may be copied at each size, coarse to fine; the last is of the whole canvas.
@@ -185,6 +195,13 @@ class CopyingGenerator(SceneGenerator):
             anchor_colors=_colors_at(self._anchors(self.class_ids[0]), self.pictures),
         )
 
+    def _similar_size(self) -> tuple[int, int]:
+        """Height and width of the size where similar places are candidates; 0 if the canvas is too small for it."""
+        if len(self.sizes.searched) <= SIMILAR_ORDER:
+            return 0, 0
+        halvings = self.sizes.searched[SIMILAR_ORDER]
+        return self.sizes.height >> halvings, self.sizes.width >> halvings
+
     def _search_tables(self, order: int, halvings: int) -> SearchTables:
         height, width = self.sizes.height >> halvings, self.sizes.width >> halvings
         grid = Grid(len(VARIANTS), height, width, margin=(JUMP if order else 0) + REACH)
@@ -211,6 +228,7 @@ class CopyingGenerator(SceneGenerator):
             anchors=grid.inside()[0].to(device)[anchors],
             descriptors=rows.to(torch.int8),
             squares=(rows.square().sum(1) + costs.flatten() * VARIANT_COST).int(),
+            similar=grid.table(self.similar).int() if order == SIMILAR_ORDER else None,
             prior=reduced(self.prior, times).to(torch.int8),
             place=place[0].to(torch.int8),
             halves=halves.to(device),

@@ -57,6 +57,9 @@ REACH = 2
 SPREAD = 2
 """Pixels from the center of a patch to those of its pixels that vote; with the center they are nine."""
 
+SIMILAR_ORDER = 2
+"""The size, counted from the coarsest, where similar places are candidates: the first without any exhaustive search."""
+
 JUMP = 8
 """Pixels, at most, from what a pixel copies to another candidate nearby."""
 
@@ -171,8 +174,9 @@ class SearchTables(CopiedColors):
     """All that may be copied at one size that is searched, and the constants of searching there."""
 
     anchors: Tensor  # int32 [K, squares]: the places of `CopiedColors.anchor_colors`
-    descriptors: Tensor  # int8 [places, D]: context, prior color, place, appearance
+    descriptors: Tensor  # int8 [places, D]: what `LevelDescriptors` describe, layout and appearance
     squares: Tensor  # int32 [places]: of a descriptor, plus what copying the place costs, whatever for
+    similar: Tensor | None  # int32 [places, SIMILAR]: of `similar_places`, at one size
     prior: Tensor  # int8 [K, 3, h, w]: each class's prior color everywhere
     place: Tensor  # int8 [2, h, w]: where a pixel is
     halves: Tensor  # int32 [2, h * w / 2, rounded up]: pixels of the chessboard's colors

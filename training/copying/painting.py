@@ -42,6 +42,9 @@ QUARTERS = ((0, 0), (1, 1))
 FIRST_JUMPS, LATER_JUMPS = (JUMP, 4, 2), (4, 1)
 """Pixels, at most, to candidates nearby: in a size's first round, and in later ones."""
 
+FIRST_JUMPS_BESIDE_SIMILAR: tuple[int, ...] = (JUMP,)
+"""The same where similar places are candidates; there are none in later rounds."""
+
 TOLERANCE = 256.0
 """Squared distance at which a patch's votes count a quarter."""
 
@@ -69,8 +72,9 @@ class SearchedSize:
         """
         rounds = ROUNDS[order] if order < len(ROUNDS) else LAST_ROUNDS
         dice = random.Random(order)  # noqa: S311 - any directions will do, if they are always the same
+        first, later = (FIRST_JUMPS, LATER_JUMPS) if tables.similar is None else (FIRST_JUMPS_BESIDE_SIMILAR, ())
         jumps = [
-            [(dice.randint(-far, far), dice.randint(-far, far)) for far in (LATER_JUMPS if number else FIRST_JUMPS)]
+            [(dice.randint(-far, far), dice.randint(-far, far)) for far in (later if number else first)]
             for number in range(rounds)
         ]
         candidates = Candidates.from_tables(tables)

@@ -12,10 +12,15 @@ from torch import Tensor
 
 from semia.training.copying.descriptors import UNIT
 from semia.training.copying.grid import Grid, Windows, int_column, quotient
-from semia.training.copying.levels import JUMP, REACH, SearchTables
+from semia.training.copying.levels import JUMP, REACH, VARIANT_COST, SearchTables
+from semia.training.copying.similar import SIMILAR
+from semia.training.copying.voting import look_up
 
 STAY_BONUS = round(0.02 * UNIT**2)
 """What copying a pixel from its own place is cheaper by: what a layout leaves alone stays as it is."""
+
+SIMILAR_COST = VARIANT_COST
+"""Of going on at a similar place: else single pixels would do so for next to nothing, and fine grain would blur."""
 
 REUSE_COST = 3
 """For every copy of a place, beyond the first, among the 5x5 places around it; a 25th of 0.01 * UNIT ** 2."""
@@ -48,13 +53,13 @@ class Candidates:
     merged: Tensor  # int32 [h * w]: where each pixel stands in that order
     halves: tuple[Half, Half]
     steps: Tensor  # int32 [4, 1]: to what the neighbors copy here, if their patches go on
+    similar: Tensor | None  # as in `SearchTables`
 
     @classmethod
     def from_tables(cls, tables: SearchTables) -> "Candidates":
         """Widen tables."""
         grid, device = tables.grid, tables.descriptors.device
-        # No more than this, which ONNX Runtime does when it loads a graph: every step takes as much memory once more.
-        table = torch.cat([tables.squares[:, None].float(), tables.descriptors.float()], dim=1)
+        table = table_of(tables)
         count = tables.halves.shape[1]
         standing = torch.where(tables.merged >= count, tables.merged - count, tables.merged)
         home = grid.inside()[0].to(device)
@@ -66,7 +71,8 @@ class Candidates:
             for pixels in tables.halves
         )
         steps = int_column([down * grid.stride + right for down, right in NEIGHBORS], device)
-        return cls(grid, table, tables.halves.flatten(), tables.merged, (white, black), steps)
+        order = tables.halves.flatten()
+        return cls(grid, table, order, tables.merged, (white, black), steps, tables.similar)
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,12 @@ class Choice:
 
     places: Tensor  # int32 [N, h * w]
     costs: Tensor  # float32 [N, h * w]: whole numbers, less the square of the wanted descriptor
+
+
+def table_of(tables: SearchTables) -> Tensor:
+    """`Candidates.table`."""
+    # No more than this, which ONNX Runtime does when it loads a graph: every step takes as much memory once more.
+    return torch.cat([tables.squares[:, None].float(), tables.descriptors.float()], dim=1)
 
 
 def with_one(described: Tensor) -> Tensor:
@@ -149,9 +161,9 @@ def improve(
 ) -> Choice:
     """Let each pixel take the cheapest of a few candidates, first the chessboard's white pixels, then its black ones.
 
-    Candidates are its present place, what its four neighbors' patches go on with, places nearby, and its own place
-    in the photograph. (Neighbors' candidates: Ashikhmin 2001; in turn with places nearby: PatchMatch, Barnes et al.
-    2009.)
+    Candidates are its present place, what its four neighbors' patches go on with, places nearby, similar places
+    where there are any, and its own place in the photograph. (Neighbors' candidates: Ashikhmin 2001; in turn with
+    places nearby: PatchMatch, Barnes et al. 2009.)
 
     Args:
         chosen: places, int32 ``[N, h * w]``.
@@ -163,7 +175,7 @@ def improve(
     """
     assert all(max(abs(down), abs(right)) <= JUMP for down, right in jumps)
     grid = candidates.grid
-    far = int_column([down * grid.stride + right for down, right in jumps], chosen.device)
+    far = int_column([down * grid.stride + right for down, right in jumps], chosen.device) if jumps else None
     colors = chosen.index_select(1, candidates.order).view(-1, 2, candidates.order.shape[0] // 2)
     wanted = wanted.index_select(1, candidates.order).view(-1, *colors.shape[1:], wanted.shape[2])
     more = None if found is None else found.index_select(1, candidates.order).view(-1, *colors.shape[1:])
@@ -174,18 +186,26 @@ def improve(
         beside = F.pad(others, (0, 1), value=grid.stride + 1).index_select(1, half.neighbors)
         beside = beside.view(-1, len(NEIGHBORS), others.shape[1]) - candidates.steps
         present = colors[:, number, None]
-        options = [present, beside, present + far]
+        options = [present, beside]
+        if far is not None:
+            options.append(present + far)
         if more is not None:
             options.append(more[:, number, None])
+        last = [-STAY_BONUS]
+        if candidates.similar is not None:
+            options.append(look_up(candidates.similar, present[:, 0]))
+            last = [SIMILAR_COST] * SIMILAR + last
         options.append(half.home.expand(chosen.shape[0], -1, -1))
-        best.append(_cheapest(torch.cat(options, 1), wanted[:, number], candidates.table, reuse))
+        every = torch.cat(options, 1)
+        extra = int_column([0] * (every.shape[1] - len(last)) + last, chosen.device).float()
+        best.append(_cheapest(every, extra, wanted[:, number], candidates.table, reuse))
     places = torch.cat([half.places for half in best], dim=1).index_select(1, candidates.merged)
     costs = torch.cat([half.costs for half in best], dim=1).index_select(1, candidates.merged)
     return Choice(places, costs)
 
 
-def _cheapest(options: Tensor, wanted: Tensor, table: Tensor, reuse: Tensor | None) -> Choice:
-    """The cheapest of C options ``[N, C, P]`` for each pixel; of equal ones the first. The last is the pixel's own."""
+def _cheapest(options: Tensor, extra: Tensor, wanted: Tensor, table: Tensor, reuse: Tensor | None) -> Choice:
+    """The cheapest of C options ``[N, C, P]`` for a pixel, extra costs ``[C, 1]`` added; of equal ones the first."""
     number, pixels = options.shape[1:]
     group = max(1, min(number, NUMBERS_AT_ONCE // (pixels * table.shape[1])))
     costs = []
@@ -195,6 +215,6 @@ def _cheapest(options: Tensor, wanted: Tensor, table: Tensor, reuse: Tensor | No
     every = torch.cat(costs, dim=1)
     if reuse is not None:
         every = every + reuse.gather(1, options.flatten(1).long()).view(-1, number, pixels)
-    every = every - int_column([0] * (number - 1) + [STAY_BONUS], every.device).float()
+    every = every + extra
     picked = every.argmin(1, keepdim=True)
     return Choice(options.gather(1, picked)[:, 0], every.amin(1))

@@ -223,14 +223,19 @@ def test_a_preparation_tells_its_stages_and_gives_the_same_bytes_every_time(
     assert state.keys() == again.state_dict().keys()
     for name, value in again.state_dict().items():
         assert value.numpy().tobytes() == state[name].numpy().tobytes(), name
-    assert list(dict.fromkeys(stage for stage, _ in told)) == ["variants", "prior colors", "descriptors"]
+    assert list(dict.fromkeys(stage for stage, _ in told)) == [
+        "variants",
+        "prior colors",
+        "descriptors",
+        "similar places",
+    ]
     shares = [share for _, share in told]
     assert shares == sorted(shares)
     assert shares[0] == 0.0
     assert shares[-1] < 1.0
 
 
-@pytest.mark.parametrize("last", ["variants", "prior colors", "descriptors"])
+@pytest.mark.parametrize("last", ["variants", "prior colors", "descriptors", "similar places"])
 def test_a_stopped_preparation_leaves_it_unprepared(field_tensors: SceneTensors, last: str) -> None:
     def stop(stage: str, _share: float) -> None:
         if stage == last:

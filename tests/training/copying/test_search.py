@@ -8,10 +8,11 @@ from torch import Tensor
 
 from semia.training.copying.generator import CopyingGenerator
 from semia.training.copying.grid import Grid
-from semia.training.copying.levels import JUMP, REACH, VARIANT_COST, SearchTables
+from semia.training.copying.levels import JUMP, REACH, SIMILAR_ORDER, VARIANT_COST, SearchTables
 from semia.training.copying.painting import Everything, SearchedSize
 from semia.training.copying.search import (
     REUSE_COST,
+    SIMILAR_COST,
     STAY_BONUS,
     Candidates,
     NearPlaces,
@@ -151,8 +152,12 @@ def test_improving_never_costs_more(sizes: list[SearchedSize], with_more: bool) 
     assert torch.isin(choice.places, inside(tables)).all(), "no margin is copied"
 
 
-def test_each_half_takes_the_cheapest_of_its_candidates(tables: SearchTables) -> None:
+@pytest.mark.parametrize("with_similar", [False, True])
+def test_each_half_takes_the_cheapest_of_its_candidates(tables: SearchTables, with_similar: bool) -> None:
     """White pixels by what is chosen before, black ones by what the white ones chose."""
+    if with_similar:
+        places = random_choice(tables, 2).T[torch.arange(len(tables.colors)) % tables.grid.pixels]
+        tables = dataclasses.replace(tables, similar=places)
     grid = tables.grid
     wanted, chosen = wanted_descriptors(tables, 1), random_choice(tables, 1)
     choice = improve(chosen, with_one(wanted), Candidates.from_tables(tables), JUMPS)
@@ -169,9 +174,13 @@ def test_each_half_takes_the_cheapest_of_its_candidates(tables: SearchTables) ->
                     if 0 <= row + down < grid.height and 0 <= column + right < grid.width:
                         options.append(int(before[row + down, column + right]) - down * grid.stride - right)
                 options += [options[0] + down * grid.stride + right for down, right in JUMPS]
+                if tables.similar is not None:
+                    options += tables.similar[options[0]].tolist()
                 options.append(int(own[row, column]))
                 costs = cost(wanted[0, row * grid.width + column], torch.tensor(options), tables)
                 costs[-1] -= STAY_BONUS
+                if tables.similar is not None:
+                    costs[-3:-1] += SIMILAR_COST
                 present[row, column] = options[int(costs.argmin())]
     assert torch.equal(choice.places[0].view(grid.height, grid.width), present)
 
@@ -195,3 +204,9 @@ def test_what_a_pixel_copies_already_stays_where_all_cost_the_same(tables: Searc
 def test_too_long_a_jump_would_leave_the_margin(tables: SearchTables, jump: tuple[int, int]) -> None:
     with pytest.raises(AssertionError):
         improve(random_choice(tables), with_one(wanted_descriptors(tables)), Candidates.from_tables(tables), [jump])
+
+
+def test_similar_places_are_candidates_at_one_size(sizes: list[SearchedSize]) -> None:
+    assert len(sizes) > SIMILAR_ORDER
+    for order, size in enumerate(sizes):
+        assert (size.candidates.similar is not None) == (order == SIMILAR_ORDER)
