@@ -53,7 +53,7 @@ def test_the_copying_generators_settings_survive_json() -> None:
 
 
 def test_the_copying_generators_settings_say_nothing_of_training() -> None:
-    assert DEFAULT.to_dict() == {"generator": "copying", "method": 2}
+    assert DEFAULT.to_dict() == {"generator": "copying", "method": DEFAULT.method}
 
 
 def test_settings_from_before_there_were_two_generators_and_minutes_are_read() -> None:
