@@ -64,7 +64,7 @@ class Caller:
             answer = bytes(call(message, timeout=DEADLINE_S))
         except grpc.RpcError as error:
             code, details = error.code(), error.details()
-        # Under load, Triton's batcher now and then miscounts an empty label map's batch and refuses it as its own fault.
+        # Under load, Triton's batcher now and then miscounts a batch, and refuses it as a fault of its own.
         if re.fullmatch(r"batch size \d+ for 'tiny_0_\d', max allowed is 8", details or ""):
             return None
         assert code.name in clean, f"{method} was answered with {code.name}: {details}"
