@@ -1,16 +1,12 @@
 """What `semia.bench.gpu_checks` measures, one function a check; all run on the CPU too, for its dry run."""
 
 import dataclasses
-import importlib.metadata
-import json
 import os
-import platform
 import re
 import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,12 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from semia.bench.machine import this_machine
 from semia.core.accelerators import Accelerator
 from semia.core.contact_sheet import Tile, contact_sheet
-from semia.core.images import RGB, write_rgb
+from semia.core.images import RGB, read_rgb, write_rgb
 from semia.core.labels import ClassIds
-from semia.core.machine import cpu_name, usable_cores
-from semia.core.model_card import INPUT_NAME, MODEL_FILE, OUTPUT_NAME, PLAN_FILE
+from semia.core.model_card import MODEL_FILE, PLAN_FILE, Precision
 from semia.training.base import Renderer
 from semia.training.copying.preparation import prepare_run
 from semia.training.copying.settings import CopyingSettings
@@ -98,12 +94,7 @@ class CheckSettings:
 
 def machine(settings: CheckSettings) -> Figures:  # noqa: ARG001 - every check has them
     """GPU, driver, processor and versions."""
-    found: Figures = {
-        "cpu": cpu_name(),
-        "cores": usable_cores(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "versions": {"python": platform.python_version(), **_versions()},
-    }
+    found: Figures = dataclasses.asdict(this_machine())
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         found |= {
@@ -224,9 +215,11 @@ def short_run(settings: CheckSettings) -> Figures:
     return {"canvas": str(scene.canvas), "iterations": iterations, "seconds": round(time.perf_counter() - began, 1)}
 
 
-def onnxruntime_answer(settings: CheckSettings, *, generator: str, precision: str = "fp32") -> Figures:
+def onnxruntime_answer(settings: CheckSettings, *, generator: str, precision: Precision = "fp32") -> Figures:
     """A bundle's graph in ONNX Runtime: the CUDA provider with bound memory, with and without CUDA graphs."""
     import onnxruntime
+
+    from semia.bench.gpu_session import BoundSession
 
     provider = "CUDAExecutionProvider" if settings.device == "cuda" else "CPUExecutionProvider"
     run = settings.run(generator)
@@ -238,7 +231,7 @@ def onnxruntime_answer(settings: CheckSettings, *, generator: str, precision: st
     if settings.device == "cuda":
         onnxruntime.preload_dlls()
     scene = run.load_scene()
-    session = _Session(bundle / MODEL_FILE, settings, record=False)
+    session = BoundSession(bundle / MODEL_FILE, settings.device)
     tensors = SceneTensors.from_scene(scene, run.config.settings.multiple, torch.device("cpu"))
     expected = _pictures(Renderer(run.load_generator(tensors), tensors), scene)
     drawn = _pictures(lambda ids: session(ids[np.newaxis])[0], scene)
@@ -254,16 +247,18 @@ def onnxruntime_answer(settings: CheckSettings, *, generator: str, precision: st
     return figures
 
 
-def tensorrt_answer(settings: CheckSettings, *, generator: str, precision: str = "fp32") -> Figures:
+def tensorrt_answer(settings: CheckSettings, *, generator: str, precision: Precision = "fp32") -> Figures:
     """A bundle's TensorRT engine: built, compared with ONNX Runtime, timed."""
-    try:
-        import tensorrt  # noqa: F401
-    except (ImportError, OSError) as error:
-        raise NotHereError(f"no TensorRT ({error})") from error
+    from semia.export.errors import TensorRTMissingError
     from semia.export.exporter import parity_targets
     from semia.export.tensorrt.add_engine import add_engine
+    from semia.export.tensorrt.build import import_tensorrt
     from semia.export.tensorrt.renderer import EngineRenderer
 
+    try:
+        import_tensorrt()
+    except TensorRTMissingError as error:
+        raise NotHereError(f"no TensorRT: {error}") from error
     run = settings.run(generator)
     bundle = _bundle(settings, run, generator, precision)
     scene = run.load_scene()
@@ -314,63 +309,9 @@ def sheet(settings: CheckSettings) -> Figures:
     pictures = sorted(settings.workspace.glob("*.png"))
     if not pictures:
         raise NotHereError("no pictures were drawn")
-    from semia.core.images import read_rgb
-
     tiles = [Tile(path.stem, read_rgb(path)) for path in pictures]
     write_rgb(settings.workspace / "sheet" / "gpu.png", contact_sheet(tiles, columns=4))
     return {"pictures": len(tiles)}
-
-
-class _Session:
-    """An ONNX Runtime session with a label map and a picture in memory of their own, on the GPU where there is one."""
-
-    def __init__(self, model: Path, settings: CheckSettings, *, record: bool, profile: Path | None = None) -> None:
-        import onnxruntime
-
-        self._memory = settings.device
-        options = onnxruntime.SessionOptions()
-        if profile is not None:
-            options.enable_profiling = True
-            options.profile_file_prefix = str(profile)
-        providers: list[Any] = ["CPUExecutionProvider"]
-        if settings.device == "cuda":
-            chosen = {"use_tf32": "0"} | ({"enable_cuda_graph": "1"} if record else {})
-            providers = [("CUDAExecutionProvider", chosen), *providers]
-        self._settings, self._model = settings, model
-        self._runtime, self.session = onnxruntime, onnxruntime.InferenceSession(str(model), options, providers)
-        self._bound: dict[tuple[int, ...], tuple[Any, Any, Any]] = {}
-
-    def __call__(self, ids: ClassIds) -> RGB:
-        """Draw ``uint8[N, H, W]`` as ``uint8[N, H, W, 3]``."""
-        if ids.shape not in self._bound:
-            inputs, outputs = (
-                self._runtime.OrtValue.ortvalue_from_shape_and_type(list(shape), np.uint8, self._memory, 0)
-                for shape in (ids.shape, (*ids.shape, 3))
-            )
-            binding = self.session.io_binding()
-            binding.bind_ortvalue_input(INPUT_NAME, inputs)
-            binding.bind_ortvalue_output(OUTPUT_NAME, outputs)
-            self._bound[ids.shape] = binding, inputs, outputs
-        binding, inputs, outputs = self._bound[ids.shape]
-        inputs.update_inplace(np.ascontiguousarray(ids))
-        self.session.run_with_iobinding(binding)
-        pictures: RGB = outputs.numpy()
-        return pictures
-
-    def nodes_by_provider(self, ids: ClassIds) -> dict[str, Any]:
-        """How many of the graph's nodes each provider runs, and which operators the CPU has beside a GPU."""
-        with tempfile.TemporaryDirectory() as folder:
-            profiled = _Session(self._model, self._settings, record=False, profile=Path(folder) / "profile")
-            profiled(ids[np.newaxis])
-            events = json.loads(Path(profiled.session.end_profiling()).read_text(encoding="utf-8"))
-        nodes = [each["args"] for each in events if each.get("cat") == "Node" and "provider" in each.get("args", {})]
-        counts: dict[str, Any] = {}
-        for node in nodes:
-            counts[node["provider"]] = counts.get(node["provider"], 0) + 1
-        if self._memory == "cuda":
-            on_cpu = sorted(node["op_name"] for node in nodes if node["provider"].startswith("CPU"))
-            counts["operators_on_cpu"] = {name: on_cpu.count(name) for name in dict.fromkeys(on_cpu)}
-        return counts
 
 
 class _SilentObserver:
@@ -384,20 +325,22 @@ class _SilentObserver:
         """Nobody watches."""
 
 
-def _bundle(settings: CheckSettings, run: RunFolder, generator: str, precision: str) -> Path:
+def _bundle(settings: CheckSettings, run: RunFolder, generator: str, precision: Precision) -> Path:
     from semia.export.exporter import export_run
     from semia.export.precision.request import PrecisionRequest
 
     bundle = settings.workspace / f"{generator}-{precision}"
     if not (bundle / MODEL_FILE).is_file():
-        request = PrecisionRequest(precision, for_another_machine=precision != "fp32")  # type: ignore[arg-type]
+        request = PrecisionRequest(precision, for_another_machine=precision != "fp32")
         export_run(run, bundle, precision=request)
     return bundle
 
 
 def _recorded_session_ms(bundle: Path, scene: Scene, expected: RGB, settings: CheckSettings) -> float:
     """The answer time of a session whose CUDA graph is recorded; the picture must be the same."""
-    session = _Session(bundle / MODEL_FILE, settings, record=True)
+    from semia.bench.gpu_session import BoundSession
+
+    session = BoundSession(bundle / MODEL_FILE, settings.device, record=True)
     for _ in range(3):
         picture = session(scene.labels[np.newaxis])[0]
     if not np.array_equal(picture, expected):
@@ -459,16 +402,6 @@ def _or_reason(measure: Callable[[], float], settings: CheckSettings) -> float |
 def _synchronize(settings: CheckSettings) -> None:
     if settings.device == "cuda":
         torch.cuda.synchronize()
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt", "nvidia-pytriton", "numpy"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _driver() -> str:

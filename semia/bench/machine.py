@@ -11,7 +11,17 @@ from pathlib import Path
 from semia import __version__
 from semia.core.machine import cpu_name, usable_cores
 
-MEASURED_PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "nvidia-pytriton", "tritonclient", "grpcio", "numpy")
+MEASURED_PACKAGES = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorrt",
+    "nvidia-pytriton",
+    "tritonclient",
+    "grpcio",
+    "numpy",
+)
 """Distributions whose version can change the figures."""
 
 PROC = Path("/proc")

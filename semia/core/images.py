@@ -79,11 +79,12 @@ def rgb_array(image: Image.Image) -> RGB:
 
 def _in_eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Grey values of 16 or 32 bits or floats, in the range that their size tells, scaled to 0 to 255."""
-    largest = float(values.max(initial=0))
-    floats = np.issubdtype(values.dtype, np.floating)
-    full = 1.0 if floats and largest <= 1 else next(top for top in (255.0, 65535.0, 4294967295.0) if largest <= top)
     if values.dtype == np.uint16:
         full = 65535.0
+    else:
+        ranges = (1.0, 255.0, 65535.0, 4294967295.0) if values.dtype.kind == "f" else (255.0, 65535.0, 4294967295.0)
+        largest = float(values.max(initial=0))
+        full = next(top for top in ranges if largest <= top)
     scaled: NDArray[np.uint8] = np.rint(np.clip(values / full, 0, 1) * 255).astype(np.uint8)
     return scaled
 
@@ -155,7 +156,7 @@ def find_image(folder: Path, stem: str) -> Path | None:
     found = [
         path
         for path in sorted(folder.iterdir())
-        if path.stem.lower() == stem.lower() and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        if path.stem.lower() == stem.lower() and is_image(path) and path.is_file()
     ]
     if len(found) > 1:
         raise ImageError(f"{folder} has {' and '.join(path.name for path in found)}: which is the {stem}? Keep one")

@@ -23,12 +23,13 @@ from semia.core.errors import ImageError, LabelMapColourError, LabelMapSizeError
 from semia.core.images import DEEP_MODES, open_image, rgb_array, write_image
 from semia.core.palette import (
     BOX_MASK,
-    MIN_SEPARATION,
     Palette,
+    colour_clusters,
     distance_to_blend,
     exact_colours,
     flat_area,
     hex_code,
+    median_colour,
     pack_colours,
 )
 
@@ -184,11 +185,12 @@ def class_ids_from_picture(picture: NDArray[np.uint8], palette: Palette, what: s
     flat = flat_area(picture)
     settled &= flat | ~_possible_blends(picture, ids, flat, palette)
     unsettled = ~settled
-    if not unsettled.any():
-        _refuse_two_colours(picture, ids, flat, palette, what)
-        return ids
     _refuse_foreign_area(picture, unsettled & flat, palette, what)
-    _refuse_two_colours(picture, ids, settled & flat, palette, what)
+    # Of two colours of one class one at least is not the palette's: most soft borders need no further look.
+    if np.count_nonzero(dirty & flat) >= FOREIGN_SHARE * flat.size:
+        _refuse_two_colours(picture, ids, settled & flat, palette, what)
+    if not unsettled.any():
+        return ids
     ids, unreached = _settle_borders(picture, ids, unsettled, palette)
     _refuse_foreign_area(picture, unreached, palette, what)
     return ids
@@ -347,18 +349,9 @@ def _exact_areas(colours: NDArray[np.uint8], exact: NDArray[np.uint8]) -> list[t
 
 
 def _separate_areas(colours: NDArray[np.uint8]) -> list[tuple[tuple[int, int, int], int]]:
-    """Clusters of colours ``uint8[N, 3]`` that noise does not explain, most frequent first."""
-    _, first_pixel, votes = np.unique(pack_colours(colours) & BOX_MASK, return_index=True, return_counts=True)
-    found: list[tuple[tuple[int, int, int], int]] = []
-    centres = colours[first_pixel].astype(np.float64)
-    unclaimed = np.ones(len(centres), dtype=np.bool_)
-    for box in np.argsort(-votes, kind="stable"):
-        if unclaimed[box]:
-            cluster = unclaimed & (np.linalg.norm(centres - centres[box], axis=1) < MIN_SEPARATION)
-            unclaimed &= ~cluster
-            red, green, blue = colours[first_pixel[box]].tolist()
-            found.append(((red, green, blue), int(votes[cluster].sum())))
-    return found
+    """Clusters of colours ``uint8[N, 3]`` that noise does not explain, most frequent first, with their pixels."""
+    clusters = colour_clusters(colours)
+    return [(median_colour(colours[cluster]), int(np.count_nonzero(cluster))) for cluster in clusters]
 
 
 def _hint_of_ids(picture: NDArray[np.uint8], palette: Palette) -> str:

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -355,27 +355,40 @@ def _left_out(labelled: NDArray[np.uint8], exact: NDArray[np.uint8]) -> tuple[st
     )
 
 
-def _dominant_colours(flat: NDArray[np.uint8], pixels: int) -> FoundPalette:
-    """The classes of flat pixels ``uint8[N, 3]`` of a map of so many."""
+def colour_clusters(colours: NDArray[np.uint8]) -> Iterator[NDArray[np.bool_]]:
+    """Which of colours ``uint8[N, 3]`` are one but for noise, cluster by cluster, each as ``bool[N]``.
+
+    A cluster is all, not claimed before, that is nearer than `MIN_SEPARATION` to the most frequent colour left.
+    """
     # Vote in boxes of 8 levels a channel, then in clusters of boxes: JPEG noise around one colour is one candidate.
     _, first_pixel, box_of_pixel, votes = np.unique(
-        pack_colours(flat) & BOX_MASK, return_index=True, return_inverse=True, return_counts=True
+        pack_colours(colours) & BOX_MASK, return_index=True, return_inverse=True, return_counts=True
     )
-    centres = flat[first_pixel] // 8 * 8.0 + 3.5
+    centres = colours[first_pixel] // 8 * 8.0 + 3.5
     unclaimed = np.ones(len(centres), dtype=np.bool_)
+    for box in np.argsort(-votes, kind="stable"):
+        if unclaimed[box]:
+            cluster = unclaimed & (np.linalg.norm(centres - centres[box], axis=1) < MIN_SEPARATION)
+            unclaimed &= ~cluster
+            yield cluster[box_of_pixel]
+
+
+def median_colour(colours: NDArray[np.uint8]) -> tuple[int, int, int]:
+    """Of ``uint8[N, 3]``, channel by channel."""
+    red, green, blue = np.median(colours, axis=0).astype(int).tolist()
+    return red, green, blue
+
+
+def _dominant_colours(flat: NDArray[np.uint8], pixels: int) -> FoundPalette:
+    """The classes of flat pixels ``uint8[N, 3]`` of a map of so many."""
     colours: list[tuple[int, int, int]] = []
     notes: list[str] = []
-    for box in np.argsort(-votes, kind="stable"):
-        if not unclaimed[box]:
-            continue
-        cluster = unclaimed & (np.linalg.norm(centres - centres[box], axis=1) < MIN_SEPARATION)
-        unclaimed &= ~cluster
-        red, green, blue = np.median(flat[cluster[box_of_pixel]], axis=0).astype(int).tolist()
-        share = votes[cluster].sum() / pixels
+    for cluster in colour_clusters(flat):
+        colour, share = median_colour(flat[cluster]), np.count_nonzero(cluster) / pixels
         if share >= MIN_CLASS_SHARE:
-            colours.append((red, green, blue))
+            colours.append(colour)
         else:
-            code = hex_code((red, green, blue))
+            code = hex_code(colour)
             notes.append(f"an area of about {code} ({100 * share:.3f} % of the label map) is too small to be a class")
     if not colours:
         raise LabelMapError("the label map has no area of one flat colour: draw each class in its own colour")
