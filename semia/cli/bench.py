@@ -78,7 +78,7 @@ def bench(
 
     semia bench runs/pagoda bundles/pagoda --plot bench.png
 
-    semia bench --json bench.json --readme README.md    [dim]# measures nothing[/]
+    semia bench --json bench.json --readme PAGE.md    [dim]# measures nothing[/]
     """
     from semia.bench.records import Benchmark
     from semia.bench.report import NOTE, conditions, rewrite_readme, screen_tables
