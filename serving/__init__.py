@@ -5,6 +5,7 @@ from semia.core.access import ServerAccess, TlsOptions
 from semia.serving.errors import (
     AccessRefusedError,
     BundleError,
+    ClassesChangedError,
     ModelAnswerError,
     ModelLoadError,
     ModelUnloadError,
@@ -33,6 +34,7 @@ __all__ = [
     "Accelerator",
     "AccessRefusedError",
     "BundleError",
+    "ClassesChangedError",
     "ModelAnswerError",
     "ModelLoadError",
     "ModelOverview",

@@ -5,6 +5,7 @@ SemiaError
     ├── BundleError (InputError)      a bundle is incomplete, or is not what its card says: exits 2
     ├── RepositoryError (InputError)  there is nothing to serve: exits 2
     ├── PublishError                  the repository cannot be written
+    │   └── ClassesChangedError (InputError)  class ids would mean other classes than before: exits 2
     └── ServerError                   the Triton process or its control interface failed
         ├── PortTakenError (InputError)   another program listens on a wanted port: exits 2
         ├── TritonNotFoundError       no Triton can run here
@@ -36,6 +37,10 @@ class RepositoryError(ServingError, InputError):
 
 class PublishError(ServingError):
     """The repository cannot be written; it is as it was before."""
+
+
+class ClassesChangedError(PublishError, InputError):
+    """Class ids or colours would mean other classes than in the version before, and nobody said that they may."""
 
 
 class ServerError(ServingError):

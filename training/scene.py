@@ -30,7 +30,7 @@ from semia.core.labels import (
     read_class_ids,
     write_class_ids,
 )
-from semia.core.palette import Palette, extract_palette, read_class_names
+from semia.core.palette import Palette, colour_from_hex, extract_palette
 from semia.training.errors import SceneError
 
 IMAGE_STEM = "img"
@@ -129,9 +129,41 @@ def _classes(folder: Path, label: LabelPicture) -> tuple[Palette, LabelPicture]:
         for colour in named.void:
             void |= (label.colours == np.array(colour, np.uint8)).all(axis=-1)
         label = label._replace(void=void)
-    palette, notes = extract_palette(label.colours, void=label.void)
-    label = label._replace(notes=label.notes + notes)
-    return palette if named is None else palette.with_names(named.colour_of_name), label
+    palette, notes = extract_palette(label.colours, void=label.void, numbers=label.numbers)
+    if named is not None:
+        palette = palette.with_names(named.colour_of_name)
+    numbers = [] if label.numbers is None else [label.numbers.get(colour) for colour in palette.colours]
+    if None not in numbers and numbers != [*range(len(numbers))]:
+        given, ids = ", ".join(map(str, numbers)), ", ".join(map(str, range(len(numbers))))
+        notes += (f"the label map's own numbers {given} are class ids {ids}",)
+    return palette, label._replace(notes=label.notes + notes)
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """A scene's ``classes.json``."""
+
+    colour_of_name: Mapping[str, str]  # ``#RRGGBB`` by class name
+    void: frozenset[tuple[int, int, int]]  # colours that are no class: their pixels go to their neighbours'
+
+
+def read_class_names(path: Path) -> ClassNames:
+    """Read a scene's ``classes.json``: ``{"sky": "#66CCFF", ..., "#E0E0C0": null}``; null makes a colour void.
+
+    Raises:
+        LabelMapError: if it is not a JSON object of such entries.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise LabelMapError(f"cannot read class names from {path}: {error}") from error
+    if not isinstance(content, dict) or not all(code is None or isinstance(code, str) for code in content.values()):
+        raise LabelMapError(
+            f'{path} must be a JSON object of names and colours, like {{"sky": "#66CCFF"}}; a colour that is no class '
+            'is written {"#E0E0C0": null}'
+        )
+    void = frozenset(colour_from_hex(key) for key, code in content.items() if code is None)
+    return ClassNames({name: code for name, code in content.items() if code is not None}, void)
 
 
 def save_scene(scene: Scene, folder: Path) -> None:

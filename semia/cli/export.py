@@ -18,6 +18,7 @@ from semia.cli.options import (
     AnotherMachineOption,
     AnyRepositoryOption,
     BundleOption,
+    ChangeClassesOption,
     KeepOption,
     LoadOption,
     MinPsnrOption,
@@ -258,6 +259,7 @@ def train_and_export(
     threads: ThreadsOption = None,
     load: LoadOption = None,
     keep: KeepOption = 3,
+    change_classes: ChangeClassesOption = False,
     *,
     access: "ServerAccess",
 ) -> None:
@@ -289,4 +291,4 @@ def train_and_export(
     )
     folder = export_run_folder(run_folder.path, bundle, name, tolerance, request)
     changes = {} if threads is None else {"threads": threads}
-    publish.publish_bundle(folder, repository, None, changes, load, keep, access)
+    publish.publish_bundle(folder, repository, None, changes, load, keep, access, change_classes=change_classes)

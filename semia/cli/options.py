@@ -82,6 +82,10 @@ ThreadsOption = Annotated[
 ]
 UrlOption = Annotated[str, typer.Option("--url", help="gRPC address of the server, host:port.")]
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.001, help="Deadline of one call, in seconds.")]
+ChangeClassesOption = Annotated[
+    bool,
+    typer.Option("--change-classes", help="Publish also if class ids mean other classes than in the version before."),
+]
 LoadOption = Annotated[
     str | None,
     typer.Option(

@@ -14,6 +14,7 @@ from semia.cli.console import StepDisplay, complain, interruptible, say, version
 from semia.cli.options import (
     DEFAULT_REPOSITORY,
     AnyRepositoryOption,
+    ChangeClassesOption,
     KeepOption,
     LoadOption,
     NameOption,
@@ -106,6 +107,7 @@ def publish(
     queue_size: QueueSizeOption = None,
     queue_timeout: QueueTimeoutOption = None,
     reset: ResetOption = False,
+    change_classes: ChangeClassesOption = False,
     *,
     access: "ServerAccess",
 ) -> None:
@@ -133,7 +135,7 @@ def publish(
     ServingSettings(**changes)  # mistakes are said before minutes of tuning
     if tune:
         changes |= _tuned(bundle)
-    publish_bundle(bundle, repository, name, changes, load, keep, access, reset=reset)
+    publish_bundle(bundle, repository, name, changes, load, keep, access, reset=reset, change_classes=change_classes)
 
 
 def publish_bundle(
@@ -146,6 +148,7 @@ def publish_bundle(
     access: "ServerAccess",
     *,
     reset: bool = False,
+    change_classes: bool = False,
 ) -> None:
     """Publish, put into service if a server is given, and say so.
 
@@ -156,16 +159,25 @@ def publish_bundle(
 
     settings = _settings(bundle, repository, name, changes, reset=reset)
     if is_object_store(repository):
-        _publish_to_store(bundle, repository, name, settings, load, access)
+        _publish_to_store(bundle, repository, name, settings, load, access, change_classes=change_classes)
         return
     folder, began = Path(repository), time.monotonic()
     if load is None:
-        published = publish_to(bundle, folder, name=name, settings=settings)
+        published = publish_to(bundle, folder, name=name, settings=settings, change_classes=change_classes)
         _say_published(published.name, published.version, published.folder, began)
         say("next: semia serve")
         return
     with interruptible():  # a version that was not yet seen to draw is taken back
-        update = publish_and_load(bundle, folder, load, name=name, settings=settings, keep=keep, access=access)
+        update = publish_and_load(
+            bundle,
+            folder,
+            load,
+            name=name,
+            settings=settings,
+            keep=keep,
+            change_classes=change_classes,
+            access=access,
+        )
     published = update.published
     _say_published(published.name, published.version, published.folder, began, f"; {load} serves it", url=load)
     if update.pruned:
@@ -204,12 +216,19 @@ def _say_published(name: str, version: int, place: Path | str, began: float, mor
 
 
 def _publish_to_store(
-    bundle: Path, url: str, name: str | None, settings: "ServingSettings", load: str | None, access: "ServerAccess"
+    bundle: Path,
+    url: str,
+    name: str | None,
+    settings: "ServingSettings",
+    load: str | None,
+    access: "ServerAccess",
+    *,
+    change_classes: bool,
 ) -> None:
     from semia.serving import ObjectRepository, load_model
 
     began = time.monotonic()
-    stored = ObjectRepository(url).publish(bundle, name=name, settings=settings)
+    stored = ObjectRepository(url).publish(bundle, name=name, settings=settings, change_classes=change_classes)
     _say_published(stored.name, stored.version, stored.url, began)
     if stored.serving != stored.version:
         complain(f"version {stored.serving} was published meanwhile, and is the one that is served", "overtaken")

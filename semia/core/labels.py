@@ -12,6 +12,7 @@ What is left after that, far from every class, is no label: an area of it is ref
 """
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,6 +94,7 @@ class LabelPicture(NamedTuple):
     colours: NDArray[np.uint8]  # [H, W, 3]
     void: NDArray[np.bool_]  # [H, W]: pixels that are no class
     notes: tuple[str, ...]  # a line for each thing that was not taken as it stands
+    numbers: Mapping[tuple[int, int, int], int] | None = None  # palette index or class id of each colour in the file
 
 
 def label_picture(image: Image.Image, palette: Palette | None = None, what: str = "label map") -> LabelPicture:
@@ -111,7 +113,10 @@ def label_picture(image: Image.Image, palette: Palette | None = None, what: str 
     if image.mode not in ("P", "L"):
         return LabelPicture(colours, void, ())
     numbers = np.asarray(image)
-    used = np.unique(numbers)
+    used, places = np.unique(numbers, return_index=True)
+    ids: dict[tuple[int, int, int], int] = {}
+    for number, (red, green, blue) in zip(used.tolist(), colours.reshape(-1, 3)[places].tolist(), strict=True):
+        ids.setdefault((red, green, blue), number)
     others = used[used != VOID_NUMBER]
     if len(others) < len(used) and len(others) >= 2 and others.max() < VOID_NUMBER // 2:
         void = numbers == VOID_NUMBER
@@ -120,12 +125,11 @@ def label_picture(image: Image.Image, palette: Palette | None = None, what: str 
             return LabelPicture(colours, np.zeros_like(void), ())
         kind = "palette index" if image.mode == "P" else "grey value"
         share = 100 * np.count_nonzero(void) / void.size
-        return LabelPicture(
-            colours, void, (f"{what}: {kind} 255 ({share:.1f} % of it) is read as no class: its neighbours' count",)
-        )
+        note = f"{what}: {kind} 255 ({share:.1f} % of it) is read as no class: its neighbours' count"
+        return LabelPicture(colours, void, (note,), ids)
     if image.mode == "L" and len(used) >= 2 and used.max() < SMALL_GREYS:
-        return LabelPicture(colours, void, (f"{what}: its grey values {_span(used)} are read as the classes",))
-    return LabelPicture(colours, void, ())
+        return LabelPicture(colours, void, (f"{what}: its grey values {_span(used)} are read as the classes",), ids)
+    return LabelPicture(colours, void, (), ids if image.mode == "P" else None)
 
 
 def _grey_labels(image: Image.Image, what: str) -> NDArray[np.uint8]:

@@ -7,10 +7,12 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
+import numpy as np
+
 from semia.core.errors import InputError
 from semia.core.files import check_model_name, write_text
 from semia.core.labels import Canvas
-from semia.core.palette import Palette
+from semia.core.palette import MIN_SEPARATION, Palette
 
 MODEL_FILE = "model.onnx"
 PLAN_FILE = "model.plan"
@@ -47,6 +49,23 @@ def _is_of_type(value: object, annotation: Any) -> bool:
     if isinstance(value, bool):
         return annotation is bool  # Python takes True for the int 1
     return isinstance(value, (float, int) if annotation is float else annotation)
+
+
+def changed_classes(before: Palette, after: Palette) -> tuple[str, ...]:
+    """What class ids and colours of one version would mean in the next, in words; nothing where they mean the same.
+
+    A class is known by its name, where both versions have names, and by its colour. Another name or another colour of a
+    class changes nothing, nor do new classes behind the others.
+    """
+    changes = []
+    for class_id, colour in enumerate(before.colours):
+        distances = np.linalg.norm(after.array.astype(np.float64) - colour, axis=1)
+        same = {int(distances.argmin())} if distances.min() < MIN_SEPARATION / 2 else set[int]()
+        same |= {other for other, name in enumerate(after.names) if name in before.names[class_id : class_id + 1]}
+        if same - {class_id} or (not same and class_id < len(after)):
+            now = after.describe(class_id) if class_id < len(after) else "none"
+            changes.append(f"{class_id} was {before.describe(class_id)} and would be {now}")
+    return tuple(changes)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,9 @@
 """The classes of a scene: one colour each, taken from its source label map."""
 
 import itertools
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +38,9 @@ MAX_EXACT_COLOURS = 4096
 NOISE_SPAN, NOISE_CONTACTS = 2, 0.3
 """Two colours that differ by so little in every channel, and touch at so many of their pixels, are one with noise."""
 
+BRIGHTNESS = (299, 587, 114)
+"""How much of red, green and blue there is in it, in thousandths (ITU-R BT.601)."""
+
 BLEND_DISTANCE = 3.0
 """A line's colour this near (Euclidean RGB) to a blend of the two colours beside it is their soft border."""
 
@@ -51,7 +52,7 @@ MAX_DRIFT = 80.0
 class Palette:
     """The colours of a scene's classes; a class id is an index into it."""
 
-    colours: tuple[tuple[int, int, int], ...]  # RGB, 0-255, most frequent class first
+    colours: tuple[tuple[int, int, int], ...]  # RGB, 0-255
     names: tuple[str, ...] = ()  # one per colour, or empty where the scene names none
 
     def __post_init__(self) -> None:
@@ -66,8 +67,11 @@ class Palette:
         return len(self.colours)
 
     def __str__(self) -> str:
-        labels = self.names or ("",) * len(self)
-        return ", ".join(f"{code} {name}".rstrip() for code, name in zip(self.hex_codes, labels, strict=True))
+        return ", ".join(map(self.describe, range(len(self))))
+
+    def describe(self, class_id: int) -> str:
+        """A class's colour and, where it has one, its name."""
+        return " ".join([hex_code(self.colours[class_id]), *self.names[class_id : class_id + 1]])
 
     @property
     def hex_codes(self) -> tuple[str, ...]:
@@ -124,7 +128,7 @@ class Palette:
         return self.array[class_ids]
 
     def with_names(self, colour_of_name: Mapping[str, str]) -> "Palette":
-        """The same palette with names given by colour, as in a scene's ``classes.json``.
+        """The same classes with names given by colour, and in the order of the names, as in a scene's ``classes.json``.
 
         Names of colours that the palette has not are left out: one file may serve several photographs.
 
@@ -147,7 +151,7 @@ class Palette:
         if missing:
             known = ", ".join(f"{code} {name}" for name, code in colour_of_name.items())
             raise LabelMapError(f"no class name is given for {', '.join(missing)} of the label map, only for {known}")
-        return Palette(self.colours, tuple(names[index] for index in range(len(self))))
+        return Palette(tuple(self.colours[index] for index in names), tuple(names.values()))
 
 
 def hex_code(colour: tuple[int, int, int]) -> str:
@@ -169,33 +173,6 @@ def colour_from_hex(code: str) -> tuple[int, int, int]:
     except ValueError:
         raise LabelMapError(f"{code!r} is not a colour: write #RRGGBB") from None
     return red, green, blue
-
-
-@dataclass(frozen=True)
-class ClassNames:
-    """A scene's ``classes.json``."""
-
-    colour_of_name: Mapping[str, str]  # ``#RRGGBB`` by class name
-    void: frozenset[tuple[int, int, int]]  # colours that are no class: their pixels go to their neighbours'
-
-
-def read_class_names(path: Path) -> ClassNames:
-    """Read a scene's ``classes.json``: ``{"sky": "#66CCFF", ..., "#E0E0C0": null}``; null makes a colour void.
-
-    Raises:
-        LabelMapError: if it is not a JSON object of such entries.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise LabelMapError(f"cannot read class names from {path}: {error}") from error
-    if not isinstance(content, dict) or not all(code is None or isinstance(code, str) for code in content.values()):
-        raise LabelMapError(
-            f'{path} must be a JSON object of names and colours, like {{"sky": "#66CCFF"}}; a colour that is no class '
-            'is written {"#E0E0C0": null}'
-        )
-    void = frozenset(colour_from_hex(key) for key, code in content.items() if code is None)
-    return ClassNames({name: code for name, code in content.items() if code is not None}, void)
 
 
 def pack_colours(colours: NDArray[np.uint8]) -> NDArray[np.uint32]:
@@ -316,8 +293,16 @@ class FoundPalette(NamedTuple):
     notes: tuple[str, ...]  # a line for each colour that is no class although it has an area
 
 
-def extract_palette(picture: NDArray[np.uint8], *, void: NDArray[np.bool_] | None = None) -> FoundPalette:
-    """Find the classes of a source label map ``uint8[H, W, 3]``, most frequent first.
+def extract_palette(
+    picture: NDArray[np.uint8],
+    *,
+    void: NDArray[np.bool_] | None = None,
+    numbers: Mapping[tuple[int, int, int], int] | None = None,
+) -> FoundPalette:
+    """Find the classes of a source label map ``uint8[H, W, 3]``.
+
+    They are ordered by their numbers, where an exact map has any, else from dark to light: touching a map up, which
+    changes areas, then changes no class's id.
 
     Of an exact map, as programs write them, these are all its colours, however near and small. Of others they are the
     dominant flat colours: anti-aliased and JPEG-blurred borders do not count, only pixels inside flat areas vote, and
@@ -326,6 +311,7 @@ def extract_palette(picture: NDArray[np.uint8], *, void: NDArray[np.bool_] | Non
     Args:
         picture: the label map.
         void: ``bool[H, W]``, pixels that are no class.
+        numbers: of colours, in the map's own file.
 
     Raises:
         LabelMapError: if there is no flat colour, or there are more than `MAX_CLASSES`.
@@ -335,7 +321,10 @@ def extract_palette(picture: NDArray[np.uint8], *, void: NDArray[np.bool_] | Non
     exact = exact_colours(picture, void)
     if exact is not None:
         labelled = picture if void is None else picture[~void]
-        return FoundPalette(Palette(tuple(map(tuple, exact.tolist()))), _left_out(labelled, exact))
+        colours = _dark_to_light(map(tuple, exact.tolist()))
+        if numbers is not None:
+            colours = tuple(sorted(colours, key=numbers.__getitem__))
+        return FoundPalette(Palette(colours), _left_out(labelled, exact))
     flat = flat_area(picture)
     return _dominant_colours(picture[flat if void is None else flat & ~void], picture.shape[0] * picture.shape[1])
 
@@ -394,4 +383,8 @@ def _dominant_colours(flat: NDArray[np.uint8], pixels: int) -> FoundPalette:
         raise LabelMapError("the label map has no area of one flat colour: draw each class in its own colour")
     if len(colours) > MAX_CLASSES:
         raise LabelMapError(f"the label map has {len(colours)} colours; at most {MAX_CLASSES} classes are possible")
-    return FoundPalette(Palette(tuple(colours)), tuple(notes))
+    return FoundPalette(Palette(_dark_to_light(colours)), tuple(notes))
+
+
+def _dark_to_light(colours: Iterable[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:
+    return tuple(sorted(colours, key=lambda colour: (np.dot(colour, BRIGHTNESS), colour)))

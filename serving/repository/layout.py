@@ -10,6 +10,7 @@ Hidden names are not models: they are the lock and the journal of `semia.serving
 """
 
 import dataclasses
+import json
 import logging
 import re
 import shutil
@@ -21,9 +22,10 @@ from google.protobuf import text_format
 
 from semia.core.errors import InputError
 from semia.core.files import check_model_name, sha256_of_file, sync_path
-from semia.core.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE, ModelCard
+from semia.core.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE, ModelCard, changed_classes
+from semia.core.palette import Palette
 from semia.serving.accelerators import served_file
-from semia.serving.errors import BundleError, PublishError, RepositoryError
+from semia.serving.errors import BundleError, ClassesChangedError, PublishError, RepositoryError
 from semia.serving.model_config import (
     CARD_HASH_PARAMETER,
     DEFAULT_SETTINGS,
@@ -68,7 +70,12 @@ class RepositoryModel:
 
 
 def publish(
-    bundle: Path, repository: Path, *, name: str | None = None, settings: ServingSettings | None = None
+    bundle: Path,
+    repository: Path,
+    *,
+    name: str | None = None,
+    settings: ServingSettings | None = None,
+    change_classes: bool = False,
 ) -> PublishedModel:
     """Add a bundle to a repository (made if need be) as a new model or the next version of one.
 
@@ -82,10 +89,12 @@ def publish(
         repository: the model repository.
         name: what to call the served model; None: as its card does.
         settings: how the model is run; None: as it is now, see `present_settings`.
+        change_classes: publish also if class ids mean other classes than in the version before.
 
     Raises:
         BundleError: if the bundle lacks a file or its graph is not the one its card describes.
         InputError: if ``name`` cannot name a model, or the bundle's engine cannot be served as told.
+        ClassesChangedError: if class ids mean other classes than before.
         PublishError: if the disk refuses; the repository is then as it was.
     """
     card = read_bundle_card(bundle, name)
@@ -93,6 +102,8 @@ def publish(
         repository = repository.resolve()  # a link's target has its neighbours on its own disk
         with locked(repository), taken_back_on_failure(repository):
             settings = settings or present_settings(repository, card.name)
+            if not change_classes:
+                check_classes(present_config(repository, card.name), card)
             with staging_folder(repository) as staging:
                 published = add_version(stage_bundle(bundle, card, settings, staging), repository)
             finish(repository)
@@ -109,14 +120,42 @@ def present_settings(repository: Path, name: str) -> ServingSettings:
     Raises:
         PublishError: if that cannot be read.
     """
-    config = repository / name / CONFIG_FILE
+    config = present_config(repository, name)
+    return settings_or_defaults(config, str(repository / name / CONFIG_FILE)) if config else DEFAULT_SETTINGS
+
+
+def present_config(repository: Path, name: str) -> str:
+    """The config.pbtxt of a model's newest version; empty for a model that is not there.
+
+    Raises:
+        PublishError: if it cannot be read.
+    """
     try:
-        text = config.read_text(encoding="utf-8", errors="replace")
+        return (repository / name / CONFIG_FILE).read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
-        return DEFAULT_SETTINGS
+        return ""
     except OSError as error:
         raise PublishError(f"cannot publish {name!r} to be run as it is: {error}") from error
-    return settings_or_defaults(text, str(config))
+
+
+def check_classes(config: str, card: ModelCard) -> None:
+    """Make sure that class ids mean in a new version what they mean in the one that a config.pbtxt describes.
+
+    Raises:
+        ClassesChangedError: if they do not.
+    """
+    try:
+        parameters = parse_config(config).parameters
+        codes, names = (json.loads(parameters[key].string_value) for key in ("palette", "class_names"))
+        before = Palette.from_hex(codes, names)
+    except (text_format.ParseError, ValueError, TypeError, AttributeError, InputError):
+        return  # there is none, or it is not ours
+    if changes := changed_classes(before, card.to_palette()):
+        more = f", and {len(changes) - 1} more" if len(changes) > 1 else ""
+        raise ClassesChangedError(
+            f"class ids of {card.name!r} would change their meaning: {changes[0]}{more}; whoever sends ids would get "
+            "other pictures: order classes as before in the scene's classes.json, or publish with --change-classes"
+        )
 
 
 def settings_or_defaults(config: str, place: str) -> ServingSettings:

@@ -25,9 +25,11 @@ from semia.serving.model_config import ServingSettings, settings_from_config
 from semia.serving.repository.layout import (
     PublishedModel,
     add_version,
+    check_classes,
     first_of_the_same,
     hash_problem,
     model_folder,
+    present_config,
     present_settings,
     read_bundle_card,
     stage_bundle,
@@ -76,6 +78,7 @@ def publish_and_load(
     name: str | None = None,
     settings: ServingSettings | None = None,
     keep: int = DEFAULT_KEEP,
+    change_classes: bool = False,
     timeout_s: float = LOAD_TIMEOUT_S,
     access: ServerAccess = OPEN_TO_EVERYONE,
 ) -> Update:
@@ -92,12 +95,14 @@ def publish_and_load(
         name: what to call the served model; None: as its card does.
         settings: how the model is run; None: as it is now.
         keep: how many versions stay on the disk, at least 1.
+        change_classes: publish also if class ids mean other classes than in the version before.
         timeout_s: how long loading may take, and the first picture.
         access: what the server asks for.
 
     Raises:
         BundleError: if the bundle lacks a file or its graph is not the one its card describes.
         InputError: if ``name`` cannot name a model, or ``keep`` is below 1.
+        ClassesChangedError: if class ids mean other classes than before.
         PublishError: if the disk refuses.
         ServerUnreachableError: if no server answers at ``url``.
         AccessRefusedError: if it keeps loading to its operators, and ``access`` lacks the right key.
@@ -107,6 +112,8 @@ def publish_and_load(
     _check_keep(keep)
     card = read_bundle_card(bundle, name)
     with _writing(repository, f"publish {card.name!r} to") as folder:
+        if not change_classes:
+            check_classes(present_config(folder, card.name), card)
         stage = functools.partial(stage_bundle, bundle, card, settings or present_settings(folder, card.name))
         published = _put_into_service(stage, card.name, folder, url, timeout_s, access)
         return Update(published, _prune(folder / card.name, keep, spared=published.version))

@@ -32,6 +32,7 @@ from semia.serving.model_config import DEFAULT_SETTINGS, ServingSettings, parse_
 from semia.serving.repository.layout import (
     VERSION_NAME,
     RepositoryModel,
+    check_classes,
     list_models,
     publish,
     read_bundle_card,
@@ -112,7 +113,12 @@ class ObjectRepository:
         )
 
     def publish(
-        self, bundle: Path, *, name: str | None = None, settings: ServingSettings | None = None
+        self,
+        bundle: Path,
+        *,
+        name: str | None = None,
+        settings: ServingSettings | None = None,
+        change_classes: bool = False,
     ) -> StoredVersion:
         """Add a bundle as a new model or the next version of one, checked and laid out as `semia.serving.publish` does.
 
@@ -123,16 +129,21 @@ class ObjectRepository:
             bundle: folder of ``model.onnx`` and ``model_card.json``, and of ``model.plan`` where there is an engine.
             name: what to call the served model; None: as its card does.
             settings: how the model is run; None: as it is now.
+            change_classes: publish also if class ids mean other classes than in the version before.
 
         Raises:
             BundleError: if the bundle lacks a file or its graph is not the one its card describes.
             InputError: if ``name`` cannot name a model, or the bundle's engine cannot be served as told.
+            ClassesChangedError: if class ids mean other classes than before.
             PublishError: if the store refuses; servers then see what they saw before.
         """
-        served_as = read_bundle_card(bundle, name).name
+        card = read_bundle_card(bundle, name)
+        served_as = card.name
         with tempfile.TemporaryDirectory(prefix="semia-publish-") as folder:
             try:
                 settings = settings or self.present_settings(served_as)
+                if not change_classes:
+                    check_classes(self._present_config(served_as), card)
                 staged = publish(bundle, Path(folder) / "model_repository", name=name, settings=settings)
                 config = (staged.folder.parent / CONFIG_FILE).read_text(encoding="utf-8")
                 with _explained(self.url):
@@ -153,13 +164,17 @@ class ObjectRepository:
         Raises:
             RepositoryError: if the store does not answer, or refuses.
         """
-        key = self._key(name, CONFIG_FILE)
+        config = self._present_config(name)
+        return settings_or_defaults(config, SCHEME + self._key(name, CONFIG_FILE)) if config else DEFAULT_SETTINGS
+
+    def _present_config(self, name: str) -> str:
+        """A model's config.pbtxt; empty for a model that is not there."""
         with _explained(self.url):
             try:
-                config = self._store.cat_file(key)
+                content: bytes = self._store.cat_file(self._key(name, CONFIG_FILE))
             except FileNotFoundError:
-                return DEFAULT_SETTINGS
-        return settings_or_defaults(config.decode("utf-8", errors="replace"), SCHEME + key)
+                return ""
+        return content.decode("utf-8", errors="replace")
 
     def list_models(self) -> list[RepositoryModel]:
         """The models by name, as `semia.serving.list_models` lists a folder's; a broken one comes with its problem.

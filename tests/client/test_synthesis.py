@@ -184,7 +184,8 @@ def test_publishing_anew_is_noticed_by_a_living_client(
     target = np.full((48, 64, 3), (255, 0, 0), dtype=np.uint8)
     with SynthesisClient(triton.grpc_url) as client:
         for count, palette in enumerate((red_first, blue_first)):
-            serving.publish(make_bundle(tmp_path / str(count), name="moving", palette=palette), triton.repository)
+            bundle = make_bundle(tmp_path / str(count), name="moving", palette=palette)
+            serving.publish(bundle, triton.repository, change_classes=True)
             serving.load_model(triton.grpc_url, "moving")
             np.testing.assert_array_equal(np.asarray(client.synthesize("moving", target)), target)
         turned = make_bundle(tmp_path / "turned", name="moving", palette=blue_first, height=64, width=48)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from semia.core.errors import LabelMapError
 from semia.core.labels import Canvas, ClassIds
 from semia.training.errors import SceneError
-from semia.training.scene import Scene, load_scene, save_scene
+from semia.training.scene import ClassNames, Scene, load_scene, read_class_names, save_scene
 
 
 def test_a_scene_folder_becomes_a_scene(scene_folder: Path, scene: Scene) -> None:
@@ -16,7 +17,7 @@ def test_a_scene_folder_becomes_a_scene(scene_folder: Path, scene: Scene) -> Non
     assert loaded.name == "tiny-scene"
     assert loaded.canvas == Canvas(44, 60)
     assert np.array_equal(loaded.image, scene.image)
-    # Palettes are ordered by frequency, so ids may differ; the colours may not.
+    # The files do not say which class is the first, so ids may differ; the colours may not.
     assert np.array_equal(loaded.palette.render(loaded.labels), scene.palette.render(scene.labels))
     assert np.array_equal(loaded.palette.render(loaded.targets["moved"]), scene.palette.render(scene.targets["moved"]))
 
@@ -25,6 +26,24 @@ def test_class_names_are_read(scene_folder: Path) -> None:
     (scene_folder / "classes.json").write_text(json.dumps({"sky": "#0000FF", "grass": "#00FF00", "box": "#FF0000"}))
     palette = load_scene(scene_folder).palette
     assert dict(zip(palette.names, palette.hex_codes, strict=True))["box"] == "#FF0000"
+
+
+@pytest.mark.parametrize("content", ["[]", '{"sky": 3}', "no JSON", "\xff"])
+def test_class_names_of_the_wrong_form_are_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "classes.json"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(LabelMapError, match=r"classes\.json"):
+        read_class_names(path)
+
+
+def test_a_file_of_class_names_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "classes.json"
+    path.write_text(json.dumps({"sky": "#66CCFF"}))
+    assert read_class_names(path) == ClassNames({"sky": "#66CCFF"}, frozenset())
+    path.write_text("\ufeff" + json.dumps({"sky": "#66CCFF", "#e0e0c0": None}), encoding="utf-8")
+    assert read_class_names(path) == ClassNames({"sky": "#66CCFF"}, frozenset({(224, 224, 192)}))
+    with pytest.raises(LabelMapError, match=r"absent\.json"):
+        read_class_names(tmp_path / "absent.json")
 
 
 def test_resize_scales_everything(scene_folder: Path) -> None:
@@ -148,6 +167,67 @@ def test_exact_label_maps_are_read_exactly(tmp_path: Path, label: Image.Image) -
     for ids in (scene.labels, scene.targets["new"]):
         pairs = np.unique(np.stack([ids, layout()], axis=-1).reshape(-1, 2), axis=0)
         assert len(pairs) == 4, "every class is one class"
+
+
+def indexed(ids: ClassIds, order: list[int]) -> Image.Image:
+    """An indexed picture in which class ``i`` has the index ``order[i]``."""
+    colours = np.zeros((256, 3), np.uint8)
+    colours[order] = CLASSES
+    image = Image.fromarray(np.array(order, np.uint8)[ids], "P")
+    image.putpalette(colours.tobytes())
+    return image
+
+
+def touched_up(ids: ClassIds) -> ClassIds:
+    """Most of the first class becomes the fourth, which was the smallest."""
+    ids = ids.copy()
+    ids[:36, 52:] = 3
+    return ids
+
+
+@pytest.mark.parametrize(
+    ("order", "codes", "notes"),
+    [
+        ([0, 1, 2, 3], ("#000000", "#800000", "#008000", "#808000"), ()),
+        ([3, 0, 2, 1], ("#800000", "#808000", "#008000", "#000000"), ()),
+        (
+            [7, 0, 15, 3],
+            ("#800000", "#808000", "#000000", "#008000"),
+            ("the label map's own numbers 0, 3, 7, 15 are class ids 0, 1, 2, 3",),
+        ),
+    ],
+)
+def test_class_ids_follow_the_files_indices(
+    tmp_path: Path, order: list[int], codes: tuple[str, ...], notes: tuple[str, ...]
+) -> None:
+    before = load_scene(write_scene(tmp_path / "before", indexed(layout(), order)))
+    after = load_scene(write_scene(tmp_path / "after", indexed(touched_up(layout()), order)))
+    assert before.palette.hex_codes == codes
+    assert after.palette == before.palette
+    assert before.notes == notes
+
+
+def test_a_touch_up_changes_no_class_id(tmp_path: Path) -> None:
+    names = {"tree": "#008000", "sky": "#000000", "cat": "#FFFFFF", "lamp": "#808000", "road": "#800000"}
+    drawn = layout()
+    drawn[2:16, 70:90] = 3
+    for number, ids in enumerate((drawn, touched_up(drawn))):
+        folder = write_scene(tmp_path / str(number), coloured(ids))
+        assert load_scene(folder).palette.hex_codes == ("#000000", "#800000", "#008000", "#808000")
+        (folder / "classes.json").write_text(json.dumps(names))
+        assert load_scene(folder).palette.names == ("tree", "sky", "lamp", "road")
+        Image.open(folder / "label.png").save(folder / "label.jpg", quality=90)
+        (folder / "label.png").unlink()
+        (folder / "classes.json").unlink()
+        compressed = load_scene(folder).palette.array.astype(int)
+        assert np.abs(compressed - CLASSES).max() < 8
+
+
+def test_grey_ids_with_gaps_are_said(tmp_path: Path) -> None:
+    grey = Image.fromarray(np.array([7, 11, 8, 26], np.uint8)[layout()])
+    scene = load_scene(write_scene(tmp_path / "scene", grey))
+    assert scene.palette.hex_codes == ("#070707", "#080808", "#0B0B0B", "#1A1A1A")
+    assert scene.notes[-1] == "the label map's own numbers 7, 8, 11, 26 are class ids 0, 1, 2, 3"
 
 
 def test_void_goes_to_its_neighbours_and_is_said(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def repository(tiny_bundle: Path, make_bundle: MakeBundle, tmp_path: Path) -> Pa
     """Two versions of "tiny", the newer one of two classes."""
     serving.publish(tiny_bundle, tmp_path / "repository")
     newer = make_bundle(tmp_path / "newer", palette=Palette(((1, 2, 3), (200, 5, 6)), ("sea", "sand")))
-    serving.publish(newer, tmp_path / "repository")
+    serving.publish(newer, tmp_path / "repository", change_classes=True)
     return tmp_path / "repository"
 
 
@@ -87,13 +87,15 @@ def test_a_model_from_publishing_to_removal(
     target, url = served[:2], served[3]
     publish = ("--name", "operated", "--load", url, *target)
     assert f"1 (model operated, version 1); {url} serves it" in run("publish", tiny_bundle, *publish)
-    said = run("publish", tmp_path / "newer", "--keep", "1", *publish)
+    with pytest.raises(InputError, match="would change their meaning: 0 was #FF0000 roof and would be #010203 sea"):
+        run("publish", tmp_path / "newer", *publish)
+    said = run("publish", tmp_path / "newer", "--keep", "1", "--change-classes", *publish)
     assert "deleted: version 1" in said
     assert rows(run("models", *served))["operated"][:4] == ["*2", "ready", "64x48", "0.0"]
 
     with pytest.raises(SemiaError, match="version 2 of 'operated' is the oldest: there is none to roll back to"):
         run("models", "rollback", "operated", *served)
-    run("publish", tiny_bundle, *publish)
+    run("publish", tiny_bundle, "--change-classes", *publish)
     assert f"version 4, which is version 2 again)\n{url} now serves operated version 4" in run(
         "models", "rollback", "operated", *served
     )

@@ -175,7 +175,10 @@ def test_an_operators_loads_and_unloads_count(
     assert serving.load_model(server.grpc_url, "model4") == 1
     assert "model4" in in_memory(triton)
     serving.publish(
-        make_bundle(tmp_path / "new", palette=Palette(((1, 1, 1), (2, 2, 2)))), server.repository, name="model4"
+        make_bundle(tmp_path / "new", palette=Palette(((1, 1, 1), (2, 2, 2)))),
+        server.repository,
+        name="model4",
+        change_classes=True,
     )
     result = triton.infer("model4", request(), client_timeout=20)
     assert (result.as_numpy("image") == colour(4)).all(), "not before it is told to"

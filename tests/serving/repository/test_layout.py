@@ -23,6 +23,7 @@ from semia.core.palette import Palette
 from semia.serving import (
     Accelerator,
     BundleError,
+    ClassesChangedError,
     PublishError,
     RepositoryError,
     ServingSettings,
@@ -32,7 +33,7 @@ from semia.serving import (
     verify,
 )
 from semia.serving.repository.transaction import LOCK_FILE, mend
-from tests.conftest import SmallDisk
+from tests.conftest import TINY_PALETTE, MakeBundle, SmallDisk
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_publishing_again_adds_the_next_version_and_its_configuration(
     publish(tiny_bundle, repository)
     (repository / "tiny" / "007").mkdir()  # Triton ignores it, so do we
     other = make_bundle(tmp_path / "other", palette=Palette(((1, 2, 3), (200, 0, 0))), height=10, width=20)
-    model = publish(other, repository, settings=ServingSettings(threads=1))
+    model = publish(other, repository, settings=ServingSettings(threads=1), change_classes=True)
     assert model.version == 2
     config = read_config(repository)
     assert [*config.input[0].dims] == [10, 20]
@@ -81,6 +82,58 @@ def test_publishing_again_adds_the_next_version_and_its_configuration(
     assert listed.problem is None
     assert listed.card is not None
     assert listed.card.palette == ("#010203", "#C80000")
+
+
+ROOF, LAWN, SKY = TINY_PALETTE.colours
+POND = (0, 90, 90)
+
+
+@pytest.mark.parametrize(
+    ("palette", "change"),
+    [
+        (
+            Palette((LAWN, ROOF, SKY), ("lawn", "roof", "sky")),
+            "0 was #FF0000 roof and would be #00FF00 lawn, and 1 more",
+        ),
+        (Palette((LAWN, ROOF, SKY)), "0 was #FF0000 roof and would be #00FF00, and 1 more"),
+        (
+            Palette((ROOF, LAWN, SKY), ("lawn", "roof", "sky")),
+            "0 was #FF0000 roof and would be #FF0000 lawn, and 1 more",
+        ),
+        (Palette((POND, ROOF, LAWN, SKY)), "0 was #FF0000 roof and would be #005A5A, and 2 more"),
+        (Palette((ROOF, SKY)), "1 was #00FF00 lawn and would be #0000FF, and 1 more"),
+        (Palette((ROOF, LAWN, POND)), "2 was #0000FF sky and would be #005A5A"),
+    ],
+    ids=["swapped", "swapped, unnamed", "names swapped", "one more in front", "one less", "another"],
+)
+def test_a_version_whose_ids_mean_other_classes_is_refused(
+    palette: Palette, change: str, tiny_bundle: Path, repository: Path, make_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    publish(tiny_bundle, repository)
+    touched_up = make_bundle(tmp_path / "touched-up", palette=palette)
+    with pytest.raises(ClassesChangedError, match=f"'tiny' would change their meaning: {change}; .*--change-classes"):
+        publish(touched_up, repository)
+    assert [model.versions for model in list_models(repository)] == [(1,)]
+    assert publish(touched_up, repository, change_classes=True).version == 2
+
+
+@pytest.mark.parametrize(
+    "palette",
+    [
+        Palette((ROOF, LAWN, SKY)),
+        Palette((ROOF, LAWN, SKY), ("tiles", "meadow", "sky")),
+        Palette(((250, 2, 0), (1, 251, 0), (3, 0, 255))),
+        Palette((POND, LAWN, SKY), TINY_PALETTE.names),
+        Palette((*TINY_PALETTE.colours, POND), (*TINY_PALETTE.names, "pond")),
+        Palette((ROOF, LAWN)),
+    ],
+    ids=["unnamed", "renamed", "compressed", "recoloured", "one more behind", "the last one gone"],
+)
+def test_classes_may_be_renamed_recoloured_and_added(
+    palette: Palette, tiny_bundle: Path, repository: Path, make_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    publish(tiny_bundle, repository)
+    assert publish(make_bundle(tmp_path / "new", palette=palette), repository).version == 2
 
 
 def test_a_model_is_run_as_before_unless_it_is_said_how(

@@ -32,7 +32,9 @@ from semia.serving.repository.transaction import JOURNAL_FILE, LOCK_FILE, mend
 
 MakeBundle = Callable[..., Path]
 
-PALETTES = [Palette(tuple((40 * version, id_, 200 - id_) for id_ in range(3))) for version in range(5)]
+PALETTES = [
+    Palette(tuple((40 * version, id_, 200 - id_) for id_ in range(3)), ("roof", "lawn", "sky")) for version in range(5)
+]
 """What the pictures of each bundle are painted with."""
 
 IDS = np.random.default_rng(0).integers(0, 3, (1, 48, 64), dtype=np.uint8)

@@ -26,6 +26,7 @@ from semia.serving.repository import object_store
 from semia.serving.repository.object_store import pinned_version
 from semia.serving.triton.embedded import locate_embedded_triton
 from semia.serving.triton.server import flags, server_arguments
+from tests.conftest import TINY_PALETTE
 
 BUCKET = "pictures"
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -119,7 +120,9 @@ def repository(store: Any) -> ObjectRepository:
 @pytest.fixture
 def repainted(make_bundle: Callable[..., Path], tmp_path: Path) -> Path:
     """A bundle like `tiny_bundle` that paints in other colours."""
-    return make_bundle(tmp_path / "repainted", palette=Palette(((1, 2, 3), (40, 50, 60), (200, 0, 7))))
+    return make_bundle(
+        tmp_path / "repainted", palette=Palette(((1, 2, 3), (40, 50, 60), (200, 0, 7)), TINY_PALETTE.names)
+    )
 
 
 def keys(store: Any) -> set[str]:

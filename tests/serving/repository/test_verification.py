@@ -22,7 +22,8 @@ def repository(tiny_bundle: Path, make_bundle: Callable[..., Path], tmp_path: Pa
     """Two versions of "tiny" and one of "other"."""
     repository = tmp_path / "repository"
     serving.publish(tiny_bundle, repository)
-    serving.publish(make_bundle(tmp_path / "newer", palette=Palette(((1, 2, 3), (4, 5, 6)))), repository)
+    newer = make_bundle(tmp_path / "newer", palette=Palette(((1, 2, 3), (4, 5, 6))))
+    serving.publish(newer, repository, change_classes=True)
     serving.publish(tiny_bundle, repository, name="other")
     return repository
 
@@ -99,7 +100,7 @@ def test_the_newest_version_is_compared_with_what_was_exported(
     assert problem == f"version 2 was exported from another generator than that of {tmp_path}"
     card = dataclasses.replace(ModelCard.read(tiny_bundle / CARD_FILE), generator_sha256=sha256_of_file(weights))
     card.write(shutil.copytree(tiny_bundle, tmp_path / "exported") / CARD_FILE)
-    serving.publish(tmp_path / "exported", repository)
+    serving.publish(tmp_path / "exported", repository, change_classes=True)
     assert verify_exported(repository, "tiny", bundle=tmp_path / "exported", run=tmp_path) == []
     with pytest.raises(InputError, match=r"has no generator\.safetensors"):
         verify_exported(repository, "tiny", run=repository)

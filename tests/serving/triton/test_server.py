@@ -147,7 +147,7 @@ def test_a_new_version_is_loaded_while_running_and_survives_a_broken_one(
     server: TritonServer, make_bundle: MakeBundle, tmp_path: Path
 ) -> None:
     grey = make_bundle(tmp_path / "grey", palette=Palette(((9, 9, 9), (250, 250, 250))), height=20, width=30)
-    assert serving.publish(grey, server.repository, name="tiny").version == 2
+    assert serving.publish(grey, server.repository, name="tiny", change_classes=True).version == 2
     assert (ask(server.grpc_url, np.ones((1, 48, 64), np.uint8)) == (0, 255, 0)).all(), "not before it is told to"
 
     assert serving.load_model(server.grpc_url, "tiny") == 2
@@ -161,7 +161,7 @@ def test_a_new_version_is_loaded_while_running_and_survives_a_broken_one(
     assert state.version == 2
     assert "INVALID_PROTOBUF" in (state.problem or "")
 
-    assert serving.publish(grey, server.repository, name="tiny").version == 4
+    assert serving.publish(grey, server.repository, name="tiny", change_classes=True).version == 4
     assert serving.load_model(server.grpc_url, "tiny") == 4
 
 

@@ -19,7 +19,7 @@ from semia.serving import TritonServer
 from semia.serving.triton.watchdog import POLL_S, RESTARTED, _children
 
 IDS = np.ones((48, 64), np.uint8)
-PALETTES = Palette(((1, 1, 1), (10, 20, 30))), Palette(((1, 1, 1), (40, 50, 60)))
+PALETTES = [Palette(((1, 1, 1), colour), ("ground", "sky")) for colour in ((10, 20, 30), (40, 50, 60))]
 
 
 def process_of(server: TritonServer, model: str) -> int:
