@@ -24,9 +24,10 @@ from semia.client.errors import (
 )
 from semia.client.results import Outcome
 from semia.client.shared_memory import SharedMemory
-from semia.client.target import ModelDescription, Target
+from semia.client.target import ModelDescription
 from semia.client.transport import RetryOptions
 from semia.core.access import TlsOptions, read_admin_key
+from semia.core.targets import Target
 
 __all__ = [
     "DEFAULT_CONCURRENCY",

@@ -19,12 +19,13 @@ from semia.client.errors import ClientError, ClientSettingsError
 from semia.client.protocol import Answer, Talk
 from semia.client.results import AHEAD, OnProgress, Outcome, Progress, check_concurrency
 from semia.client.shared_memory import Regions, SharedMemory, min_pixels
-from semia.client.target import ModelDescription, Target
+from semia.client.target import ModelDescription
 from semia.client.transport import Conversation, Deadline, RetryOptions, carry_out, carry_out_async
 from semia.core.access import ServerAccess, TlsOptions
 from semia.core.errors import InputError
 from semia.core.labels import ClassIds
 from semia.core.messages import MAX_MESSAGE_BYTES
+from semia.core.targets import Target
 
 LARGEST_ADAPTED_BYTES = 31 << 20
 """glibc adapts to freed blocks of up to 32 MiB, what malloc adds to them included."""

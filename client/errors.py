@@ -10,7 +10,7 @@ SemiaError
     ├── ClientSettingsError (InputError)         the client was made with impossible settings: exits 2
     ├── UnknownModelError (InputError)           the server does not serve that model or version: exits 2
     ├── NotASemiaModelError (InputError)         the model is served, but is not one of semia's: exits 2
-    ├── TargetTypeError (InputError)             the target is no label map at all: exits 2
+    ├── TargetTypeError (LabelMapTypeError)      the target is no label map at all: exits 2
     ├── UnreadableTargetError (ImageError)       the target's picture cannot be read: exits 2
     ├── TargetSizeError (LabelMapSizeError)      the target does not fit the model's canvas: exits 2
     └── UnknownColourError (LabelMapColourError) the target has a colour that the model does not know: exits 2
@@ -18,7 +18,14 @@ SemiaError
 `semia.client.transport` turns gRPC's errors into these, `semia.client.target` those of `semia.core.labels`.
 """
 
-from semia.core.errors import ImageError, InputError, LabelMapColourError, LabelMapSizeError, SemiaError
+from semia.core.errors import (
+    ImageError,
+    InputError,
+    LabelMapColourError,
+    LabelMapSizeError,
+    LabelMapTypeError,
+    SemiaError,
+)
 
 
 class ClientError(SemiaError):
@@ -57,7 +64,7 @@ class NotASemiaModelError(ClientError, InputError):
     """The model is served, but without the parameters or the output of a published generator."""
 
 
-class TargetTypeError(ClientError, InputError):
+class TargetTypeError(ClientError, LabelMapTypeError):
     """The target is neither a picture nor class ids: its type, dtype, shape or values are impossible."""
 
 

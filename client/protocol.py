@@ -23,7 +23,7 @@ from semia.client.errors import (
     UnknownModelError,
 )
 from semia.client.shared_memory import Region, Regions
-from semia.client.target import ModelDescription, Target, class_ids_from_target
+from semia.client.target import ModelDescription, class_ids_from_target
 from semia.client.transport import (
     Ask,
     Call,
@@ -39,6 +39,7 @@ from semia.client.transport import (
 from semia.core.access import RESTRICTED, ServerAccess
 from semia.core.labels import Canvas, ClassIds
 from semia.core.model_card import INPUT_NAME, OUTPUT_NAME
+from semia.core.targets import Target
 
 UNREGISTER_TIMEOUT_S = 2.0
 UNREGISTER_POLL_S = 0.02

@@ -7,8 +7,8 @@ from PIL import Image
 
 from semia.client.errors import ClientError, ClientSettingsError
 from semia.client.protocol import Answer
-from semia.client.target import Target
 from semia.core.labels import ClassIds
+from semia.core.targets import Target
 
 OnProgress = Callable[[int], None]
 """Told how many targets are done, each time one is, in whichever order the server finishes them."""

@@ -1,16 +1,8 @@
-"""Targets, in every form a caller may have one, as class ids on a model's canvas; the model's description."""
+"""What a server says about a model, and targets as class ids on its canvas."""
 
-import contextlib
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from semia.client.errors import (
     NotASemiaModelError,
@@ -19,12 +11,11 @@ from semia.client.errors import (
     UnknownColourError,
     UnreadableTargetError,
 )
-from semia.core.errors import ImageError, LabelMapColourError, LabelMapError, LabelMapSizeError
-from semia.core.labels import Canvas, ClassIds, class_ids_from_image, read_class_ids
+from semia.core.errors import ImageError, LabelMapColourError, LabelMapError, LabelMapSizeError, LabelMapTypeError
+from semia.core.labels import Canvas, ClassIds
 from semia.core.palette import Palette
-
-Target = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
-"""A label map: a picture's path, a picture, RGB ``uint8[H, W, 3]``, or class ids ``uint8[H, W]``."""
+from semia.core.targets import Target
+from semia.core.targets import class_ids_from_target as read_target
 
 
 @dataclass(frozen=True)
@@ -65,9 +56,7 @@ class ModelDescription:
 
 
 def class_ids_from_target(target: Target, model: ModelDescription) -> ClassIds:
-    """A target as class ids ``uint8[H, W]`` on the model's canvas.
-
-    Pictures may have another size of the same proportions; class ids are taken as they are.
+    """A target as class ids ``uint8[H, W]`` on the model's canvas, as `semia.core.targets` reads it.
 
     Raises:
         TargetTypeError: if it is none of the forms of `Target`, or an id has no class.
@@ -75,48 +64,10 @@ def class_ids_from_target(target: Target, model: ModelDescription) -> ClassIds:
         TargetSizeError: if it does not fit the canvas.
         UnknownColourError: if an area has a colour far from every class.
     """
-    with _translated_errors():
-        if isinstance(target, (str, os.PathLike)):
-            return read_class_ids(Path(target), model.palette, model.canvas)
-        if isinstance(target, Image.Image):
-            return class_ids_from_image(target, model.palette, model.canvas, what="target")
-        if not isinstance(target, np.ndarray):
-            raise TargetTypeError(f"a target is a path, a Pillow picture or a numpy array, not {type(target).__name__}")
-        _check_array(target)
-        if target.ndim == 3:
-            return class_ids_from_image(Image.fromarray(target), model.palette, model.canvas, what="target")
-        return _checked_class_ids(target, model)
-
-
-def _check_array(target: NDArray[Any]) -> None:
-    received = f"{target.dtype}{list(target.shape)}"
-    if target.ndim != 2 and (target.ndim != 3 or target.shape[2] != 3):
-        raise TargetTypeError(f"the target is {received}: give class ids uint8[H, W] or RGB uint8[H, W, 3]")
-    if target.dtype != np.uint8:
-        raise TargetTypeError(f"the target is {received}, not uint8: convert it with .astype(np.uint8)")
-    if not target.size:
-        raise TargetSizeError(f"the target is empty: {received}")
-
-
-def _checked_class_ids(ids: ClassIds, model: ModelDescription) -> ClassIds:
-    if ids.shape != model.canvas:
-        height, width = ids.shape
-        raise TargetSizeError(
-            f"the class ids are {width}x{height}, the canvas of model {model.name!r} is {model.canvas} "
-            "(width x height), and ids are not resampled"
-        )
-    if ids.max() >= len(model.palette):
-        raise TargetTypeError(
-            f"the target has class id {ids.max()}, but model {model.name!r} has {len(model.palette)} classes, "
-            f"numbered from 0: {model.palette}"
-        )
-    return ids
-
-
-@contextlib.contextmanager
-def _translated_errors() -> Iterator[None]:
     try:
-        yield
+        return read_target(target, model.palette, model.canvas, f"model {model.name!r}")
+    except LabelMapTypeError as error:
+        raise TargetTypeError(str(error)) from error
     except LabelMapSizeError as error:
         raise TargetSizeError(str(error)) from error
     except LabelMapColourError as error:

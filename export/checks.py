@@ -5,26 +5,25 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernelError
 
 from semia.core.images import RGB
 from semia.core.labels import ClassIds
 from semia.core.machine import usable_cores
-from semia.core.model_card import INPUT_NAME, OUTPUT_NAME, TargetParity
-from semia.export.errors import ExportError, ParityError, first_line
+from semia.core.model_card import TargetParity
+from semia.export.errors import ExportError, NoKernelsError, ParityError
 from semia.export.precision.half import HALF_TYPES, rounded_in_float32
+from semia.export.session import CPU_ONLY, OnnxRenderer
 
 HIGHEST_PSNR = 99.0
 """In dB: stands for all above, identical pictures included, whose PSNR is infinite."""
 
-TURNS, PATIENCE_S = (11, 51), 10.0
+TURNS, TURNS_S = (11, 51), 10.0
 """Fewest and most turns that two graphs take; between them, as many as fit into so many seconds."""
 
 
@@ -34,19 +33,10 @@ def measure_parity(
     """Run ``model.onnx`` in ONNX Runtime on the CPU beside another renderer, on every target.
 
     Raises:
-        ExportError: if ONNX Runtime cannot load or run the graph, or the other renderer fails.
+        ExportError: if ONNX Runtime cannot load or run the graph.
     """
-    try:
-        session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-        results = []
-        for stem, ids in targets.items():
-            (pictures,) = session.run([OUTPUT_NAME], {INPUT_NAME: ids[np.newaxis]})
-            results.append(compare(stem, render(ids), pictures[0]))
-    except ExportError:  # the other renderer's own
-        raise
-    except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
-        raise ExportError(f"ONNX Runtime cannot run the exported graph: {first_line(error)}") from error
-    return tuple(results)
+    draw = OnnxRenderer(model)
+    return tuple(compare(stem, render(ids), draw(ids)) for stem, ids in targets.items())
 
 
 def compare(target: str, drawn: RGB, expected: RGB) -> TargetParity:
@@ -75,12 +65,8 @@ def measure_fidelity(reference: Path, model: Path, targets: Mapping[str, ClassId
     Raises:
         ExportError: if ONNX Runtime cannot run one of them.
     """
-    sessions = [_cpu_session(path) for path in (reference, model)]
-    fidelity = {}
-    for stem, ids in targets.items():
-        expected, drawn = (_draw(session, ids) for session in sessions)
-        fidelity[stem] = round(psnr(drawn, expected), 2)
-    return fidelity
+    draw_reference, draw = (OnnxRenderer(_for_the_cpu(path)) for path in (reference, model))
+    return {stem: round(psnr(draw(ids), draw_reference(ids)), 2) for stem, ids in targets.items()}
 
 
 def psnr(picture: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
@@ -113,17 +99,17 @@ def measure_speed(reference: Path, model: Path, layout: ClassIds) -> tuple[Speed
     """
     providers, place = _device()
     try:
-        sessions = [_session(path, providers) for path in (reference, model)]
-    except NoKernelError:
+        renderers = [OnnxRenderer(path, threads=usable_cores(), providers=providers) for path in (reference, model)]
+    except NoKernelsError:
         return None, place
-    if sessions[0].get_providers()[0] != providers[0]:
+    if renderers[0].provider != providers[0]:
         raise ExportError(f"ONNX Runtime cannot use {place}, so no speed can be measured there")
-    for session in sessions:
-        _seconds(session, layout)  # warms up
+    for render in renderers:
+        render(layout)  # warms up
     turns: list[tuple[float, float]] = []
     began = time.monotonic()
-    while len(turns) < TURNS[0] or (len(turns) < TURNS[1] and time.monotonic() - began < PATIENCE_S):
-        turns.append((_seconds(sessions[0], layout), _seconds(sessions[1], layout)))
+    while len(turns) < TURNS[0] or (len(turns) < TURNS[1] and time.monotonic() - began < TURNS_S):
+        turns.append((_seconds(renderers[0], layout), _seconds(renderers[1], layout)))
     before, after = (statistics.median(times) for times in zip(*turns, strict=True))
     share = statistics.mean(theirs > own for theirs, own in turns)
     return Speed(round(before / after, 3), round(share, 3)), place
@@ -134,37 +120,19 @@ def _device() -> tuple[list[str], str]:
     if torch.cuda.is_available() and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         onnxruntime.preload_dlls()
         return ["CUDAExecutionProvider", "CPUExecutionProvider"], f"this machine's {torch.cuda.get_device_name()}"
-    return ["CPUExecutionProvider"], f"this machine's CPU, {usable_cores()} threads"
+    return [*CPU_ONLY], f"this machine's CPU, {usable_cores()} threads"
 
 
-def _cpu_session(model: Path) -> Any:
+def _for_the_cpu(model: Path) -> Path | bytes:
+    """A graph that the CPU has kernels for: half-precision arithmetic is done in float32 and rounded."""
     content = onnx.load(model)
     if any(tensor.data_type in HALF_TYPES for tensor in content.graph.initializer):
-        content = rounded_in_float32(content)
-    return _session(content.SerializeToString(), ["CPUExecutionProvider"])
+        rounded: bytes = rounded_in_float32(content).SerializeToString()
+        return rounded
+    return model
 
 
-def _session(model: Path | bytes, providers: list[str]) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = usable_cores()
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=providers)
-    except NoKernelError:
-        raise
-    except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
-        raise ExportError(f"ONNX Runtime cannot load the exported graph: {first_line(error)}") from error
-
-
-def _draw(session: Any, layout: ClassIds) -> NDArray[np.uint8]:
-    try:
-        (pictures,) = session.run([OUTPUT_NAME], {INPUT_NAME: layout[np.newaxis]})
-    except Exception as error:  # as above
-        raise ExportError(f"ONNX Runtime cannot run the exported graph: {first_line(error)}") from error
-    picture: NDArray[np.uint8] = pictures[0]
-    return picture
-
-
-def _seconds(session: Any, layout: ClassIds) -> float:
+def _seconds(render: OnnxRenderer, layout: ClassIds) -> float:
     began = time.perf_counter()
-    _draw(session, layout)
+    render(layout)
     return time.perf_counter() - began

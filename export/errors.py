@@ -4,6 +4,7 @@ ExportError(SemiaError)
 ├── ParityError                   the exported graph draws other pictures than PyTorch
 ├── EngineError                   TensorRT cannot build or run an engine of the graph
 ├── TensorRTMissingError(InputError)  this machine has no TensorRT, or no GPU for it
+├── NoKernelsError                ONNX Runtime cannot run an operator of the graph on that device
 └── PrecisionError                a lower precision's pictures are too far from fp32's, or it is not faster
     └── NoPrecisionError(InputError)  the generator has no form of that precision
 """
@@ -25,6 +26,10 @@ class EngineError(ExportError):
 
 class TensorRTMissingError(ExportError, InputError):
     """An engine was asked for on a machine that cannot build one."""
+
+
+class NoKernelsError(ExportError):
+    """ONNX Runtime lacks kernels for an operator of the graph, on the device asked for."""
 
 
 class PrecisionError(ExportError):

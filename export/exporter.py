@@ -9,6 +9,7 @@ import onnxruntime
 import torch
 
 from semia import __version__
+from semia.core.bundle import Bundle
 from semia.core.files import check_model_name, sha256_of_file
 from semia.core.labels import ClassIds
 from semia.core.model_card import CARD_FILE, MODEL_FILE, ModelCard, PrecisionCheck, TargetParity
@@ -20,12 +21,10 @@ from semia.export.graphs import synthesis_graph
 from semia.export.graphs.published import SynthesisGraph
 from semia.export.onnx_writer import write_onnx
 from semia.export.precision.request import PrecisionRequest, lower_precision
-from semia.training.base import Renderer
 from semia.training.evaluation_file import quality_of_run
 from semia.training.run_folder import RunFolder
 from semia.training.scene import Scene
 from semia.training.settings import TrainingSettings
-from semia.training.tensors import SceneTensors
 
 DEFAULT_TOLERANCE = 2
 """Of 255: rounding may fall the other way twice; more would be visible."""
@@ -42,7 +41,7 @@ def export_run(
     precision: PrecisionRequest = FP32,
     on_parity: Callable[[tuple[TargetParity, ...]], None] = lambda _: None,
     on_precision: Callable[[PrecisionCheck], None] = lambda _: None,
-) -> ModelCard:
+) -> Bundle:
     """Export a run's generator into a bundle folder, replacing the bundle that was there.
 
     The card carries the figures of the run's latest evaluation, if that was of this very generator.
@@ -65,19 +64,17 @@ def export_run(
     """
     model_name = check_model_name(name or run.config.scene_name)
     precision.check(run.config.settings.generator)
-    if bundle.exists() and not (bundle / CARD_FILE).is_file() and not (bundle.is_dir() and not any(bundle.iterdir())):
+    if bundle.exists() and not Bundle.is_bundle(bundle) and not (bundle.is_dir() and not any(bundle.iterdir())):
         raise ExportError(f"{bundle} exists and is not a bundle: choose another with --bundle")
-    scene = run.load_scene()
-    settings = run.config.settings
-    tensors = SceneTensors.from_scene(scene, settings.multiple, torch.device("cpu"))
-    generator = run.load_generator(tensors)
+    scene, settings = run.scene, run.config.settings
+    loaded = run.load_generator()
     quality = quality_of_run(run.path, run.generator_sha256())
     try:
         with staged_directory(bundle) as staging:
             model = staging / MODEL_FILE
-            graph, targets = synthesis_graph(generator, tensors), parity_targets(scene)
+            graph, targets = synthesis_graph(*loaded), parity_targets(scene)
             write_onnx(graph, model)
-            parity = measure_parity(model, Renderer(generator, tensors), targets)
+            parity = measure_parity(model, loaded.renderer(), targets)
             on_parity(parity)
             check_parity(parity, tolerance)
             precision_check = None
@@ -95,7 +92,7 @@ def export_run(
                 canvas_width=scene.canvas.width,
                 palette=scene.palette.hex_codes,
                 class_names=scene.palette.names,
-                parameters=sum(parameter.numel() for parameter in generator.parameters()),
+                parameters=loaded.parameters,
                 iterations=run.iterations_done if run.config.counts_iterations else None,
                 precision=precision.precision,
                 opset=precision.opset,
@@ -112,7 +109,7 @@ def export_run(
             card.write(staging / CARD_FILE)
     except OSError as error:
         raise ExportError(f"cannot write the bundle {bundle}: {error}") from error
-    return card
+    return Bundle(bundle, card)
 
 
 def parity_targets(scene: Scene) -> Mapping[str, ClassIds]:

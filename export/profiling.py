@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from semia.core.labels import ClassIds
@@ -20,7 +19,7 @@ from semia.core.model_card import INPUT_NAME, OUTPUT_NAME, GraphReport
 from semia.export.errors import ExportError, first_line
 from semia.export.graph_report import report_graph
 from semia.export.onnx_writer import stages_of
-from semia.export.session import session_options
+from semia.export.session import open_session, session_options
 
 LEAST_RUNS = 20
 WARM_UP_RUNS = 3
@@ -145,7 +144,7 @@ def _profiling_session(model: Path, optimized: Path, threads: int) -> Any:
     options.enable_profiling = True
     options.profile_file_prefix = str(optimized.with_name("profile"))
     options.optimized_model_filepath = str(optimized)
-    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    return open_session(model, options)
 
 
 def _options(threads: int) -> Any:
@@ -181,9 +180,7 @@ class _Measure:
             node.attribute.append(helper.make_attribute("pads", [1, 1, 1, 1]))
         graph = helper.make_graph([node], "peak", [inputs], [result], [weights])
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-        self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), _options(threads), providers=["CPUExecutionProvider"]
-        )
+        self._session = open_session(model.SerializeToString(), _options(threads))
         self._x = random.random(shape, dtype=np.float32)
         self._flops = flops
         self.best = 0.0  # GFLOP/s

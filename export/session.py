@@ -1,15 +1,19 @@
-"""An exported generator at work, in ONNX Runtime, in this process: what a server would answer."""
+"""Sessions of ONNX Runtime in this process, all with the options that our Triton backend uses."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplementedByRuntime
 
 from semia.core.images import RGB
 from semia.core.labels import ClassIds
 from semia.core.model_card import INPUT_NAME, OUTPUT_NAME
-from semia.export.errors import ExportError, first_line
+from semia.export.errors import ExportError, NoKernelsError, first_line
+
+CPU_ONLY = ("CPUExecutionProvider",)
 
 
 def session_options(threads: int) -> Any:
@@ -29,26 +33,55 @@ def session_options(threads: int) -> Any:
     return options
 
 
-class OnnxRenderer:
-    """A ``model.onnx`` as a function from layouts to pictures, on the CPU; threads may share it."""
+def open_session(
+    model: Path | bytes, options: Any | None = None, providers: Sequence[str | tuple[str, dict[str, str]]] = CPU_ONLY
+) -> Any:
+    """Load a graph; returns an ``onnxruntime.InferenceSession``.
 
-    def __init__(self, model: Path, *, threads: int = 0) -> None:
+    Args:
+        model: the ``model.onnx``, or its bytes.
+        options: as `session_options` makes them; None: as many threads as the machine has cores.
+        providers: what runs it, the first that can each node; by default the CPU.
+
+    Raises:
+        NoKernelsError: if the providers lack an operator of the graph.
+        ExportError: if ONNX Runtime cannot load it for another reason.
+    """
+    name = model if isinstance(model, Path) else "the exported graph"
+    try:
+        return onnxruntime.InferenceSession(
+            str(model) if isinstance(model, Path) else model,
+            session_options(0) if options is None else options,
+            providers=[*providers],
+        )
+    except NotImplementedByRuntime as error:
+        raise NoKernelsError(f"ONNX Runtime has no kernels for {name}: {first_line(error)}") from error
+    except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
+        raise ExportError(f"ONNX Runtime cannot load {name}: {first_line(error)}") from error
+
+
+class OnnxRenderer:
+    """An exported graph as a function from class ids to pictures; threads may share it."""
+
+    def __init__(self, model: Path | bytes, *, threads: int = 0, providers: Sequence[str] = CPU_ONLY) -> None:
         """Load the graph.
 
         Args:
-            model: the ``model.onnx``.
+            model: the ``model.onnx``, or its bytes.
             threads: CPU threads that share the work of one picture; 0: as many as the machine has cores.
+            providers: as `open_session` takes them.
 
         Raises:
-            ExportError: if ONNX Runtime cannot.
+            ExportError: as `open_session`.
         """
-        self._model = model
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(model), session_options(threads), providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
-            raise ExportError(f"ONNX Runtime cannot load {model}: {first_line(error)}") from error
+        self._name = model if isinstance(model, Path) else "the exported graph"
+        self._session = open_session(model, session_options(threads), providers)
+
+    @property
+    def provider(self) -> str:
+        """The first provider that is in use."""
+        name: str = self._session.get_providers()[0]
+        return name
 
     def __call__(self, target: ClassIds) -> RGB:
         """Render a target layout ``uint8[H, W]`` on the canvas as ``uint8[H, W, 3]``.
@@ -59,6 +92,6 @@ class OnnxRenderer:
         try:
             (pictures,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: target[np.newaxis]})
         except Exception as error:  # as above
-            raise ExportError(f"ONNX Runtime cannot run {self._model}: {first_line(error)}") from error
+            raise ExportError(f"ONNX Runtime cannot run {self._name}: {first_line(error)}") from error
         picture: RGB = pictures[0]
         return picture

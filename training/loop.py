@@ -17,7 +17,6 @@ from semia.training.run_folder import Checkpoint, RunFolder
 from semia.training.run_log import Journal
 from semia.training.scene import Scene
 from semia.training.settings import TrainingSettings
-from semia.training.tensors import SceneTensors
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def check_same_run(run: RunFolder, scene: Scene, config_settings: object, seed: 
     Raises:
         RunError: naming what differs.
     """
-    begun = run.load_scene()
+    begun = run.scene
     differences = {
         "photograph": begun.image.tobytes() != scene.image.tobytes(),
         "label map": begun.labels.tobytes() != scene.labels.tobytes(),
@@ -107,8 +106,7 @@ def train(
         return True
     began = time.monotonic()
     prepare_process()
-    scene = run.load_scene()
-    tensors = SceneTensors.from_scene(scene, settings.multiple, device)
+    tensors = run.scene_tensors(device)
     trainer = AlternatingTrainer(tensors, settings, run.config.seed, patch_features)
     checkpoint = run.load_checkpoint(device)
     first, seconds_before = (0, 0.0) if checkpoint is None else (checkpoint.iteration, checkpoint.seconds)
@@ -136,7 +134,7 @@ def train(
                 run.save_checkpoint(Checkpoint(done, seconds, trainer.state_dict()), generator)
                 saved_at = time.monotonic()
             if show:
-                journal.sheet(done, sample_sheet(scene, Renderer(generator, tensors)))
+                journal.sheet(done, sample_sheet(run.scene, Renderer(generator, tensors)))
                 shown_at = time.monotonic()
             if last:
                 break

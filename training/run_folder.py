@@ -20,13 +20,15 @@ It is whole or not there; without it, preparing begins anew. An imported run add
 """
 
 import dataclasses
+import functools
 import io
 import json
+import os
 import pickle
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors
 import safetensors.torch
@@ -37,7 +39,7 @@ from semia.core.errors import InputError
 from semia.core.files import sha256_of_file, write_bytes, write_text
 from semia.core.palette import Palette
 from semia.core.staging import staged_directory
-from semia.training.base import SceneGenerator
+from semia.training.base import Renderer, SceneGenerator
 from semia.training.copying.settings import CopyingSettings
 from semia.training.errors import RunError, SettingsError, TrainingError
 from semia.training.published.generator import Generator
@@ -53,6 +55,7 @@ GENERATOR_FILE = "generator.safetensors"
 METRICS_FILE = "metrics.jsonl"
 PREPARED_FILE = "prepared.json"
 SAMPLES_FOLDER = "samples"
+CPU = torch.device("cpu")
 FORMAT = 1
 """Raised when a run folder's meaning changes."""
 
@@ -139,9 +142,25 @@ class Checkpoint:
     trainer: dict[str, Any]  # as `semia.training.published.trainer.AlternatingTrainer.state_dict` gives it
 
 
+class LoadedGenerator(NamedTuple):
+    """A run's generator, in inference mode, and its scene as tensors, on one device."""
+
+    generator: SceneGenerator
+    tensors: SceneTensors
+
+    @property
+    def parameters(self) -> int:
+        """The number of the generator's parameters."""
+        return sum(parameter.numel() for parameter in self.generator.parameters())
+
+    def renderer(self) -> Renderer:
+        """The generator as a function from class ids ``uint8[H, W]`` to pictures ``uint8[H, W, 3]``."""
+        return Renderer(self.generator, self.tensors)
+
+
 @dataclass(frozen=True)
-class RunFolder:
-    """A run folder on disk, opened."""
+class RunFolder(os.PathLike[str]):
+    """A run folder on disk, opened. Functions that take a path take it too."""
 
     path: Path
     config: RunConfig
@@ -203,7 +222,9 @@ class RunFolder:
                     write_bytes(staging / GENERATOR_FILE, _generator_bytes(generator, {}))
         except OSError as error:
             raise RunError(f"cannot create the run folder {path}: {error}") from error
-        return cls(path, config)
+        run = cls(path, config)
+        vars(run)["scene"] = scene  # as it would be read back
+        return run
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
@@ -226,9 +247,17 @@ class RunFolder:
         """Whether there is a run folder at a path."""
         return (path / CONFIG_FILE).is_file()
 
-    def load_scene(self) -> Scene:
-        """The scene as it was taken."""
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @functools.cached_property
+    def scene(self) -> Scene:
+        """The scene as it was taken, read once."""
         return load_scene(self.path / SCENE_FOLDER, name=self.config.scene_name, palette=self.config.palette)
+
+    def scene_tensors(self, device: torch.device = CPU) -> SceneTensors:
+        """The scene on a device, padded as the run's settings want it."""
+        return SceneTensors.from_scene(self.scene, self.config.settings.multiple, device)
 
     def save_prepared(self, generator: SceneGenerator, seconds: float) -> None:
         """Write a prepared generator, whole or not at all, and how many seconds preparing it took.
@@ -354,11 +383,8 @@ class RunFolder:
         except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
             raise RunError(f"{path} is not a generator of ours: {type(error).__name__}: {error}") from error
 
-    def load_generator(self, scene: SceneTensors) -> SceneGenerator:
-        """The generator that was made, in inference mode, on the scene's device.
-
-        Args:
-            scene: `load_scene` as tensors, padded as the run's settings want it.
+    def load_generator(self, device: torch.device = CPU) -> LoadedGenerator:
+        """The generator that was made, in inference mode, on a device.
 
         Raises:
             RunError: if none was written yet, or the file is broken.
@@ -366,12 +392,13 @@ class RunFolder:
         path = self.path / GENERATOR_FILE
         if not path.is_file():
             raise RunError(f"{self.path} has no {GENERATOR_FILE} yet: make it with `semia train SCENE --resume`")
-        generator = new_generator(self.config.settings, scene)
+        tensors = self.scene_tensors(device)
+        generator = new_generator(self.config.settings, tensors)
         try:
             generator.load_state_dict(safetensors.torch.load_file(path))
         except (RuntimeError, safetensors.SafetensorError) as error:
             raise RunError(f"{path} does not hold this generator: {str(error).splitlines()[0]}") from error
-        return generator.eval()
+        return LoadedGenerator(generator.eval(), tensors)
 
     def generator_sha256(self) -> str:
         """Hexadecimal SHA-256 of the generator file."""

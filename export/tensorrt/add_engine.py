@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from semia.core.errors import InputError
+from semia.core.bundle import Bundle
 from semia.core.files import sha256_of_file
 from semia.core.labels import ClassIds
-from semia.core.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE, EngineCard, ModelCard, TargetParity
+from semia.core.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE, EngineCard, TargetParity
 from semia.core.staging import staged_directory
 from semia.export.checks import check_parity, compare, measure_parity
 from semia.export.errors import ExportError
@@ -50,9 +50,7 @@ def add_engine(
         ExportError: if the disk refuses. No failure changes the bundle.
     """
     machine = this_machine()
-    card = ModelCard.read(bundle / CARD_FILE)
-    if sha256_of_file(bundle / MODEL_FILE) != card.graph_sha256:
-        raise InputError(f"{bundle / MODEL_FILE} is not the graph its card describes: export it again")
+    card = Bundle.open(bundle).card
     allowed = card.parity_tolerance if tolerance is None else tolerance
     try:
         with staged_directory(bundle) as staging:

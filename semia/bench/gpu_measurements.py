@@ -22,7 +22,6 @@ from semia.core.contact_sheet import Tile, contact_sheet
 from semia.core.images import RGB, read_rgb, write_rgb
 from semia.core.labels import ClassIds
 from semia.core.model_card import MODEL_FILE, PLAN_FILE, Precision
-from semia.training.base import Renderer
 from semia.training.copying.preparation import prepare_run
 from semia.training.copying.settings import CopyingSettings
 from semia.training.loop import train
@@ -125,12 +124,10 @@ def copying(settings: CheckSettings) -> Figures:
     began = time.perf_counter()
     prepare_run(run, device)
     prepared_s = time.perf_counter() - began
-    tensors = SceneTensors.from_scene(scene, run.config.settings.multiple, device)
-    on_cpu = SceneTensors.from_scene(scene, run.config.settings.multiple, torch.device("cpu"))
-    generator = run.load_generator(tensors).eval()
-    expected = _pictures(Renderer(run.load_generator(on_cpu), on_cpu), scene)
-    render = Renderer(generator, tensors)
-    drawn = _pictures(render, scene)
+    expected = _pictures(run.load_generator().renderer(), scene)
+    loaded = run.load_generator(device)
+    generator, tensors = loaded
+    drawn = _pictures(loaded.renderer(), scene)
     for name, picture in drawn.items():
         write_rgb(settings.workspace / f"{name}.png", picture)
     with torch.no_grad():
@@ -230,10 +227,9 @@ def onnxruntime_answer(settings: CheckSettings, *, generator: str, precision: Pr
         raise NotHereError(f"this ONNX Runtime {onnxruntime.__version__} has no {provider}")
     if settings.device == "cuda":
         onnxruntime.preload_dlls()
-    scene = run.load_scene()
+    scene = run.scene
     session = BoundSession(bundle / MODEL_FILE, settings.device)
-    tensors = SceneTensors.from_scene(scene, run.config.settings.multiple, torch.device("cpu"))
-    expected = _pictures(Renderer(run.load_generator(tensors), tensors), scene)
+    expected = _pictures(run.load_generator().renderer(), scene)
     drawn = _pictures(lambda ids: session(ids[np.newaxis])[0], scene)
     batch = np.repeat(scene.labels[np.newaxis], BATCH, axis=0)
     figures |= {
@@ -261,7 +257,7 @@ def tensorrt_answer(settings: CheckSettings, *, generator: str, precision: Preci
         raise NotHereError(f"no TensorRT: {error}") from error
     run = settings.run(generator)
     bundle = _bundle(settings, run, generator, precision)
-    scene = run.load_scene()
+    scene = run.scene
     began = time.perf_counter()
     card = add_engine(bundle, parity_targets(scene), _SilentObserver())
     built_s = time.perf_counter() - began
@@ -288,7 +284,7 @@ def triton_answer(settings: CheckSettings, *, generator: str) -> Figures:
     except TritonNotFoundError as error:
         raise NotHereError(f"no Triton: {error}") from error
     run = settings.run(generator)
-    bundle, scene = _bundle(settings, run, generator, "fp32"), run.load_scene()
+    bundle, scene = _bundle(settings, run, generator, "fp32"), run.scene
     accelerator = Accelerator.CUDA if settings.device == "cuda" else None
     with temporary_triton(bundle, {"model": ServingSettings(accelerator=accelerator)}) as server:
         way = OverGrpc(server.grpc_url, server.pid, "model", [scene.labels])

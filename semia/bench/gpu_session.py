@@ -12,6 +12,7 @@ import onnxruntime
 from semia.core.images import RGB
 from semia.core.labels import ClassIds
 from semia.core.model_card import INPUT_NAME, OUTPUT_NAME
+from semia.export.session import open_session, session_options
 
 
 class BoundSession:
@@ -26,7 +27,7 @@ class BoundSession:
             record: whether a GPU records CUDA graphs.
             profile: how the names of profiles begin; None profiles nothing.
         """
-        options = onnxruntime.SessionOptions()
+        options = session_options(0)
         if profile is not None:
             options.enable_profiling = True
             options.profile_file_prefix = str(profile)
@@ -35,7 +36,7 @@ class BoundSession:
             chosen = {"use_tf32": "0"} | ({"enable_cuda_graph": "1"} if record else {})
             providers = [("CUDAExecutionProvider", chosen), *providers]
         self._model, self._device = model, device
-        self._session = onnxruntime.InferenceSession(str(model), options, providers)
+        self._session = open_session(model, options, providers)
         self._bound: dict[tuple[int, ...], tuple[Any, Any, Any]] = {}
 
     def __call__(self, ids: ClassIds) -> RGB:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from semia.core.bundle import Bundle
 from semia.core.errors import InputError
-from semia.core.files import sha256_of_file
 from semia.core.labels import Canvas, ClassIds
-from semia.core.model_card import CARD_FILE, MODEL_FILE, ModelCard
+from semia.core.model_card import ModelCard
 from semia.serving.model_config import DEFAULT_SETTINGS, ServingSettings, settings_from_config
 from semia.serving.repository.transaction import CONFIG_FILE
 
@@ -48,7 +48,7 @@ def gather_subjects(
     """
     if len({path.resolve() for path in paths}) < len(paths):
         raise InputError("name every run, bundle and model once")
-    models = {path: _read_card(path) for path in paths if (path / CARD_FILE).is_file()}
+    models = {path: Bundle.open(path).card for path in paths if Bundle.is_bundle(path)}
     runs = _runs_by_generator([path for path in paths if path not in models])
     exported = {card.generator_sha256 for card in models.values()}
     for generator, run in runs.items():
@@ -67,14 +67,6 @@ def gather_subjects(
         )
         for bundle, card in models.items()
     ]
-
-
-def _read_card(path: Path) -> ModelCard:
-    card = ModelCard.read(path / CARD_FILE)
-    model = path / MODEL_FILE
-    if not model.is_file() or sha256_of_file(model) != card.graph_sha256:
-        raise InputError(f"{path} has no {MODEL_FILE} that its {CARD_FILE} describes: export it again")
-    return card
 
 
 def _runs_by_generator(paths: Sequence[Path]) -> dict[str, Path]:
@@ -100,7 +92,7 @@ def _export(run: Path, bundle: Path, tell: Callable[[str], None]) -> ModelCard:
     from semia.training.run_folder import RunFolder
 
     tell(f"exporting {run}, for which no bundle was given")
-    return export_run(RunFolder.open(run), bundle)
+    return export_run(RunFolder.open(run), bundle).card
 
 
 def _titles(models: Mapping[Path, ModelCard]) -> dict[Path, str]:
@@ -131,7 +123,7 @@ def _layouts(card: ModelCard, run: Path | None) -> tuple[ClassIds, ...]:
         return made_up_layouts(card)
     from semia.training.run_folder import RunFolder
 
-    scene = RunFolder.open(run).load_scene()
+    scene = RunFolder.open(run).scene
     return (scene.labels, *scene.targets.values())
 
 

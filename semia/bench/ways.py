@@ -165,14 +165,10 @@ class ThroughSharedMemory(Served):
 def _open_eager(run: Path, threads: int) -> Draw:
     import torch
 
-    from semia.training.base import Renderer
     from semia.training.run_folder import RunFolder
-    from semia.training.tensors import SceneTensors
 
     torch.set_num_threads(threads)
-    trained = RunFolder.open(run)
-    tensors = SceneTensors.from_scene(trained.load_scene(), trained.config.settings.multiple, torch.device("cpu"))
-    return Renderer(trained.load_generator(tensors), tensors)
+    return RunFolder.open(run).load_generator().renderer()
 
 
 def _open_session(bundle: Path, threads: int) -> Draw:

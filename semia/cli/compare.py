@@ -4,29 +4,21 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
 import typer
 from rich.table import Table
 
 from semia.cli.console import clock, say, stdout
-from semia.cli.judging import (
-    DEFAULT_WIDTH,
-    FIGURE_HEADINGS,
-    Assessment,
-    Judged,
-    SceneOption,
-    TargetsOption,
-    WidthOption,
-    note_of,
-    row_of,
-)
-from semia.cli.subjects import open_comparable
+from semia.cli.evaluate import DEFAULT_WIDTH, SceneOption, TargetsOption, WidthOption, run_task
 from semia.core.contact_sheet import Tile, contact_sheet
 from semia.core.errors import InputError, SemiaError
 from semia.core.files import write_text
 from semia.core.images import IMAGE_SUFFIXES, RGB, write_rgb
+
+if TYPE_CHECKING:
+    from semia.evaluation.evaluate import EvaluatedGenerator, EvaluationTask
 
 T = TypeVar("T")
 
@@ -92,74 +84,79 @@ def compare(
     sheet = sheet or DEFAULT_SHEET
     if sheet.suffix.lower() not in IMAGE_SUFFIXES:
         raise InputError(f"--sheet {sheet} is no picture file: end it in .png")
-    subjects = open_comparable(paths)
-    assessment = Assessment.prepare(subjects, scene, targets, width)
-    judged = assessment.judge(subjects)
+    from semia.evaluation.evaluate import EvaluationTask
+    from semia.evaluation.generators import open_comparable
+
+    task = EvaluationTask.prepare(open_comparable(paths), scene=scene, targets=targets, width=width)
+    results = run_task(task)
     if blind:
-        _write_blind(sheet, assessment, judged)
+        _write_blind(sheet, task, results)
         return
-    _show(judged)
-    rows = {layout.name: [_named(one, layout.name) for one in judged] for layout in assessment.layouts}
-    write_rgb(sheet, _sheet(assessment, rows))
+    _show(results)
+    rows = {target.name: [_tile(result, target.name) for result in results] for target in task.targets}
+    write_rgb(sheet, _sheet(task, rows))
     say(f"written: {sheet}")
     if json_file is not None:
-        _write_json(json_file, {"generators": [_entry(one) for one in judged]})
+        _write_json(json_file, {"generators": [_entry(result) for result in results]})
         say(f"written: {json_file}")
 
 
-def _write_blind(sheet: Path, assessment: Assessment, judged: Sequence[Judged]) -> None:
+def _write_blind(sheet: Path, task: "EvaluationTask", results: "Sequence[EvaluatedGenerator]") -> None:
     """Write the sheet without names, and its key: the names from left to right, by target, and what was measured."""
-    orders = random_orders([layout.name for layout in assessment.layouts], judged)
-    rows = {name: [Tile("", one.pictures[name]) for one in order] for name, order in orders.items()}
+    orders = random_orders([target.name for target in task.targets], results)
+    rows = {name: [Tile("", result.pictures[name]) for result in order] for name, order in orders.items()}
     key = sheet.with_suffix(".key.json")
-    names = {name: [one.subject.name for one in order] for name, order in orders.items()}
-    _write_json(key, {"rows": names, "generators": [_entry(one) for one in judged]})
-    write_rgb(sheet, _sheet(assessment, rows))
+    names = {name: [result.generator.name for result in order] for name, order in orders.items()}
+    _write_json(key, {"rows": names, "generators": [_entry(result) for result in results]})
+    write_rgb(sheet, _sheet(task, rows))
     say(f"written: {sheet}")
     say(f"written: {key}, which says whose picture is where, and everything measured: look at the sheet first")
 
 
-def random_orders(targets: Sequence[str], judged: Sequence[T]) -> dict[str, list[T]]:
+def random_orders(targets: Sequence[str], results: Sequence[T]) -> dict[str, list[T]]:
     """An order of all generators for every target, by its name; each is drawn on its own."""
     # The operating system's randomness: there is no seed by which anyone could tell the orders.
     random = secrets.SystemRandom()
-    return {target: random.sample(judged, len(judged)) for target in targets}
+    return {target: random.sample(results, len(results)) for target in targets}
 
 
-def _show(judged: Sequence[Judged]) -> None:
-    rows: dict[str, list[str]] = {
-        heading: [] for heading in (*FIGURE_HEADINGS, "parameters", "made in", "ms a picture")
-    }
-    for subject, _, milliseconds, evaluation in judged:
-        made_in_s = subject.training_s if subject.preparation_s is None else subject.preparation_s
-        made_in = "-" if made_in_s is None else clock(made_in_s)
-        cells = [*row_of(evaluation.mean), f"{subject.parameters:,}", made_in, f"{milliseconds:.1f}"]
-        for row, cell in zip(rows.values(), cells, strict=True):
-            row.append(cell)
+def _show(results: "Sequence[EvaluatedGenerator]") -> None:
+    from semia.evaluation.evaluate import FIGURE_HEADINGS, figures_row
+
     table = Table(box=None)
     table.add_column("means")
-    for one in judged:
-        table.add_column(one.subject.name, justify="right", overflow="fold")
-    for heading, row in rows.items():
-        table.add_row(heading, *row)
+    columns = []
+    for result in results:
+        generator = result.generator
+        table.add_column(generator.name, justify="right", overflow="fold")
+        made_in_s = generator.training_s if generator.preparation_s is None else generator.preparation_s
+        made_in = "-" if made_in_s is None else clock(made_in_s)
+        figures = figures_row(result.evaluation.mean)
+        columns.append([*figures, f"{generator.parameters:,}", made_in, f"{result.milliseconds:.1f}"])
+    headings = (*FIGURE_HEADINGS, "parameters", "made in", "ms a picture")
+    for heading, *cells in zip(headings, *columns, strict=True):
+        table.add_row(heading, *cells)
     stdout.print(table)
 
 
-def _named(judged: Judged, target: str) -> Tile:
-    return Tile(f"{judged.subject.name}\n{note_of(judged.evaluation.targets[target])}", judged.pictures[target])
+def _tile(result: "EvaluatedGenerator", target: str) -> Tile:
+    from semia.evaluation.evaluate import figures_note
+
+    note = figures_note(result.evaluation.targets[target])
+    return Tile(f"{result.generator.name}\n{note}", result.pictures[target])
 
 
-def _sheet(assessment: Assessment, rows: Mapping[str, Sequence[Tile]]) -> RGB:
-    """First row: the photograph's labels and the photograph. Then a row per layout: its labels, and its pictures.
+def _sheet(task: "EvaluationTask", rows: Mapping[str, Sequence[Tile]]) -> RGB:
+    """First row: the photograph's labels and the photograph. Then a row per target: its labels, and its pictures.
 
     ``rows`` are the pictures by target, as many for each.
     """
     columns = 1 + len(next(iter(rows.values())))
-    palette = assessment.scene.palette
-    blank = Tile("", np.full_like(assessment.scene.image, 255))
-    tiles = [Tile("its labels", palette.render(assessment.scene.labels)), Tile("photograph", assessment.scene.image)]
+    scene = task.scene
+    blank = Tile("", np.full_like(scene.image, 255))
+    tiles = [Tile("its labels", scene.palette.render(scene.labels)), Tile("photograph", scene.image)]
     tiles += [blank] * (columns - len(tiles))
-    for name, labels in assessment.label_pictures().items():
+    for name, labels in task.label_pictures().items():
         tiles += [Tile(name, labels), *rows[name]]
     return contact_sheet(tiles, columns=columns, tile_width=TILE_WIDTH)
 
@@ -171,11 +168,11 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
         raise SemiaError(f"cannot write {path}: {error}") from error
 
 
-def _entry(judged: Judged) -> dict[str, Any]:
+def _entry(result: "EvaluatedGenerator") -> dict[str, Any]:
     return {
-        **judged.evaluation.to_dict(),
-        "parameters": judged.subject.parameters,
-        "training_seconds": judged.subject.training_s,
-        "preparation_seconds": judged.subject.preparation_s,
-        "milliseconds": round(judged.milliseconds, 2),
+        **result.evaluation.to_dict(),
+        "parameters": result.generator.parameters,
+        "training_seconds": result.generator.training_s,
+        "preparation_seconds": result.generator.preparation_s,
+        "milliseconds": round(result.milliseconds, 2),
     }

@@ -1,29 +1,41 @@
 """``semia evaluate``: how good a generator's pictures are, in figures and in one sheet to look at."""
 
-import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from semia.cli.console import say, stdout
-from semia.cli.judging import (
-    DEFAULT_WIDTH,
-    FIGURE_HEADINGS,
-    Assessment,
-    Judged,
-    SceneOption,
-    TargetsOption,
-    WidthOption,
-    note_of,
-    row_of,
-)
-from semia.cli.subjects import open_subject
-from semia.core.contact_sheet import Tile, result_sheet
+from semia.cli.console import StepDisplay, say, stdout
 from semia.core.errors import InputError
-from semia.core.images import RGB, write_rgb
 from semia.core.model_card import CARD_FILE
+
+if TYPE_CHECKING:
+    from semia.evaluation.evaluate import EvaluatedGenerator, EvaluationTask
+
+DEFAULT_WIDTH = 280
+
+TargetsOption = Annotated[
+    Path | None, typer.Option("--targets", help="Folder of label maps; by default the scene's own cond/.")
+]
+SceneOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--scene",
+        metavar="SCENE",
+        help="Scene folder with the photograph to judge against. A model needs one, for it holds no photograph; for a "
+        "run it is by default the photograph it was made of, which --resize may have made smaller.",
+    ),
+]
+WidthOption = Annotated[
+    int,
+    typer.Option(
+        "--width",
+        min=1,
+        help="Pixels of width at which pictures are judged. Figures of different widths do not compare; seams takes 16 "
+        "times as long at twice the width.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -66,43 +78,44 @@ def evaluate(
     The next `semia export` of a run carries the means into the model card; the
     card of a bundle gets them at once.
     """
-    from semia.training.evaluation_file import EVALUATION_FILE, EVALUATION_SHEET
+    from semia.evaluation.evaluate import EvaluationTask
+    from semia.evaluation.generators import open_generator
 
-    subject = open_subject(path)
-    if subject.published and out is None:
+    generator = open_generator(path)
+    if generator.published and out is None:
         raise InputError(f"{path} is published and stays as it is: say where the results go with --out")
     folder = out or path
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--out {folder} is not a folder")
-    assessment = Assessment.prepare([subject], scene, targets, width)
-    (judged,) = assessment.judge([subject])
-    _show(judged)
-    judged.evaluation.write(folder / EVALUATION_FILE)
-    write_rgb(folder / EVALUATION_SHEET, _sheet(assessment, judged))
-    say(f"written: {folder / EVALUATION_FILE}, {folder / EVALUATION_SHEET}")
-    if out is None and subject.card is not None:
-        dataclasses.replace(subject.card, quality=judged.evaluation.quality()).write(path / CARD_FILE)
+    (result,) = run_task(EvaluationTask.prepare([generator], scene=scene, targets=targets, width=width))
+    _show(result)
+    figures, picture = result.write(folder)
+    say(f"written: {figures}, {picture}")
+    if out is None and generator.bundle is not None:
+        generator.bundle.with_quality(result.evaluation.quality())
         say(f"written: {path / CARD_FILE}; next: semia publish {path}")
     elif out is None:
         say(f"next: semia export {path}")
 
 
-def _show(judged: Judged) -> None:
+def run_task(task: "EvaluationTask") -> "list[EvaluatedGenerator]":
+    """Evaluate with everything shown."""
+    say(
+        f"judging {task.pictures} pictures of {task.generators[0].canvas} at {task.size} "
+        f"against the photograph ({task.scene.canvas})"
+    )
+    with StepDisplay("judging", task.pictures) as display:
+        return task.run(display.update)
+
+
+def _show(result: "EvaluatedGenerator") -> None:
+    from semia.evaluation.evaluate import FIGURE_HEADINGS, figures_row
+
     table = Table(box=None)
     table.add_column("target")
     for heading in FIGURE_HEADINGS:
         table.add_column(heading, justify="right")
-    for name, figures in judged.evaluation.targets.items():
-        table.add_row(name, *row_of(figures))
-    table.add_row("mean", *row_of(judged.evaluation.mean), style="bold")
+    for name, figures in result.evaluation.targets.items():
+        table.add_row(name, *figures_row(figures))
+    table.add_row("mean", *figures_row(result.evaluation.mean), style="bold")
     stdout.print(table)
-
-
-def _sheet(assessment: Assessment, judged: Judged) -> RGB:
-    return result_sheet(
-        Tile("photograph", assessment.scene.image),
-        Tile("its labels", assessment.scene.palette.render(assessment.scene.labels)),
-        targets=assessment.label_pictures(),
-        results=judged.pictures,
-        notes={name: note_of(figures) for name, figures in judged.evaluation.targets.items()},
-    )

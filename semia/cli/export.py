@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from semia.core.access import ServerAccess
     from semia.core.model_card import GraphReport, PrecisionCheck, TargetParity
     from semia.export.precision.request import PrecisionRequest
+    from semia.training.run_folder import RunFolder
 
 DEFAULT_TOLERANCE = 2
 
@@ -110,32 +111,33 @@ def export(
         # Whatever stands in the way is said before the export, not after it.
         BatchProfile.parse(batches)
         this_machine()
-    folder = export_run_folder(run, bundle, name, tolerance, request)
+    from semia.training.run_folder import RunFolder
+
+    opened = RunFolder.open(run)
+    folder = export_run_folder(opened, bundle, name, tolerance, request)
     if format_ is Format.TENSORRT:
-        _add_engine(run, folder, batches, tolerance)
+        _add_engine(opened, folder, batches, tolerance)
     say(f"next: semia publish {folder}")
 
 
 def export_run_folder(
-    run_path: Path, bundle: Path | None, name: str | None, tolerance: int, precision: "PrecisionRequest"
+    run: "RunFolder", bundle: Path | None, name: str | None, tolerance: int, precision: "PrecisionRequest"
 ) -> Path:
     """Export with everything shown; returns the bundle's folder."""
     from semia.export.exporter import export_run
-    from semia.training.run_folder import RunFolder
     from semia.training.settings import TrainingSettings
 
-    run = RunFolder.open(run_path)
     model_name = check_model_name(name or run.config.scene_name)
     folder = bundle or BUNDLES_FOLDER / model_name
     settings = run.config.settings
     if isinstance(settings, TrainingSettings) and not run.finished:
-        say(f"{run_path} is not trained to its end: {how_far(run, settings)}")
+        say(f"{run.path} is not trained to its end: {how_far(run, settings)}")
     began = time.monotonic()
     say(
         f"exporting {model_name} and comparing ONNX Runtime with PyTorch",
         "export_started",
         model=model_name,
-        run=run_path,
+        run=run.path,
     )
     card = export_run(
         run,
@@ -145,7 +147,7 @@ def export_run_folder(
         precision=precision,
         on_parity=_show_parity,
         on_precision=functools.partial(_show_precision, precision.precision),
-    )
+    ).card
     if card.graph is not None:
         _show_graph(card.graph)
     say(
@@ -158,17 +160,16 @@ def export_run_folder(
         duration_s=time.monotonic() - began,
     )
     if card.quality is None:
-        say(f"its card has no quality figures: `semia evaluate {run_path}`, then export again")
+        say(f"its card has no quality figures: `semia evaluate {run.path}`, then export again")
     return folder
 
 
-def _add_engine(run: Path, bundle: Path, batches: str, tolerance: int) -> None:
+def _add_engine(run: "RunFolder", bundle: Path, batches: str, tolerance: int) -> None:
     from semia.export.exporter import parity_targets
     from semia.export.tensorrt.add_engine import add_engine
     from semia.export.tensorrt.build import BatchProfile
-    from semia.training.run_folder import RunFolder
 
-    targets = parity_targets(RunFolder.open(run).load_scene())
+    targets = parity_targets(run.scene)
     began = time.monotonic()
     say("building a TensorRT engine for this machine; this takes minutes", "engine_started")
     with PhaseDisplay("TensorRT") as display:
@@ -289,6 +290,6 @@ def train_and_export(
             overwrite=overwrite,
         )
     )
-    folder = export_run_folder(run_folder.path, bundle, name, tolerance, request)
+    folder = export_run_folder(run_folder, bundle, name, tolerance, request)
     changes = {} if threads is None else {"threads": threads}
     publish.publish_bundle(folder, repository, None, changes, load, keep, access, change_classes=change_classes)

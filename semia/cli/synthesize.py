@@ -1,20 +1,22 @@
 """``semia synthesize``: calling a server from the command line."""
 
-from collections import Counter
+import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from semia.cli.access import reaches_a_server
-from semia.cli.console import StepDisplay, interruptible, say
+from semia.cli.console import StepDisplay, interruptible, record, say
 from semia.cli.options import DEFAULT_URL, TimeoutOption, UrlOption
 from semia.cli.train import report_failures
-from semia.core.errors import InputError
-from semia.core.images import list_images, write_rgb
+from semia.core.errors import SemiaError
+from semia.core.images import list_images, read_rgb, write_rgb
 
 if TYPE_CHECKING:
+    from semia.client.batch import FileOutcome
     from semia.core.access import ServerAccess
+    from semia.core.palette import Palette
 
 
 def register(app: typer.Typer) -> None:
@@ -47,49 +49,77 @@ def synthesize(
     with --resume the same command goes on, leaving out pictures that the model's latest version has already made of
     the same label maps.
     """
-    from semia.cli.batch import Batch
-    from semia.client import ClientError, SynthesisClient
-    from semia.core.contact_sheet import contact_sheet
+    from semia.client import SynthesisClient
+    from semia.client.batch import output_files, synthesize_files
 
-    paths = _expand(targets)
-    batch = Batch(
-        model,
-        paths,
-        _output_paths(paths, out),
-        concurrency=concurrency,
-        resume=resume,
-        keep_tiles=sheet is not None,
-    )
+    paths = [path for target in targets for path in (list_images(target) if target.is_dir() else [target])]
+    files, counts = output_files(paths, out), _Counts(out, concurrency)
+    shown: list[FileOutcome] = []
     with SynthesisClient(url, timeout_s=timeout, tls=access.tls, admin_key=access.admin_key) as client:
         try:
-            with interruptible(), StepDisplay("synthesizing", len(paths)) as display:
-                batch.run(client, display.update)
-        except KeyboardInterrupt:
-            say(f"{batch.summary(out)}; --resume goes on")
+            with interruptible(), StepDisplay("synthesizing", len(files)) as display:
+                for outcome in synthesize_files(client, model, files, concurrency=concurrency, resume=resume):
+                    counts.add(model, outcome)
+                    if sheet is not None and outcome.error is None:
+                        shown.append(outcome)
+                    display.update(counts.done, outcome.target.name)
+        except (KeyboardInterrupt, SemiaError) as error:
+            if counts.written or isinstance(error, KeyboardInterrupt):
+                say(f"{counts}; --resume goes on")
             raise
-        except ClientError:
-            if batch.written:
-                say(f"{batch.summary(out)}; --resume goes on")
-            raise
-    if sheet is not None and batch.tiles:
-        write_rgb(sheet, contact_sheet(batch.tiles[0::2] + batch.tiles[1::2], columns=len(batch.tiles) // 2))
-        say(f"contact sheet: {sheet}", "contact_sheet", path=sheet)
-    if batch.written or batch.skipped:
-        say(batch.summary(out), "pictures_synthesized", model=model, path=out, **batch.figures())
-    report_failures(batch.failures, len(paths))
+        if sheet is not None and shown:
+            _write_sheet(sheet, shown, client.describe(model).palette)
+    if counts.written or counts.skipped:
+        say(str(counts), "pictures_synthesized", model=model, path=out, **counts.figures())
+    report_failures(counts.failures, len(files))
 
 
-def _expand(targets: list[Path]) -> list[Path]:
-    return [path for target in targets for path in (list_images(target) if target.is_dir() else [target])]
+class _Counts:
+    """What came of a batch so far."""
+
+    def __init__(self, out: Path, concurrency: int) -> None:
+        self.written = self.skipped = 0
+        self.failures: list[str] = []
+        self._out, self._concurrency = out, concurrency
+        self._durations_s: list[float] = []
+
+    @property
+    def done(self) -> int:
+        return self.written + self.skipped + len(self.failures)
+
+    def add(self, model: str, outcome: "FileOutcome") -> None:
+        """Count an outcome; a log is told of it."""
+        if outcome.error is not None:
+            self.failures.append(str(outcome.error))
+            record("target_refused", model=model, target=outcome.target, note=str(outcome.error))
+        elif outcome.skipped:
+            self.skipped += 1
+        else:
+            self.written += 1
+            self._durations_s.append(outcome.duration_s)
+            latency_s = outcome.duration_s
+            record("picture_synthesized", model=model, target=outcome.target, path=outcome.output, latency_s=latency_s)
+
+    def __str__(self) -> str:
+        phrases = [f"{self.written} pictures in {self._out}"]
+        if self._durations_s:
+            latency_ms = 1000 * statistics.median(self._durations_s)
+            phrases.append(f"median latency {latency_ms:.1f} ms with {self._concurrency} at once")
+        if self.skipped:
+            phrases.append(f"{self.skipped} were there")
+        return "; ".join(phrases)
+
+    def figures(self) -> dict[str, object]:
+        """The same for a log."""
+        median_s = statistics.median(self._durations_s) if self._durations_s else None
+        return {"pictures": self.written, "skipped": self.skipped, "latency_s": median_s}
 
 
-def _output_paths(paths: list[Path], out: Path) -> list[Path]:
-    """Where each picture goes; two label maps must not fight for one name, nor a picture replace a label map."""
-    outputs = [out / f"{path.stem}.png" for path in paths]
-    count = Counter(outputs)
-    for path, output in zip(paths, outputs, strict=True):
-        if count[output] > 1:
-            raise InputError(f"two label maps are called {path.stem!r}: give them different names or run them apart")
-        if output.resolve() == path.resolve():
-            raise InputError(f"the picture of {path} would replace it: choose another --out")
-    return outputs
+def _write_sheet(path: Path, outcomes: "list[FileOutcome]", palette: "Palette") -> None:
+    """Label maps above their pictures."""
+    from semia.core.contact_sheet import Tile, contact_sheet
+
+    labels = [Tile(each.target.stem, palette.render(each.class_ids)) for each in outcomes if each.class_ids is not None]
+    pictures = [Tile("", read_rgb(each.output)) for each in outcomes]
+    write_rgb(path, contact_sheet([*labels, *pictures], columns=len(outcomes)))
+    say(f"contact sheet: {path}", "contact_sheet", path=path)

@@ -336,18 +336,12 @@ def render(
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the pictures; by default RUN/pictures.")] = None,
 ) -> None:
     """Run a generator on a folder of label maps, in PyTorch, without any server."""
-    import torch
-
     from semia.core.images import list_images, write_rgb
     from semia.core.labels import read_class_ids
-    from semia.training.base import Renderer
     from semia.training.run_folder import RunFolder
-    from semia.training.tensors import SceneTensors
 
     opened = RunFolder.open(run)
-    scene = opened.load_scene()
-    tensors = SceneTensors.from_scene(scene, opened.config.settings.multiple, torch.device("cpu"))
-    draw = Renderer(opened.load_generator(tensors), tensors)
+    scene, draw = opened.scene, opened.load_generator().renderer()
     folder = out or run / "pictures"
     paths = list_images(targets)
     failures: list[str] = []

@@ -4,6 +4,7 @@ SemiaError                 a failure: the command prints one line and exits 1
 └── InputError             the caller's input is at fault: exits 2
     ├── ImageError         a picture cannot be read or written
     └── LabelMapError      a label map or palette is unusable
+        ├── LabelMapTypeError      it is neither a picture nor class ids
         ├── LabelMapSizeError      its proportions are not the canvas's
         └── LabelMapColourError    it has an area of a colour that the palette does not know
 
@@ -30,6 +31,10 @@ class ImageError(InputError):
 
 class LabelMapError(InputError):
     """A label map or a palette cannot be used."""
+
+
+class LabelMapTypeError(LabelMapError):
+    """A label map is neither a picture nor class ids: its type, dtype, shape or values are impossible."""
 
 
 class LabelMapSizeError(LabelMapError):

@@ -1,8 +1,8 @@
-"""The yardstick: six figures for a picture made of a target layout, from nothing but pictures and their classes.
+"""Six figures for a picture made of a target layout, from nothing but pictures and their classes.
 
 align       are classes recognisable where the layout has them? Mean intersection over union of the layout and the
             classes that a random forest, taught on the photograph's own texture, sees in the picture
-swd         do patches of a class look alike as a crowd? Sliced Wasserstein distance (Rabin et al. 2011) between
+swd         do patches of a class look alike as a whole? Sliced Wasserstein distance (Rabin et al. 2011) between
             the picture's patches and the photograph's, mean over two scales, times 1000
 coherence   does each patch of the picture occur in the photograph? Mean distance to the nearest one of its class
 complete    does each patch of the photograph occur in the picture? The same the other way round
@@ -50,16 +50,16 @@ PALETTE_SEPARATION = 90
 MIN_PATCHES = 50
 """A class with fewer patches, in either picture, has no patch figures."""
 
-CROWD = 4000
+SWD_PATCHES = 4000
 """Patches of each picture, at most, whose distributions are compared."""
 
 DIRECTIONS = 256
 QUANTILES = 200
 
-SEARCHED = 20_000
+REFERENCE_PATCHES = 20_000
 """Patches, at most, among which the nearest is looked for."""
 
-ASKED = 2000
+QUERY_PATCHES = 2000
 """Patches, at most, whose nearest is looked for."""
 
 FOREST_PIXELS = 6000
@@ -94,8 +94,8 @@ class PatchFigures(NamedTuple):
     sharp: float
 
 
-class Yardstick:
-    """Judges pictures against one photograph; what depends on the photograph alone is computed once."""
+class PictureMeasure:
+    """Measures pictures against one photograph; what depends on the photograph alone is computed once."""
 
     def __init__(self, photograph: RGB, labels: ClassIds, palette: Palette) -> None:
         """Learn the photograph's texture.
@@ -113,7 +113,7 @@ class Yardstick:
         forest = RandomForestClassifier(FOREST_TREES, max_depth=FOREST_DEPTH, n_jobs=1, random_state=SEED)
         self._forest = forest.fit(_texture(photograph)[pixels], self._source.labels.ravel()[pixels])
 
-    def judge(self, picture: RGB, layout: ClassIds) -> Figures:
+    def figures(self, picture: RGB, layout: ClassIds) -> Figures:
         """The figures of a picture ``uint8[H, W, 3]`` that was made of a layout ``uint8[H, W]``."""
         output = LabelledPicture(picture, self._judged_class[layout])
         present = [int(class_id) for class_id in np.unique(output.labels)]
@@ -168,13 +168,13 @@ def patch_figures(
     """Compare one class's texture in two pictures; None where either has too few patches of it."""
     distances = []
     for scale in ((source, output), (source.halved(), output.halved())):
-        crowds = _draw_pair(*scale, class_id, (CROWD, CROWD), stream)
-        if crowds is not None:
-            distances.append(_sliced_wasserstein(*crowds, stream))
-    searched_source = _draw_pair(source, output, class_id, (SEARCHED, ASKED), stream)
+        patches = _draw_pair(*scale, class_id, (SWD_PATCHES, SWD_PATCHES), stream)
+        if patches is not None:
+            distances.append(_sliced_wasserstein(*patches, stream))
+    searched_source = _draw_pair(source, output, class_id, (REFERENCE_PATCHES, QUERY_PATCHES), stream)
     if searched_source is None:
         return None
-    searched_output = _draw_pair(source, output, class_id, (ASKED, SEARCHED), stream)
+    searched_output = _draw_pair(source, output, class_id, (QUERY_PATCHES, REFERENCE_PATCHES), stream)
     assert searched_output is not None, "the same classes have as many patches as before"
     return PatchFigures(
         swd=1000 * float(np.mean(distances)),
@@ -211,7 +211,7 @@ def _draw_patches(labelled: LabelledPicture, class_id: int, most: int, stream: n
 
 
 def _sliced_wasserstein(first: Floats, second: Floats, stream: np.random.Generator) -> float:
-    """Mean distance of two crowds ``[N, D]`` and ``[M, D]`` along random directions."""
+    """Mean distance of two sets of patches ``[N, D]`` and ``[M, D]`` along random directions."""
     directions = stream.normal(size=(first.shape[1], DIRECTIONS))
     directions /= np.linalg.norm(directions, axis=0)
     levels = np.linspace(0, 1, QUANTILES)

@@ -1,4 +1,4 @@
-"""Judging a generator's pictures of one scene: everything brought to one size, then to the yardstick."""
+"""Judging a generator's pictures of one scene at one size."""
 
 import importlib.metadata
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from semia.core.errors import LabelMapError
 from semia.core.images import RGB, list_images, open_image
 from semia.core.labels import Canvas, ClassIds, class_ids_from_label, fit_to_canvas, label_picture
 from semia.core.palette import Palette
-from semia.evaluation.figures import Yardstick
+from semia.evaluation.figures import PictureMeasure
 from semia.evaluation.seams import PATCH_SIDE
 from semia.training.errors import EvaluationError
 from semia.training.evaluation_file import Figures
@@ -27,15 +27,15 @@ PACKAGES = ("numpy", "pillow", "scikit-image", "scikit-learn")
 """Their versions decide a figure's last digits."""
 
 
-class Target(NamedTuple):
-    """A target layout, as drawn and as a generator takes it."""
+class JudgedTarget(NamedTuple):
+    """A target, as drawn and as a generator takes it."""
 
     name: str  # file stem
     drawn: ClassIds  # uint8[h, w], at its file's own size
     on_canvas: ClassIds  # uint8[H, W]
 
 
-def read_targets(folder: Path, palette: Palette, canvas: Canvas) -> list[Target]:
+def read_targets(folder: Path, palette: Palette, canvas: Canvas) -> list[JudgedTarget]:
     """Read a folder of target layouts; all must be usable, for means over fewer would not compare.
 
     Raises:
@@ -43,14 +43,14 @@ def read_targets(folder: Path, palette: Palette, canvas: Canvas) -> list[Target]
         LabelMapError: if one does not fit the palette or the canvas.
         EvaluationError: if two have one name.
     """
-    targets: dict[str, Target] = {}
+    targets: dict[str, JudgedTarget] = {}
     for path in list_images(folder):
         if path.stem in targets:
             raise EvaluationError(f"{folder} has two label maps called {path.stem!r}: give them different names")
         what = f"label map {path}"
         drawn = class_ids_from_label(label_picture(open_image(path), palette, what), palette, what)
         on_canvas = np.asarray(fit_to_canvas(Image.fromarray(drawn), canvas, what))
-        targets[path.stem] = Target(path.stem, drawn, on_canvas)
+        targets[path.stem] = JudgedTarget(path.stem, drawn, on_canvas)
     return list(targets.values())
 
 
@@ -83,36 +83,41 @@ def load_judged_scene(folder: Path, palette: Palette, canvas: Canvas) -> Scene:
     return scene
 
 
+def judged_size(canvas: Canvas, width: int) -> Canvas:
+    """The size at which pictures on a canvas are judged, given its width in pixels.
+
+    Raises:
+        EvaluationError: if that leaves too few pixels to measure anything.
+    """
+    size = Canvas(round(width * canvas.height / canvas.width), width)
+    if min(size) < MIN_JUDGED_SIDE:
+        raise EvaluationError(
+            f"pictures of {size} are too small to judge: each side must have {MIN_JUDGED_SIDE} pixels (--width)"
+        )
+    return size
+
+
 @dataclass(frozen=True)
 class Judge:
     """Judges pictures of one scene at one size."""
 
     size: Canvas
-    yardstick: Yardstick
+    measure: PictureMeasure
 
     @classmethod
-    def of_scene(cls, scene: Scene, canvas: Canvas, width: int) -> "Judge":
-        """A judge of pictures on a canvas, at so many pixels of width.
-
-        Raises:
-            EvaluationError: if that leaves too few pixels to measure anything.
-        """
-        size = Canvas(round(width * canvas.height / canvas.width), width)
-        if min(size) < MIN_JUDGED_SIDE:
-            raise EvaluationError(
-                f"pictures of {size} are too small to judge: each side must have {MIN_JUDGED_SIDE} pixels (--width)"
-            )
+    def of_scene(cls, scene: Scene, size: Canvas) -> "Judge":
+        """A judge of pictures at a size, as `judged_size` gives it."""
         labels = _resized(scene.labels, size, Image.Resampling.NEAREST)
         photograph = _resized(scene.image, size, Image.Resampling.LANCZOS)
-        return cls(size, Yardstick(photograph, labels, scene.palette))
+        return cls(size, PictureMeasure(photograph, labels, scene.palette))
 
-    def judge(self, picture: RGB, target: Target) -> Figures:
+    def judge(self, picture: RGB, target: JudgedTarget) -> Figures:
         """The figures of a picture ``uint8[H, W, 3]`` that was made of a target, rounded."""
         layout = _resized(target.drawn, self.size, Image.Resampling.NEAREST)
-        return self.yardstick.judge(_resized(picture, self.size, Image.Resampling.LANCZOS), layout).rounded()
+        return self.measure.figures(_resized(picture, self.size, Image.Resampling.LANCZOS), layout).rounded()
 
 
-def deciding_versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Versions of the packages that decide the figures."""
     return {"semia": __version__} | {package: importlib.metadata.version(package) for package in PACKAGES}
 

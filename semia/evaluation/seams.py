@@ -22,8 +22,8 @@ VALUES = 3 * PATCH_SIDE**2
 REDUCTIONS = (1, 2, 4)
 PERCENTILE = 95
 
-ASKED_AT_ONCE = 4096
-KNOWN_AT_ONCE = 1024
+QUERIES_AT_ONCE = 4096
+REFERENCES_AT_ONCE = 1024
 """Patches, about: their products take 16 MB, whatever the pictures' size."""
 
 MIDDLE = 128
@@ -67,15 +67,15 @@ def _reduced(picture: RGB, reduction: int) -> Floats:
 def _nearest_distances(levels: Floats, known: tuple[Floats, ...], step: int) -> Floats:
     """Each patch's distance to the nearest of those known: root mean square, ``float32[N]`` in [0, 1]."""
     distances = []
-    for asked in _patches(levels, step, ASKED_AT_ONCE):
+    for queries in _patches(levels, step, QUERIES_AT_ONCE):
         # A patch a and a known k are |a|^2 - (2 a k - |k|^2) apart, squared: one product with a 1 beside a.
-        with_one = np.pad(asked, ((0, 0), (0, 1)), constant_values=1)
-        likeness = np.full(len(asked), -np.inf, dtype=np.float32)
+        with_one = np.pad(queries, ((0, 0), (0, 1)), constant_values=1)
+        similarity = np.full(len(queries), -np.inf, dtype=np.float32)
         for picture in known:
-            for patches in _patches(picture, 1, KNOWN_AT_ONCE):
+            for patches in _patches(picture, 1, REFERENCES_AT_ONCE):
                 weighted = np.column_stack([2 * patches, -_squares(patches)])
-                np.maximum(likeness, (with_one @ weighted.T).max(axis=1), out=likeness)
-        distances.append(np.sqrt((_squares(asked) - likeness) / VALUES) / 255)
+                np.maximum(similarity, (with_one @ weighted.T).max(axis=1), out=similarity)
+        distances.append(np.sqrt((_squares(queries) - similarity) / VALUES) / 255)
     return np.concatenate(distances)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from semia.core.model_card import CARD_FILE, ModelCard
 from semia.export.exporter import export_run
-from semia.training.base import OnStage, Renderer, SceneGenerator
+from semia.training.base import OnStage, SceneGenerator
 from semia.training.copying.preparation import prepare_run
 from semia.training.copying.settings import CopyingSettings
 from semia.training.errors import RunError
@@ -85,10 +85,9 @@ def test_the_settings_decide_which_generator(settings: TrainingSettings, tensors
 
 def test_it_is_prepared_and_renders(flat: RunFolder, scene: Scene) -> None:
     assert prepare_run(flat, CPU)
-    tensors = SceneTensors.from_scene(scene, flat.config.settings.multiple, CPU)
-    generator = RunFolder.open(flat.path).load_generator(tensors)
-    assert torch.equal(generator.state_dict()["photograph"], tensors.image)
-    picture = Renderer(generator, tensors)(scene.targets["moved"])
+    loaded = RunFolder.open(flat.path).load_generator()
+    assert torch.equal(loaded.generator.state_dict()["photograph"], loaded.tensors.image)
+    picture = loaded.renderer()(scene.targets["moved"])
     assert picture.shape == (44, 60, 3)
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) == len(scene.palette)
 
@@ -103,7 +102,7 @@ def test_it_is_exported_and_the_card_names_it(flat: RunFolder, tmp_path: Path) -
     assert max(entry.max_abs for entry in card.parity) <= 1
 
 
-def test_the_published_generators_weights_are_refused(flat: RunFolder, run: RunFolder, tensors: SceneTensors) -> None:
+def test_the_published_generators_weights_are_refused(flat: RunFolder, run: RunFolder) -> None:
     (flat.path / "generator.safetensors").write_bytes((run.path / "generator.safetensors").read_bytes())
     with pytest.raises(RunError, match="does not hold this generator"):
-        flat.load_generator(tensors)
+        flat.load_generator()

@@ -11,12 +11,9 @@ from semia.export.checks import check_parity, measure_parity
 from semia.export.errors import ExportError, ParityError
 from semia.training.base import Renderer
 from semia.training.run_folder import RunFolder
-from semia.training.tensors import SceneTensors
 
 
-def test_the_difference_is_measured(
-    tiny_bundle: Path, run: RunFolder, tensors: SceneTensors, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_difference_is_measured(tiny_bundle: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiny bundle paints palette colours; a renderer that is 3 levels off in one pixel must be caught."""
     colours = Palette(((255, 0, 0), (0, 255, 0), (0, 0, 255)))
     ids = np.zeros((48, 64), dtype=np.uint8)
@@ -27,18 +24,16 @@ def test_the_difference_is_measured(
         return picture
 
     monkeypatch.setattr(Renderer, "__call__", paint)
-    render = Renderer(run.load_generator(tensors), tensors)
+    render = run.load_generator().renderer()
     (entry,) = measure_parity(tiny_bundle / MODEL_FILE, render, {"flat": ids})
     assert (entry.target, entry.max_abs) == ("flat", 3)
     assert entry.mean_abs == pytest.approx(3 / ids.size / 3, abs=1e-6)
 
 
-def test_a_graph_that_cannot_be_loaded_is_an_export_error(
-    tmp_path: Path, run: RunFolder, tensors: SceneTensors
-) -> None:
+def test_a_graph_that_cannot_be_loaded_is_an_export_error(tmp_path: Path, run: RunFolder) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
-    with pytest.raises(ExportError, match="ONNX Runtime cannot run"):
-        measure_parity(tmp_path / "model.onnx", Renderer(run.load_generator(tensors), tensors), {})
+    with pytest.raises(ExportError, match="ONNX Runtime cannot load"):
+        measure_parity(tmp_path / "model.onnx", run.load_generator().renderer(), {})
 
 
 def test_the_tolerance_decides() -> None:

@@ -36,10 +36,7 @@ def test_a_generator_prepared_on_a_gpu_is_the_one_prepared_on_the_cpu(tmp_path: 
 def test_the_copying_generator_paints_the_same_pixels_on_a_gpu(tmp_path: Path, scene: Scene) -> None:
     run = RunFolder.create(tmp_path / "run", scene, CopyingSettings())
     assert prepare_run(run, CPU)
-    renderers = []
-    for device in (CPU, CUDA):
-        tensors = SceneTensors.from_scene(scene, run.config.settings.multiple, device)
-        renderers.append(Renderer(run.load_generator(tensors), tensors))
+    renderers = [run.load_generator(device).renderer() for device in (CPU, CUDA)]
     for ids in (scene.labels, *scene.targets.values()):
         assert np.array_equal(renderers[0](ids), renderers[1](ids))
 

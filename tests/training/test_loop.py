@@ -15,7 +15,6 @@ from semia.training.loop import Progress, check_same_run, device_from_name, trai
 from semia.training.run_folder import CHECKPOINT_FILE, METRICS_FILE, RunFolder
 from semia.training.scene import Scene
 from semia.training.settings import TrainingSettings
-from semia.training.tensors import SceneTensors
 from tests.conftest import SmallDisk
 
 CPU = torch.device("cpu")
@@ -50,7 +49,6 @@ def metrics_of(run: RunFolder) -> list[dict[str, float]]:
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     tmp_path: Path,
     scene: Scene,
-    tensors: SceneTensors,
     settings: TrainingSettings,
     in_checkpoint: bool,
 ) -> None:
@@ -69,7 +67,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     assert checkpoint.iteration == 3
     assert train(killed, CPU)
 
-    expected, resumed = (run.load_generator(tensors).state_dict() for run in (whole, killed))
+    expected, resumed = (run.load_generator().generator.state_dict() for run in (whole, killed))
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)
     assert [line["iteration"] for line in metrics_of(killed)] == list(range(settings.iterations))
     assert metrics_of(killed) == metrics_of(whole)

@@ -13,7 +13,6 @@ from semia.training.published.generator import Generator
 from semia.training.run_folder import CHECKPOINT_FILE, CONFIG_FILE, GENERATOR_FILE, Checkpoint, RunFolder
 from semia.training.scene import Scene
 from semia.training.settings import TrainingSettings
-from semia.training.tensors import SceneTensors
 
 
 @pytest.fixture
@@ -24,12 +23,12 @@ def run(tmp_path: Path, scene: Scene, settings: TrainingSettings) -> RunFolder:
 def test_a_run_is_opened_as_it_was_created(run: RunFolder, scene: Scene) -> None:
     opened = RunFolder.open(run.path)
     assert opened.config == run.config
-    assert np.array_equal(opened.load_scene().labels, scene.labels)
+    assert np.array_equal(opened.scene.labels, scene.labels)
     assert opened.iterations_done == 0
     assert not opened.finished
 
 
-def test_a_checkpoint_is_read_back(run: RunFolder, settings: TrainingSettings, tensors: SceneTensors) -> None:
+def test_a_checkpoint_is_read_back(run: RunFolder, settings: TrainingSettings) -> None:
     generator = Generator(settings.generator_width, settings.depth)
     run.save_checkpoint(Checkpoint(4, 2.5, {"generator": generator.state_dict()}), generator)
     checkpoint = run.load_checkpoint(torch.device("cpu"))
@@ -38,7 +37,7 @@ def test_a_checkpoint_is_read_back(run: RunFolder, settings: TrainingSettings, t
     assert checkpoint.trainer["generator"].keys() == generator.state_dict().keys()
     assert checkpoint.seconds == 2.5
     assert (run.iterations_done, run.seconds_done) == (4, 2.5)
-    for name, value in run.load_generator(tensors).state_dict().items():
+    for name, value in run.load_generator().generator.state_dict().items():
         assert torch.equal(value, generator.state_dict()[name])
     assert not list(run.path.glob("*.partial*"))
 
@@ -69,9 +68,9 @@ def test_a_generator_from_before_seconds_were_noted_is_read(run: RunFolder) -> N
     assert (run.iterations_done, run.seconds_done, run.finished) == (6, 0.0, True)
 
 
-def test_a_run_without_checkpoint_cannot_be_rendered(run: RunFolder, tensors: SceneTensors) -> None:
+def test_a_run_without_checkpoint_cannot_be_rendered(run: RunFolder) -> None:
     with pytest.raises(RunError, match=r"has no generator\.safetensors yet"):
-        run.load_generator(tensors)
+        run.load_generator()
 
 
 def test_no_run_is_an_error(tmp_path: Path) -> None:
@@ -87,10 +86,10 @@ def test_a_broken_config_is_named(run: RunFolder, content: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\x08" * 100])
-def test_a_broken_generator_is_named(run: RunFolder, content: bytes, tensors: SceneTensors) -> None:
+def test_a_broken_generator_is_named(run: RunFolder, content: bytes) -> None:
     (run.path / GENERATOR_FILE).write_bytes(content)
     with pytest.raises(RunError, match=r"generator\.safetensors"):
-        run.load_generator(tensors)
+        run.load_generator()
     with pytest.raises(RunError, match="not a generator of ours"):
         _ = run.iterations_done
 
@@ -119,11 +118,11 @@ def test_a_config_from_before_there_were_two_generators_and_minutes_is_read(run:
     assert RunFolder.open(run.path).config == run.config
 
 
-def test_another_networks_generator_is_refused(run: RunFolder, tensors: SceneTensors) -> None:
+def test_another_networks_generator_is_refused(run: RunFolder) -> None:
     wider = Generator(8, 3)
     run.save_checkpoint(Checkpoint(1, 2.5, {}), wider)
     with pytest.raises(RunError, match="does not hold this generator"):
-        run.load_generator(tensors)
+        run.load_generator()
 
 
 def test_somebody_elses_folder_is_never_replaced(tmp_path: Path, scene: Scene, settings: TrainingSettings) -> None:

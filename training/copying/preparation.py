@@ -14,7 +14,6 @@ from semia.training.copying.settings import CopyingSettings
 from semia.training.errors import RunError, TrainingError
 from semia.training.machine import one_thread, prepare_process
 from semia.training.run_folder import SAMPLES_FOLDER, RunFolder
-from semia.training.tensors import SceneTensors
 
 SHEET_FILE = "prepared.png"
 
@@ -66,8 +65,7 @@ def prepare_run(
         return True
     began = time.monotonic()
     prepare_process()
-    scene = run.load_scene()
-    tensors = SceneTensors.from_scene(scene, settings.multiple, device)
+    tensors = run.scene_tensors(device)
     generator = CopyingGenerator(settings, tensors).to(device)
 
     def on_stage(stage: str, share: float) -> None:
@@ -82,7 +80,7 @@ def prepare_run(
     except _StoppedError:
         return False
     with one_thread():
-        sheet = sample_sheet(scene, Renderer(generator, tensors))
+        sheet = sample_sheet(run.scene, Renderer(generator, tensors))
     try:
         write_rgb(run.path / SAMPLES_FOLDER / SHEET_FILE, sheet)
     except ImageError as error:

@@ -14,7 +14,7 @@ from semia.training.tensors import SceneTensors
 
 @pytest.fixture
 def generator(run: RunFolder, tensors: SceneTensors) -> Generator:
-    generator = run.load_generator(tensors)
+    generator = run.load_generator().generator
     assert isinstance(generator, Generator)
     return generator
 

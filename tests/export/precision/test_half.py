@@ -32,7 +32,7 @@ Lower = Callable[[SynthesisGraph, torch.dtype, list[ClassIds]], SynthesisGraph]
 
 
 def graph_of_run(run: RunFolder, tensors: SceneTensors) -> SynthesisGraph:
-    generator = run.load_generator(tensors)
+    generator = run.load_generator().generator
     assert isinstance(generator, Generator)
     return SynthesisGraph(generator, tensors).eval()
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -13,11 +14,10 @@ from PIL import Image
 from tritonclient.grpc import InferenceServerClient
 
 from semia import serving
-from semia.cli.batch import Batch
 from semia.client import RetryOptions, ServerUnavailableError, SynthesisClient
+from semia.client.batch import Provenance, output_files, synthesize_files
 from semia.core.images import read_rgb
 from semia.core.palette import Palette
-from semia.core.provenance import Provenance
 from tests.client.test_connection import FakeTriton, running
 from tests.command import ENVIRONMENT, complaint, semia
 
@@ -38,14 +38,21 @@ def maps(tmp_path: Path, tiny_palette: Palette) -> Path:
     return folder
 
 
-def make(url: str, maps: Path, out: Path, *, model: str = "tiny", resume: bool = True) -> Batch:
-    paths = sorted(maps.iterdir())
-    batch = Batch(model, paths, [out / path.name for path in paths], concurrency=3, resume=resume, keep_tiles=True)
-    seen: list[int] = []
+class Made(NamedTuple):
+    """What came of a batch: how many pictures were made and were there."""
+
+    written: int
+    skipped: int
+
+
+def make(url: str, maps: Path, out: Path, *, model: str = "tiny", resume: bool = True) -> Made:
+    files = output_files(sorted(maps.iterdir()), out)
     with SynthesisClient(url, retries=RetryOptions(attempts=1)) as client:
-        batch.run(client, lambda done, _: seen.append(done))
-    assert seen == sorted(seen)
-    return batch
+        outcomes = list(synthesize_files(client, model, files, concurrency=3, resume=resume))
+    assert {outcome.target: outcome.output for outcome in outcomes} == files
+    assert all(outcome.error is None and outcome.class_ids is not None for outcome in outcomes)
+    skipped = sum(outcome.skipped for outcome in outcomes)
+    return Made(len(outcomes) - skipped, skipped)
 
 
 def test_what_is_there_is_left_and_what_is_not_right_is_made_again(
@@ -59,14 +66,10 @@ def test_what_is_there_is_left_and_what_is_not_right_is_made_again(
     (out / "1.png").write_bytes((out / "1.png").read_bytes()[:-400])  # cut short
     Image.fromarray(read_rgb(out / "2.png")).save(out / "2.png")  # somebody else's, the same pixels or not
     (out / "3.png").unlink()
-    batch = make(triton.grpc_url, maps, out)
-    assert (batch.written, batch.skipped) == (4, 2)
-    assert "4 pictures in" in batch.summary(out)
-    assert "2 were there" in batch.summary(out)
+    assert make(triton.grpc_url, maps, out) == (4, 2)
     for path in sorted(maps.iterdir()):
         assert np.array_equal(read_rgb(out / path.name), read_rgb(path)), "the tiny model paints its classes' colours"
         assert (made[path.name] == (out / path.name).stat().st_mtime_ns) is (path.stem in "45")
-    assert len(batch.tiles) == 2 * COUNT
     assert make(triton.grpc_url, maps, out, resume=False).written == COUNT, "without --resume, everything is made"
 
 
@@ -77,8 +80,7 @@ def test_another_version_makes_everything_again(
         if expected[0]:
             serving.publish(make_bundle(tmp_path / "bundle", name="again"), triton.repository)
             serving.load_model(triton.grpc_url, "again")
-        batch = make(triton.grpc_url, maps, tmp_path / "out", model="again")
-        assert (batch.written, batch.skipped) == expected
+        assert make(triton.grpc_url, maps, tmp_path / "out", model="again") == expected
     serving.publish(tmp_path / "bundle", triton.repository)
     serving.load_model(triton.grpc_url, "again")
     assert make(triton.grpc_url, maps, tmp_path / "out", model="again").written == COUNT

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from semia.cli import app, compare
+from semia.cli import app
 from semia.cli.compare import TILE_WIDTH, random_orders
-from semia.cli.judging import Judged
-from semia.cli.subjects import open_comparable, open_subject
 from semia.core.contact_sheet import CAPTION_HEIGHT, GAP
 from semia.core.errors import InputError
 from semia.core.images import RGB, read_rgb, write_rgb
 from semia.core.labels import ClassIds
 from semia.core.model_card import CARD_FILE, MODEL_FILE, ModelCard
 from semia.core.palette import Palette
+from semia.evaluation import generators
+from semia.evaluation.evaluate import EvaluatedGenerator
+from semia.evaluation.generators import open_comparable, open_generator
 from semia.training.copying.preparation import prepare_run
 from semia.training.copying.settings import CopyingSettings
 from semia.training.evaluation_file import Evaluation
@@ -117,13 +118,13 @@ LEVELS = {"dark": 30, "middling": 120, "bright": 210}
 @pytest.fixture
 def flat_subjects(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is compared, it is three generators that paint everything in one grey, as `LEVELS` has it."""
-    one = open_subject(bundle)
+    one = open_generator(bundle)
 
     def painting(level: int) -> Callable[[ClassIds], RGB]:
         return lambda layout: np.full((*layout.shape, 3), level, dtype=np.uint8)
 
     subjects = [dataclasses.replace(one, name=name, draw=painting(level)) for name, level in LEVELS.items()]
-    monkeypatch.setattr(compare, "open_comparable", lambda _: subjects)
+    monkeypatch.setattr(generators, "open_comparable", lambda _: subjects)
 
 
 ORDERS = {"here": ["middling", "dark", "bright"], "there": ["bright", "middling", "dark"]}
@@ -133,11 +134,13 @@ ORDERS = {"here": ["middling", "dark", "bright"], "there": ["bright", "middling"
 def test_the_key_says_whose_pictures_a_blind_sheet_shows(
     scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def known_orders(targets: Sequence[str], judged: Sequence[Judged]) -> dict[str, list[Judged]]:
-        by_name = {one.subject.name: one for one in judged}
+    def known_orders(
+        targets: Sequence[str], results: Sequence[EvaluatedGenerator]
+    ) -> dict[str, list[EvaluatedGenerator]]:
+        by_name = {result.generator.name: result for result in results}
         return {target: [by_name[name] for name in ORDERS[target]] for target in targets}
 
-    monkeypatch.setattr(compare, "random_orders", known_orders)
+    monkeypatch.setattr("semia.cli.compare.random_orders", known_orders)
     moved = scene_folder / "cond" / "moved.png"
     shutil.copy(moved, moved.with_name("here.png"))
     moved.rename(moved.with_name("there.png"))
@@ -203,10 +206,10 @@ def test_results_elsewhere_leave_the_bundle_as_it_is(bundle: Path, scene_folder:
 
 def test_what_is_no_generator_is_refused(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is neither a run folder nor a bundle nor a published version"):
-        open_subject(tmp_path)
+        open_generator(tmp_path)
     (bundle / MODEL_FILE).write_bytes(b"another graph")
-    with pytest.raises(InputError, match=r"has no model\.onnx that its model_card\.json describes"):
-        open_subject(bundle)
+    with pytest.raises(InputError, match=r"model\.onnx is not the graph its card describes"):
+        open_generator(bundle)
 
 
 def test_generators_of_different_scenes_are_not_compared(

@@ -105,7 +105,7 @@ def test_a_run_that_is_there_is_replaced_only_when_told(checkpoint: Path, scene_
     result = semia(*arguments, "--overwrite", "--name", "other", "--resize", "0.8")
     assert result.returncode == 0, result.stderr
     assert not (tmp_path / "run" / "mine.txt").exists()
-    assert RunFolder.open(tmp_path / "run").load_scene().canvas == (35, 48)
+    assert RunFolder.open(tmp_path / "run").scene.canvas == (35, 48)
 
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")

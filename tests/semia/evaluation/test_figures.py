@@ -1,4 +1,4 @@
-"""The figures say what they are said to say, and are those of the project's yardstick."""
+"""The figures say what they are said to say, and are those of the project's measure."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from PIL import Image, ImageFilter
 from semia.core.images import RGB
 from semia.core.labels import ClassIds
 from semia.core.palette import Palette
-from semia.evaluation.figures import Yardstick, judged_classes
+from semia.evaluation.figures import PictureMeasure, judged_classes
 from semia.training.evaluation_file import Figures
 
 HEIGHT, WIDTH = 60, 90
@@ -40,8 +40,8 @@ def blur(picture: RGB) -> RGB:
 
 
 @pytest.fixture(scope="module")
-def yardstick() -> Yardstick:
-    return Yardstick(paint(layout(10)), layout(10), PALETTE)
+def measure() -> PictureMeasure:
+    return PictureMeasure(paint(layout(10)), layout(10), PALETTE)
 
 
 def measured(figures: Figures) -> list[float]:
@@ -51,14 +51,14 @@ def measured(figures: Figures) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def judged(yardstick: Yardstick) -> dict[str, Figures]:
+def judged(measure: PictureMeasure) -> dict[str, Figures]:
     """Of three pictures, all said to be made of ``layout(50)``."""
     painted, unmoved = paint(layout(50), seed=1), paint(layout(10), seed=1)
     pictures = {"painted": painted, "blurred": blur(painted), "unmoved": unmoved}
-    return {name: yardstick.judge(picture, layout(50)) for name, picture in pictures.items()}
+    return {name: measure.figures(picture, layout(50)) for name, picture in pictures.items()}
 
 
-# What the project's yardsticks, two programs of their own, printed for the very same pictures.
+# What the project's measures, two programs of their own, printed for the very same pictures.
 FROM_THE_YARDSTICK = {
     "painted": [0.993094, 9.738383, 0.833677, 0.842264, 0.080879, 130.8],
     "blurred": [0.982982, 46.581595, 1.080143, 1.117233, 1.426285, 159.4],
@@ -67,15 +67,15 @@ FROM_THE_YARDSTICK = {
 
 
 @pytest.mark.parametrize("name", FROM_THE_YARDSTICK)
-def test_the_figures_are_the_yardsticks(judged: dict[str, Figures], name: str) -> None:
+def test_the_figures_are_the_measures(judged: dict[str, Figures], name: str) -> None:
     # Other versions of NumPy, SciPy and scikit-learn may grow another tree of the forest's sixty.
     *others, seams = FROM_THE_YARDSTICK[name]
     assert measured(judged[name])[:5] == pytest.approx(others, abs=0.005)
     assert judged[name].seams == pytest.approx(seams, abs=0.05)
 
 
-def test_the_photograph_itself_has_no_fault(yardstick: Yardstick) -> None:
-    align, *faults = measured(yardstick.judge(paint(layout(10)), layout(10)))
+def test_the_photograph_itself_has_no_fault(measure: PictureMeasure) -> None:
+    align, *faults = measured(measure.figures(paint(layout(10)), layout(10)))
     assert align > 0.95
     assert faults == pytest.approx([0, 0, 0, 0, 0], abs=1e-6)
 
@@ -94,21 +94,21 @@ def test_classes_in_the_wrong_place_are_noticed(judged: dict[str, Figures]) -> N
     assert unmoved["swd"] > 3 * painted["swd"]
 
 
-def test_figures_do_not_depend_on_what_was_judged_before(yardstick: Yardstick, judged: dict[str, Figures]) -> None:
-    assert yardstick.judge(paint(layout(50), seed=1), layout(50)) == judged["painted"]
+def test_figures_do_not_depend_on_what_was_judged_before(measure: PictureMeasure, judged: dict[str, Figures]) -> None:
+    assert measure.figures(paint(layout(50), seed=1), layout(50)) == judged["painted"]
 
 
 def test_repeating_one_corner_is_coherent_but_not_complete() -> None:
     ids = np.zeros((40, 60), dtype=np.uint8)
     photograph = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     repeated = np.tile(photograph[:20, :20], (2, 3, 1))
-    figures = Yardstick(photograph, ids, Palette(((0, 0, 0),))).judge(repeated, ids).measured()
+    figures = PictureMeasure(photograph, ids, Palette(((0, 0, 0),))).figures(repeated, ids).measured()
     assert figures["coherence"] < figures["complete"] - 1
 
 
-def test_a_layout_may_lack_a_class(yardstick: Yardstick) -> None:
+def test_a_layout_may_lack_a_class(measure: PictureMeasure) -> None:
     without_box = np.where(layout(10) == 2, 0, layout(10)).astype(np.uint8)
-    assert measured(yardstick.judge(paint(without_box, 1), without_box))[0] > 0.9
+    assert measured(measure.figures(paint(without_box, 1), without_box))[0] > 0.9
 
 
 def test_a_class_the_photograph_lacks_is_judged_as_its_nearest() -> None:
@@ -121,7 +121,7 @@ def test_what_cannot_be_measured_is_none_and_no_warning() -> None:
     steps = np.arange(28) // 7
     ids = (4 * steps[:, np.newaxis] + steps).astype(np.uint8)
     palette = Palette(tuple((120 * (i % 3), 120 * (i // 3 % 3), 120 * (i // 9)) for i in range(16)))
-    figures = Yardstick(palette.render(ids), ids, palette).judge(palette.render(ids), ids)
+    figures = PictureMeasure(palette.render(ids), ids, palette).figures(palette.render(ids), ids)
     assert figures.measured().keys() == {"align", "seams"}, "what needs no class's patches"
     assert dataclasses.astuple(figures)[1:5] == (None,) * 4
 

@@ -10,7 +10,7 @@ from PIL import Image
 from semia.core.errors import ImageError, LabelMapColourError
 from semia.core.labels import Canvas
 from semia.core.palette import Palette
-from semia.evaluation.judge import Judge, Target, load_judged_scene, read_targets, target_folder
+from semia.evaluation.judge import Judge, JudgedTarget, judged_size, load_judged_scene, read_targets, target_folder
 from semia.training.errors import EvaluationError, SceneError
 from semia.training.scene import Scene
 
@@ -58,8 +58,8 @@ def test_another_scene_is_refused(scene: Scene, scene_folder: Path) -> None:
 
 
 def test_pictures_are_judged_at_the_width_asked_for(scene: Scene) -> None:
-    target = Target("source", scene.labels, scene.labels)
-    wide, narrow = (Judge.of_scene(scene, scene.canvas, width) for width in (60, 40))
+    target = JudgedTarget("source", scene.labels, scene.labels)
+    wide, narrow = (Judge.of_scene(scene, judged_size(scene.canvas, width)) for width in (60, 40))
     assert (wide.size, narrow.size) == (Canvas(44, 60), Canvas(29, 40))
     # A picture of half the size has lost what the wider judge sees, and the narrower sees less of.
     half = np.asarray(Image.fromarray(scene.image).resize((30, 22), Image.Resampling.LANCZOS))
@@ -69,7 +69,7 @@ def test_pictures_are_judged_at_the_width_asked_for(scene: Scene) -> None:
 
 def test_too_few_pixels_are_refused(scene: Scene) -> None:
     with pytest.raises(EvaluationError, match="pictures of 30x22 are too small to judge"):
-        Judge.of_scene(scene, scene.canvas, 30)
+        judged_size(scene.canvas, 30)
 
 
 def test_judging_needs_no_torch() -> None:

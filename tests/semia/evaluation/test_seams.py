@@ -48,8 +48,8 @@ def test_the_figure_is_its_definitions() -> None:
 def test_parts_of_a_time_come_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     photograph, picture = noise(45, 62), noise(45, 62, seed=1)
     whole = SeamMeasure(photograph).measure(picture)
-    monkeypatch.setattr(seams, "ASKED_AT_ONCE", 100)
-    monkeypatch.setattr(seams, "KNOWN_AT_ONCE", 1)  # a row is the least
+    monkeypatch.setattr(seams, "QUERIES_AT_ONCE", 100)
+    monkeypatch.setattr(seams, "REFERENCES_AT_ONCE", 1)  # a row is the least
     assert SeamMeasure(photograph).measure(picture) == whole
 
 
@@ -92,8 +92,8 @@ def test_without_any_patch_there_is_no_figure() -> None:
 
 def test_memory_does_not_grow_with_the_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without parts, the patches would take 7 MB and their products 130."""
-    monkeypatch.setattr(seams, "ASKED_AT_ONCE", 256)
-    monkeypatch.setattr(seams, "KNOWN_AT_ONCE", 256)
+    monkeypatch.setattr(seams, "QUERIES_AT_ONCE", 256)
+    monkeypatch.setattr(seams, "REFERENCES_AT_ONCE", 256)
     photograph = noise(80, 160)
     measure = SeamMeasure(photograph)
     tracemalloc.start()

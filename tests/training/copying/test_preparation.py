@@ -17,7 +17,6 @@ from semia.training.errors import RunError, TrainingError
 from semia.training.run_folder import GENERATOR_FILE, PREPARED_FILE, RunFolder
 from semia.training.scene import Scene
 from semia.training.settings import TrainingSettings
-from semia.training.tensors import SceneTensors
 from tests.conftest import SmallDisk
 
 CPU = torch.device("cpu")
@@ -62,8 +61,7 @@ def test_a_prepared_run_holds_nothing_of_a_training(run: RunFolder, copying: Cop
     assert [progress.share for progress in seen] == sorted(progress.share for progress in seen)
     assert (seen[0].left_s, seen[-1].left_s) == (None, 0.0)
 
-    tensors = SceneTensors.from_scene(run.load_scene(), run.config.settings.multiple, CPU)
-    state, expected = run.load_generator(tensors).state_dict(), copying.state_dict()
+    state, expected = run.load_generator().generator.state_dict(), copying.state_dict()
     assert state.keys() == expected.keys()
     assert all(torch.equal(value, expected[name]) for name, value in state.items())
 
@@ -88,7 +86,7 @@ def test_a_killed_preparation_leaves_nothing_and_begins_anew(run: RunFolder, tmp
     assert run.preparation_s is None
     assert prepare_run(run, CPU)
 
-    whole = RunFolder.create(tmp_path / "whole", run.load_scene(), run.config.settings)
+    whole = RunFolder.create(tmp_path / "whole", run.scene, run.config.settings)
     assert prepare_run(whole, CPU)
     assert (whole.path / GENERATOR_FILE).read_bytes() == (run.path / GENERATOR_FILE).read_bytes()
 

@@ -1,0 +1,148 @@
+"""Evaluating generators of one scene: each draws the same targets, and its pictures are judged alike."""
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from semia.core.contact_sheet import Tile, result_sheet
+from semia.core.errors import InputError
+from semia.core.images import RGB, write_rgb
+from semia.core.labels import Canvas
+from semia.evaluation.generators import OpenedGenerator, draw_and_time
+from semia.evaluation.judge import (
+    Judge,
+    JudgedTarget,
+    judged_size,
+    load_judged_scene,
+    package_versions,
+    read_targets,
+    target_folder,
+)
+from semia.training.evaluation_file import EVALUATION_FILE, EVALUATION_SHEET, Evaluation, Figures
+from semia.training.scene import Scene
+
+DEFAULT_WIDTH = 280
+"""Pixels at which pictures are judged; figures of other widths do not compare."""
+
+FIGURE_HEADINGS = ("align ↑", "swd ↓", "coherence ↓", "complete ↓", "sharp ↓", "seams ↓")
+"""The figures in the order in which tables have them; the arrows say which way is better."""
+
+
+@dataclass(frozen=True)
+class EvaluationTask:
+    """Generators of one scene, the targets that they draw, and what their pictures are judged against."""
+
+    generators: tuple[OpenedGenerator, ...]
+    scene: Scene  # at its photograph's own size
+    targets: tuple[JudgedTarget, ...]
+    size: Canvas  # at which pictures are judged
+
+    @classmethod
+    def prepare(
+        cls,
+        generators: Sequence[OpenedGenerator],
+        *,
+        scene: Path | None = None,
+        targets: Path | None = None,
+        width: int = DEFAULT_WIDTH,
+    ) -> "EvaluationTask":
+        """Read everything before anything long begins.
+
+        Args:
+            generators: of one scene and one size, at least one.
+            scene: the scene folder to judge against; None: the one that a run was made of.
+            targets: a folder of label maps; None: the scene's own.
+            width: in pixels, at which pictures are judged.
+
+        Raises:
+            InputError: if a folder or file is missing or does not fit the generators, or the width is too small.
+        """
+        first = generators[0]
+        folder = scene or next((each.scene for each in generators if each.scene is not None), None)
+        if folder is None:
+            raise InputError(f"{first.path} holds no photograph to judge against: name its scene folder with --scene")
+        judged_scene = load_judged_scene(folder, first.palette, first.canvas)
+        drawn = read_targets(targets or target_folder(folder), first.palette, first.canvas)
+        return cls(tuple(generators), judged_scene, tuple(drawn), judged_size(first.canvas, width))
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures `run` judges."""
+        return len(self.generators) * len(self.targets)
+
+    def run(self, on_progress: Callable[[int, str], None] = lambda *_: None) -> list["EvaluatedGenerator"]:
+        """Have every generator draw every target, and judge the pictures.
+
+        Args:
+            on_progress: told how many pictures are judged, and which the last was.
+        """
+        judge = Judge.of_scene(self.scene, self.size)
+        results: list[EvaluatedGenerator] = []
+        for generator in self.generators:
+            drawn, milliseconds = draw_and_time(generator, {each.name: each.on_canvas for each in self.targets})
+            figures: dict[str, Figures] = {}
+            for target in self.targets:
+                figures[target.name] = judge.judge(drawn[target.name], target)
+                on_progress(len(results) * len(self.targets) + len(figures), f"{generator.name} {target.name}")
+            evaluation = Evaluation(
+                name=generator.name,
+                generator_sha256=generator.generator_sha256,
+                size=self.size,
+                targets=figures,
+                versions=package_versions(),
+                evaluated_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            )
+            results.append(EvaluatedGenerator(self, generator, drawn, milliseconds, evaluation))
+        return results
+
+    def label_pictures(self) -> dict[str, RGB]:
+        """The targets in the palette's colours, by name, on the generators' canvas."""
+        return {target.name: self.scene.palette.render(target.on_canvas) for target in self.targets}
+
+
+@dataclass(frozen=True)
+class EvaluatedGenerator:
+    """One generator's pictures and their figures."""
+
+    task: EvaluationTask
+    generator: OpenedGenerator
+    pictures: Mapping[str, RGB]  # uint8[H, W, 3] by target name
+    milliseconds: float  # median of drawing one
+    evaluation: Evaluation  # the figures, by target and as means
+
+    def sheet(self) -> RGB:
+        """Photograph, labels, targets and pictures with their figures, ``uint8[H, W, 3]``, to look at."""
+        return result_sheet(
+            Tile("photograph", self.task.scene.image),
+            Tile("its labels", self.task.scene.palette.render(self.task.scene.labels)),
+            targets=self.task.label_pictures(),
+            results=self.pictures,
+            notes={name: figures_note(figures) for name, figures in self.evaluation.targets.items()},
+        )
+
+    def write(self, folder: Path) -> tuple[Path, Path]:
+        """Write ``evaluation.json`` and ``evaluation.png`` into a folder; returns their paths.
+
+        Raises:
+            SemiaError: if the disk refuses.
+        """
+        figures, sheet = folder / EVALUATION_FILE, folder / EVALUATION_SHEET
+        self.evaluation.write(figures)
+        write_rgb(sheet, self.sheet())
+        return figures, sheet
+
+
+def figures_row(figures: Figures, places: int = 3) -> list[str]:
+    """The figures as a table shows them, as in `FIGURE_HEADINGS`; a dash where nothing could be measured."""
+    values = (figures.align, figures.swd, figures.coherence, figures.complete, figures.sharp, figures.seams)
+    thousandths = max(1, places - 2)
+    digits = (places, thousandths, places, places, places, thousandths)
+    return ["-" if value is None else f"{value:.{count}f}" for value, count in zip(values, digits, strict=True)]
+
+
+def figures_note(figures: Figures) -> str:
+    """The figures as two short lines above a picture."""
+    names = ("align", "swd", "coh", "com", "sharp", "seams")
+    parts = [f"{name} {value}" for name, value in zip(names, figures_row(figures, places=2), strict=True)]
+    return " ".join(parts[:3]) + "\n" + " ".join(parts[3:])
