@@ -1,16 +1,12 @@
 """Ask a server for pictures: ``SynthesisClient().synthesize("building", "painting.png")``."""
 
-from semia.client.client import (
-    DEFAULT_CONCURRENCY,
-    DEFAULT_TIMEOUT_S,
-    DEFAULT_URL,
-    AsyncSynthesisClient,
-    SynthesisClient,
-)
+from semia.client.client import DEFAULT_CONCURRENCY, AsyncSynthesisClient, SynthesisClient
+from semia.client.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL
 from semia.client.errors import (
     AccessRefusedError,
     ClientError,
     ClientSettingsError,
+    ClientUseError,
     DeadlineExceededError,
     NotASemiaModelError,
     ServerRefusedError,
@@ -37,6 +33,7 @@ __all__ = [
     "AsyncSynthesisClient",
     "ClientError",
     "ClientSettingsError",
+    "ClientUseError",
     "DeadlineExceededError",
     "ModelDescription",
     "NotASemiaModelError",

@@ -8,6 +8,7 @@ SemiaError
     ├── ServerRefusedError                       the server answered with an error
     │   └── AccessRefusedError                   the server keeps the call to its operators
     ├── ClientSettingsError (InputError)         the client was made with impossible settings: exits 2
+    ├── ClientUseError (InputError)              the client is closed, or of another event loop: exits 2
     ├── UnknownModelError (InputError)           the server does not serve that model or version: exits 2
     ├── NotASemiaModelError (InputError)         the model is served, but is not one of semia's: exits 2
     ├── TargetTypeError (LabelMapTypeError)      the target is no label map at all: exits 2
@@ -54,6 +55,10 @@ class AccessRefusedError(ServerRefusedError):
 
 class ClientSettingsError(ClientError, InputError):
     """A client cannot be made with this address, deadline, certificate or bound."""
+
+
+class ClientUseError(ClientError, InputError):
+    """The client is closed, or is used in a second event loop while the first still runs."""
 
 
 class UnknownModelError(ClientError, InputError):

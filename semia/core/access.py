@@ -31,7 +31,7 @@ ADMIN_KEY = re.compile(r"[A-Za-z0-9._~+/=-]{16,256}")
 class TlsOptions:
     """A caller's side of TLS.
 
-    The files are PEM. They are read when a client is made, so a renewed certificate needs a new client.
+    The files are PEM. They are read when a client is made, and when it first connects: renewed ones need a new client.
     """
 
     root_certificate: Path | None = None  # of whoever signed the server's certificate; None: the public roots of gRPC
@@ -100,6 +100,23 @@ class ServerAccess:
     def headers(self) -> dict[str, str]:
         """For the calls that the server keeps to its operators; others need none."""
         return {} if self.admin_key is None else {GRPC_HEADER_PREFIX + ADMIN_KEY_NAME: self.admin_key}
+
+
+def check_address(url: str) -> str:
+    """Return ``url`` if it is the address of a gRPC service: HOST:PORT, [IPV6]:PORT, or unix:PATH.
+
+    Raises:
+        InputError: for anything else.
+    """
+    host, _, port = url.rpartition(":")
+    if not url.startswith("unix:"):
+        if not host or "/" in host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+            raise InputError(f"{url!r} is not the address of a server: write HOST:PORT, like 127.0.0.1:8001")
+        if ":" in host and not (host.startswith("[") and host.endswith("]")):
+            raise InputError(
+                f"{url!r} is not the address of a server: write an IPv6 address in brackets, like [::1]:8001"
+            )
+    return url
 
 
 def read_admin_key(path: Path) -> str:

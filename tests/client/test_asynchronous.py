@@ -13,6 +13,7 @@ from semia import serving
 from semia.client import (
     AsyncSynthesisClient,
     ClientSettingsError,
+    ClientUseError,
     DeadlineExceededError,
     RetryOptions,
     ServerRefusedError,
@@ -106,3 +107,40 @@ def test_errors_are_the_same_ones() -> None:
     asyncio.run(call_nobody())
     with pytest.raises(ClientSettingsError, match="HOST:PORT"):
         AsyncSynthesisClient("nowhere")
+
+
+def test_a_client_may_be_made_anywhere_and_used_in_one_loop_after_the_other() -> None:
+    with running(FakeTriton()) as fake:
+        client = AsyncSynthesisClient(fake.url, shared_memory=True)
+        for _ in range(2):
+            assert asyncio.run(client.synthesize("fake", IDS)).size == (6, 4)
+        asyncio.run(client.close())
+        asyncio.run(client.close())
+        with pytest.raises(ClientUseError, match="is closed: make a new one"):
+            asyncio.run(client.models())
+
+
+def test_a_client_of_another_running_loop_is_refused() -> None:
+    async def call(client: AsyncSynthesisClient) -> None:
+        await client.synthesize("fake", IDS)
+        with pytest.raises(ClientUseError, match="belongs to another event loop: make one in each"):
+            await asyncio.to_thread(lambda: asyncio.run(client.synthesize("fake", IDS)))
+        await client.synthesize("fake", IDS)
+        await client.close()
+
+    with running(FakeTriton()) as fake:
+        asyncio.run(call(AsyncSynthesisClient(fake.url)))
+
+
+def test_closing_ends_calls_in_flight_with_an_error_of_ours() -> None:
+    async def call(fake: FakeTriton) -> None:
+        client = AsyncSynthesisClient(fake.url)
+        await client.describe("fake")
+        task = asyncio.create_task(client.synthesize("fake", IDS))
+        await asyncio.sleep(0.1)
+        await client.close()
+        with pytest.raises(ClientUseError, match="is closed"):
+            await task
+
+    with running(FakeTriton(delay_s=1.0)) as fake:
+        asyncio.run(call(fake))

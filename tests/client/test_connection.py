@@ -226,10 +226,16 @@ def test_a_client_outlives_its_server() -> None:
         client.close()
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:8001", "localhost", ""])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8001", "localhost", "", ":8001", "h:0", "h:65536", "h:x", "h:"])
 def test_impossible_addresses_are_refused(url: str) -> None:
     with pytest.raises(ClientSettingsError, match="HOST:PORT"):
         SynthesisClient(url)
+
+
+def test_an_ipv6_address_is_written_in_brackets() -> None:
+    SynthesisClient("[::1]:8001")
+    with pytest.raises(ClientSettingsError, match=r"in brackets, like \[::1\]:8001"):
+        SynthesisClient("::1:8001")
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1, float("inf"), float("nan")])

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import multiprocessing
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ from semia import serving
 from semia.client import (
     AsyncSynthesisClient,
     ClientSettingsError,
+    ClientUseError,
     SynthesisClient,
     TlsOptions,
     read_admin_key,
@@ -26,6 +29,7 @@ from semia.client import (
 from semia.client.shared_memory import AUTO_MIN_PIXELS, FOLDER, is_this_machine
 from semia.core.palette import Palette
 from tests.client.test_connection import IDS, FakeTriton, pixels, running
+from tests.conftest import TINY_PALETTE, MakeBundle
 
 RNG = np.random.default_rng(0)
 
@@ -37,7 +41,7 @@ def regions(url: str, **access: Any) -> int:
 
 
 def names() -> list[str]:
-    return [path.name for path in FOLDER.glob("semia-*") if "triton" not in path.name]
+    return [path.name for path in FOLDER.glob("semia-*") if re.fullmatch("semia-[0-9a-f]{32}", path.name)]
 
 
 def forget_all(url: str) -> None:
@@ -187,3 +191,66 @@ def test_only_loopback_is_surely_this_machine(url: str, expected: bool) -> None:
 def test_other_wishes_are_refused() -> None:
     with pytest.raises(ClientSettingsError, match="'auto', True or False"):
         SynthesisClient(shared_memory="always")  # type: ignore[arg-type]
+
+
+LARGE = (427, 640)
+"""More pixels than `AUTO_MIN_PIXELS`."""
+
+
+def count_wrong(client: SynthesisClient, seed: int, threads: int, calls: int) -> int:
+    """How many of some pictures of class ids, other ones for every seed, are another call's."""
+
+    def is_wrong(call: int) -> bool:
+        ids = np.full(LARGE, (seed + call) % 3, np.uint8)
+        ids[: 10 * seed + call + 1] = (seed + call + 1) % 3
+        return not np.array_equal(np.asarray(client.synthesize("large", ids)), TINY_PALETTE.array[ids])
+
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(pool.map(is_wrong, range(calls)))
+
+
+def report_wrong(client: SynthesisClient, seed: int, threads: int, found: Any) -> None:
+    found.put(count_wrong(client, seed, threads, 16))
+
+
+@pytest.fixture(scope="module")
+def large(triton: serving.TritonServer, make_bundle: MakeBundle, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The server's URL, once it serves a model of 427x640 pixels."""
+    bundle = make_bundle(tmp_path_factory.mktemp("large") / "large", name="large", height=LARGE[0], width=LARGE[1])
+    serving.publish(bundle, triton.repository)
+    serving.load_model(triton.grpc_url, "large")
+    return triton.grpc_url
+
+
+@pytest.mark.parametrize(("method", "threads"), [("fork", 1), ("fork", 16), ("forkserver", 4), ("spawn", 4)])
+def test_processes_that_share_a_client_get_their_own_pictures(large: str, method: str, threads: int) -> None:
+    """As with gunicorn --preload, multiprocessing, Celery, PyTorch's loaders."""
+    with SynthesisClient(large) as client:
+        assert count_wrong(client, 0, threads, 4) == 0
+        context: Any = multiprocessing.get_context(method)
+        found = context.Queue()
+        children = [context.Process(target=report_wrong, args=(client, seed, threads, found)) for seed in (1, 2, 3)]
+        for child in children:
+            child.start()
+        assert count_wrong(client, 4, threads, 16) == 0, "the parent goes on meanwhile"
+        assert [found.get(timeout=60) for _ in children] == [0, 0, 0]
+        for child in children:
+            child.join(10)
+        assert count_wrong(client, 0, threads, 4) == 0, "what the children closed was not the parent's"
+
+
+def test_a_child_that_closes_an_inherited_client_leaves_the_parents_alone(large: str) -> None:
+    context = multiprocessing.get_context("fork")
+    others = regions(large)  # of processes that ended without closing their clients
+    with SynthesisClient(large) as client:
+        count_wrong(client, 0, 1, 1)
+        child = context.Process(target=client.close)
+        child.start()
+        child.join(20)
+        assert child.exitcode == 0
+        assert regions(large) == others + 1
+        assert count_wrong(client, 0, 1, 4) == 0
+    assert regions(large) == others
+    with pytest.raises(ClientUseError, match="is closed: make a new one"):
+        client.models()
+    client.close()

@@ -1,0 +1,173 @@
+"""A client's settings, and what it holds in each process and event loop that uses it."""
+
+import asyncio
+import functools
+import math
+import os
+from collections.abc import Callable
+from threading import Lock
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from semia.client.errors import ClientSettingsError, ClientUseError
+from semia.client.protocol import Talk
+from semia.client.shared_memory import Regions, SharedMemory, min_pixels
+from semia.client.transport import RetryOptions
+from semia.core.access import ServerAccess, TlsOptions, check_address
+from semia.core.errors import InputError
+from semia.core.messages import MAX_MESSAGE_BYTES
+
+LARGEST_ADAPTED_BYTES = 31 << 20
+"""glibc adapts to freed blocks of up to 32 MiB, what malloc adds to them included."""
+
+DEFAULT_URL = "127.0.0.1:8001"
+DEFAULT_TIMEOUT_S = 30.0
+DEFAULT_RETRIES = RetryOptions()
+
+FIRST_RECONNECT_BACKOFF_MS = 100
+MAX_RECONNECT_BACKOFF_MS = 2_000
+"""gRPC's own limits, a second and two minutes, would keep a client failing long after its server is back."""
+
+
+class Held(NamedTuple):
+    """What a client uses in one process, and of an asyncio client in one event loop."""
+
+    process: int  # its id
+    loop: asyncio.AbstractEventLoop | None  # None of a client that blocks
+    talk: Talk
+    triton: Any  # one of tritonclient's two clients
+
+
+_making = Lock()
+os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
+
+_inherited: list[Held] = []
+"""Of the processes that this one was forked from, never to be closed: that would end the parent's connection."""
+
+
+def keep_freed_memory() -> None:
+    """Have glibc's malloc keep some freed memory, up to 62 MiB, as in every process that once freed a large array.
+
+    It keeps twice what the largest block was that it has seen freed, and a picture takes several blocks of its size at
+    once: each call would get all of them from the kernel anew, page by page. At 570x380 pixels that is 2 of the 5 ms
+    which a call takes beyond the generator's own time. Elsewhere than on glibc this does nothing.
+    """
+    np.empty(LARGEST_ADAPTED_BYTES, np.uint8)  # none of it is touched, so it costs nothing but the address
+
+
+class Connected:
+    """What both clients are made of: their settings, checked, and what they hold for each process."""
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        tls: TlsOptions | None = None,
+        admin_key: str | None = None,
+        retries: RetryOptions = DEFAULT_RETRIES,
+        shared_memory: SharedMemory = "auto",
+    ) -> None:
+        """Make a client of a server.
+
+        Args:
+            url: HOST:PORT of its gRPC service.
+            timeout_s: bounds each call of a method, connecting and repetitions included.
+            tls: certificates; None for plain text.
+            admin_key: the key of the server's operators, where it has one: `models` then needs it.
+            retries: how a call is repeated that the server was not there for; nothing else is repeated.
+            shared_memory: whether label maps and pictures take that way; see `semia.client.SharedMemory`.
+
+        Raises:
+            ClientSettingsError: if any of them is impossible, or a certificate cannot be read.
+        """
+        if not 0 < timeout_s < math.inf:
+            raise ClientSettingsError(f"timeout_s must be a finite number of seconds above 0, not {timeout_s}")
+        if shared_memory not in ("auto", True, False):
+            raise ClientSettingsError(f"shared_memory must be 'auto', True or False, not {shared_memory!r}")
+        try:
+            check_address(url)
+            if tls is not None:
+                tls.context()
+        except InputError as error:
+            raise ClientSettingsError(str(error)) from error
+        keep_freed_memory()
+        self._url = url
+        self._timeout_s = timeout_s
+        self._access = ServerAccess(tls, admin_key)
+        self._retries = retries
+        self._shared_memory: SharedMemory = shared_memory
+        self._held: Held | None = None
+        self._closed = False
+
+    def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
+        """Pickle the settings alone: another process makes a connection of its own."""
+        make = functools.partial(
+            type(self),
+            self._url,
+            timeout_s=self._timeout_s,
+            tls=self._access.tls,
+            admin_key=self._access.admin_key,
+            retries=self._retries,
+            shared_memory=self._shared_memory,
+        )
+        return make, ()
+
+    def _hold(self, triton: Any, loop: asyncio.AbstractEventLoop | None = None) -> Held:
+        """What this process and event loop use, made where they had nothing yet.
+
+        A forked process starts anew, for its parent goes on using the connection and the memory shared with the server.
+
+        Args:
+            triton: the class of tritonclient's client.
+            loop: the running event loop.
+
+        Raises:
+            ClientUseError: if the client is closed, or in use in another event loop.
+            ClientSettingsError: if a certificate can no longer be read.
+        """
+        with _making:
+            if self._closed:
+                raise self._closed_error()
+            held, process, talk = self._held, os.getpid(), None
+            if held is not None and held.process != process:
+                _inherited.append(held)
+            elif held is not None:
+                if held.loop is loop:
+                    return held
+                if held.loop is not None and not held.loop.is_closed():
+                    raise ClientUseError(f"the client of {self._url} belongs to another event loop: make one in each")
+                talk = held.talk
+            if talk is None:
+                regions = Regions(min_pixels(self._shared_memory, self._url))
+                talk = Talk(self._url, self._access, self._retries, regions)
+            self._held = Held(process, loop, talk, self._connect(triton))
+            return self._held
+
+    def _connect(self, triton: Any) -> Any:
+        """One of tritonclient's two clients, with our settings; it connects with its first call."""
+        try:
+            credentials = self._access.credentials
+        except InputError as error:
+            raise ClientSettingsError(str(error)) from error
+        return triton(
+            self._url,
+            creds=credentials,
+            channel_args=[
+                *self._access.channel_arguments,
+                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.initial_reconnect_backoff_ms", FIRST_RECONNECT_BACKOFF_MS),
+                ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_BACKOFF_MS),
+                ("grpc.enable_retries", 0),  # `semia.client.transport` does that
+            ],
+        )
+
+    @property
+    def _holds_something(self) -> bool:
+        """Whether there is anything to close: a forked process must leave what it inherited alone."""
+        return self._held is not None and self._held.process == os.getpid()
+
+    def _closed_error(self) -> ClientUseError:
+        return ClientUseError(f"the client of {self._url} is closed: make a new one")
