@@ -33,6 +33,11 @@ Begin = Callable[[Talk, Deadline], Conversation[Result]]
 class SynthesisClient(Connected):
     """A client of one server; threads may share it. `AsyncSynthesisClient` is the same for asyncio.
 
+    Example::
+
+        with semia.SynthesisClient("127.0.0.1:8001", timeout_s=5) as client:
+            client.synthesize("pagoda", "layout.png").save("picture.png")
+
     The connection is made by the first call, not by the constructor. Without ``tls`` it is not encrypted. Processes may
     share it, too: each makes a connection of its own, whether it was forked or got the client pickled.
 
@@ -176,6 +181,11 @@ class SynthesisClient(Connected):
 
 class AsyncSynthesisClient(Connected):
     """`semia.client.SynthesisClient` for asyncio: the same calls, settings and errors, awaited.
+
+    Example::
+
+        async with semia.AsyncSynthesisClient("127.0.0.1:8001") as client:
+            picture = await client.synthesize("pagoda", "layout.png")
 
     Use it within one event loop at a time, wherever it was made. Pictures are read in threads, so that the loop goes
     on; a cancelled call is cancelled on the server, too.

@@ -1,6 +1,7 @@
 """From a run folder to a bundle: model.onnx and its card, checked, whole or absent."""
 
 import datetime
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import torch
 
 from semia import __version__
 from semia.core.bundle import Bundle
-from semia.core.files import check_model_name, sha256_of_file
+from semia.core.files import BUNDLES_FOLDER, check_model_name, sha256_of_file
 from semia.core.labels import ClassIds
-from semia.core.model_card import CARD_FILE, MODEL_FILE, ModelCard, PrecisionCheck, TargetParity
+from semia.core.model_card import CARD_FILE, MODEL_FILE, ModelCard, Precision, PrecisionCheck, TargetParity
 from semia.core.staging import staged_directory
 from semia.export.checks import check_parity, measure_parity
 from semia.export.errors import ExportError
@@ -30,6 +31,50 @@ DEFAULT_TOLERANCE = 2
 """Of 255: rounding may fall the other way twice; more would be visible."""
 
 FP32 = PrecisionRequest()
+
+
+def export(
+    run: str | os.PathLike[str],
+    bundle: str | os.PathLike[str] | None = None,
+    *,
+    name: str | None = None,
+    tolerance: int = DEFAULT_TOLERANCE,
+    precision: Precision = "fp32",
+    min_psnr: float | None = None,
+    for_another_machine: bool = False,
+) -> Bundle:
+    """Export a run's generator as ``model.onnx`` with a model card, checked against PyTorch.
+
+    Example::
+
+        bundle = semia.export("runs/pagoda")
+        print(bundle.path, bundle.card.parameters)
+
+    Args:
+        run: run folder that has its generator.
+        bundle: folder to make, or bundle to replace; by default ``bundles/NAME``.
+        name: the served model's; by default the scene's.
+        tolerance: the largest allowed difference of any pixel from PyTorch, of 255.
+        precision: what the graph computes in: ``fp32``, ``fp16``, ``bf16`` or ``int8``.
+        min_psnr: the least PSNR of a lower precision's pictures to fp32's, in dB; by default the precision's own.
+        for_another_machine: the bundle will run elsewhere: a lower precision need not be faster here.
+
+    Returns:
+        The bundle. It can be passed where a path can.
+
+    Raises:
+        InputError: if there is no such run, or its generator has no such precision.
+        ExportError: if a check fails or the disk refuses; nothing is left behind then.
+    """
+    opened = run if isinstance(run, RunFolder) else RunFolder.open(Path(run))
+    model_name = check_model_name(name or opened.config.scene_name)
+    return export_run(
+        opened,
+        BUNDLES_FOLDER / model_name if bundle is None else Path(bundle),
+        name=model_name,
+        tolerance=tolerance,
+        precision=PrecisionRequest(precision, min_psnr, for_another_machine),
+    )
 
 
 def export_run(

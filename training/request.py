@@ -1,13 +1,15 @@
 """What a person asks for when they have a generator made: a preset with changes, on a scene, into a run folder."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from semia.core.errors import InputError
+from semia.training.copying.preparation import prepare_run
 from semia.training.copying.settings import CopyingSettings
-from semia.training.loop import check_same_run, device_from_name
+from semia.training.loop import Progress, check_same_run, device_from_name, train
 from semia.training.published.losses import FeatureMaps
 from semia.training.published.pretrained import patch_features_from
 from semia.training.run_folder import RunFolder
@@ -121,3 +123,36 @@ class OpenedRun:
     scene: Scene
     device: torch.device
     patch_features: FeatureMaps  # for training alone
+
+    def carry_out(self, on_progress: Callable[[float, str], None], should_stop: Callable[[], bool]) -> RunFolder:
+        """Train or prepare to the end, or until stopped; returns the run.
+
+        Args:
+            on_progress: told the share of the work that is done, in [0, 1], and its stage or losses.
+            should_stop: asked after every iteration or stage.
+
+        Raises:
+            TrainingError: if training diverges or the disk refuses.
+        """
+        settings = self.run.config.settings
+        if isinstance(settings, CopyingSettings):
+            prepare_run(
+                self.run,
+                self.device,
+                on_progress=lambda progress: on_progress(progress.share, progress.stage),
+                should_stop=should_stop,
+            )
+            return self.run
+
+        def on_iteration(progress: Progress) -> None:
+            losses = ", ".join(f"{name} {value:.3f}" for name, value in progress.losses.items())
+            on_progress(settings.progress(progress.iteration, progress.seconds), losses)
+
+        train(
+            self.run,
+            self.device,
+            patch_features=self.patch_features,
+            on_progress=on_iteration,
+            should_stop=should_stop,
+        )
+        return self.run

@@ -13,8 +13,6 @@ from semia.cli import publish
 from semia.cli.access import reaches_a_server
 from semia.cli.console import PhaseDisplay, record, say, show
 from semia.cli.options import (
-    BUNDLES_FOLDER,
-    DEFAULT_REPOSITORY,
     AnotherMachineOption,
     AnyRepositoryOption,
     BundleOption,
@@ -46,7 +44,7 @@ from semia.cli.train import (
     how_far,
     run_path,
 )
-from semia.core.files import check_model_name
+from semia.core.files import BUNDLES_FOLDER, REPOSITORY_FOLDER, check_model_name
 
 if TYPE_CHECKING:
     from semia.core.access import ServerAccess
@@ -241,7 +239,7 @@ def train_and_export(
     preset: PresetOption = "default",
     run: RunOption = None,
     bundle: BundleOption = None,
-    repository: AnyRepositoryOption = str(DEFAULT_REPOSITORY),
+    repository: AnyRepositoryOption = str(REPOSITORY_FOLDER),
     name: NameOption = None,
     resize: ResizeOption = None,
     iterations: IterationsOption = None,

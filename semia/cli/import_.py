@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from semia.cli.console import say
-from semia.cli.options import RUNS_FOLDER, NameOption
+from semia.cli.options import NameOption
 from semia.core.errors import InputError
+from semia.core.files import RUNS_FOLDER
 
 
 def register(app: typer.Typer) -> None:

@@ -12,8 +12,9 @@ from typer.core import TyperGroup
 
 from semia.cli.access import reaches_a_server
 from semia.cli.console import complain, say, stdout, versions_in_words
-from semia.cli.options import DEFAULT_REPOSITORY, DEFAULT_URL, RepositoryOption, TimeoutOption, UrlOption
+from semia.cli.options import DEFAULT_URL, RepositoryOption, TimeoutOption, UrlOption
 from semia.core.errors import InputError, SemiaError
+from semia.core.files import REPOSITORY_FOLDER
 from semia.core.palette import Palette
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def register(app: typer.Typer) -> None:
 @group.command("list")
 @reaches_a_server
 def list_(
-    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    repository: RepositoryOption = REPOSITORY_FOLDER,
     url: ServerOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: a JSON object instead of a table.")] = False,
     timeout: TimeoutOption = 10.0,
@@ -114,7 +115,7 @@ def rollback(
     to: Annotated[
         int | None, typer.Option("--to", min=1, metavar="VERSION", help="By default the one before the present one.")
     ] = None,
-    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    repository: RepositoryOption = REPOSITORY_FOLDER,
     url: ServerOption = None,
     *,
     access: "ServerAccess",
@@ -147,7 +148,7 @@ def prune(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The model's name.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every model of the repository.")] = False,
     keep: Annotated[int, typer.Option("--keep", min=1, help="How many of the newest versions stay.")] = 3,
-    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    repository: RepositoryOption = REPOSITORY_FOLDER,
     url: ServerOption = None,
     *,
     access: "ServerAccess",
@@ -177,7 +178,7 @@ def prune(
 @reaches_a_server
 def remove(
     name: NameArgument,
-    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    repository: RepositoryOption = REPOSITORY_FOLDER,
     url: ServerOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     *,
@@ -200,7 +201,7 @@ def remove(
 @group.command("verify")
 def verify(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Models; by default all.")] = None,
-    repository: RepositoryOption = DEFAULT_REPOSITORY,
+    repository: RepositoryOption = REPOSITORY_FOLDER,
     bundle: Annotated[
         Path | None, typer.Option("--bundle", help="The newest version of the one NAME must be this bundle.")
     ] = None,

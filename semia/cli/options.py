@@ -7,9 +7,6 @@ import typer
 
 from semia.core.model_card import Precision
 
-RUNS_FOLDER = Path("runs")
-BUNDLES_FOLDER = Path("bundles")
-DEFAULT_REPOSITORY = Path("model_repository")
 DEFAULT_URL = "127.0.0.1:8001"
 
 

@@ -12,7 +12,6 @@ import typer
 from semia.cli.access import reaches_a_server
 from semia.cli.console import StepDisplay, complain, interruptible, say, versions_in_words
 from semia.cli.options import (
-    DEFAULT_REPOSITORY,
     AnyRepositoryOption,
     ChangeClassesOption,
     KeepOption,
@@ -22,6 +21,7 @@ from semia.cli.options import (
 )
 from semia.core.accelerators import DEFAULT_ENGINE_CACHE, Accelerator
 from semia.core.errors import InputError
+from semia.core.files import REPOSITORY_FOLDER
 
 if TYPE_CHECKING:
     from semia.core.access import ServerAccess
@@ -88,7 +88,7 @@ def register(app: typer.Typer) -> None:
 @reaches_a_server
 def publish(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder made by `semia export`.")],
-    repository: AnyRepositoryOption = str(DEFAULT_REPOSITORY),
+    repository: AnyRepositoryOption = str(REPOSITORY_FOLDER),
     name: NameOption = None,
     threads: ThreadsOption = None,
     tune: Annotated[

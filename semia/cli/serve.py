@@ -11,8 +11,9 @@ import typer
 from rich.table import Table
 
 from semia.cli.console import complain, record, say, show
-from semia.cli.options import DEFAULT_REPOSITORY, AnyRepositoryOption
+from semia.cli.options import AnyRepositoryOption
 from semia.core.errors import InputError, SemiaError
+from semia.core.files import REPOSITORY_FOLDER
 
 if TYPE_CHECKING:
     from semia.serving import ServerOptions, ServerTls
@@ -24,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    repository: AnyRepositoryOption = str(DEFAULT_REPOSITORY),
+    repository: AnyRepositoryOption = str(REPOSITORY_FOLDER),
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on. Beyond loopback everyone who reaches it may use it.")
     ] = "127.0.0.1",

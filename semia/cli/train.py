@@ -20,9 +20,9 @@ from semia.cli.console import (
     say,
     stop_on_signals,
 )
-from semia.cli.options import RUNS_FOLDER, NameOption, RunArgument
+from semia.cli.options import NameOption, RunArgument
 from semia.core.errors import InputError, SemiaError
-from semia.core.files import check_model_name, model_name_from_path
+from semia.core.files import RUNS_FOLDER, check_model_name, model_name_from_path
 
 if TYPE_CHECKING:
     from semia.training.loop import Progress

@@ -10,6 +10,11 @@ from pathlib import Path
 
 from semia.core.errors import InputError
 
+RUNS_FOLDER = Path("runs")
+BUNDLES_FOLDER = Path("bundles")
+REPOSITORY_FOLDER = Path("model_repository")
+"""Where runs, bundles and models go unless told otherwise."""
+
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 

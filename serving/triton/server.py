@@ -89,6 +89,11 @@ def find_triton(binary: Binary, runtime: Path, repository: Path) -> TritonComman
 class TritonServer:
     """A Triton process that serves a model repository; use it in a ``with`` statement.
 
+    Example::
+
+        with semia.TritonServer("model_repository", semia.ServerOptions(grpc_port=8001)) as server:
+            print(server.grpc_url, server.models)
+
     ``start`` returns when every model has been loaded and warmed up, or has failed to. As long as one
     serves, the server runs, and the broken ones are in `failed_models`. Triton's log is a file,
     `log_path`, kept when the server failed and removed with the server otherwise.
@@ -102,8 +107,8 @@ class TritonServer:
     ``start``: call it from one that lives as long as the server should, such as the main thread.
     """
 
-    def __init__(self, repository: Path, options: ServerOptions = DEFAULT_OPTIONS) -> None:
-        self.repository = repository.absolute()
+    def __init__(self, repository: str | os.PathLike[str], options: ServerOptions = DEFAULT_OPTIONS) -> None:
+        self.repository = Path(repository).absolute()
         self.options = options
         self.models: dict[str, int] = {}  # version served, by the model's name
         self.failed_models: dict[str, str] = {}  # why it is not served, by the model's name

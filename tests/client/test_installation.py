@@ -9,6 +9,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from semia.serving import TritonServer
 
@@ -18,7 +19,7 @@ NOT_SOURCE = ("build", "bundles", "demo", "model_repository", "runs")
 CALL = """
 import sys
 import numpy as np
-from semia.client import SynthesisClient
+from semia import SynthesisClient
 
 with SynthesisClient(sys.argv[1]) as client:
     picture = client.synthesize("tiny", np.zeros((48, 64), dtype=np.uint8))
@@ -58,6 +59,12 @@ def test_the_client_alone_calls_a_server(triton: TritonServer, tmp_path: Path) -
     )
     assert call.returncode == 0, call.stderr
     assert call.stdout == "served (64, 48)\n"
+
+    Image.new("RGB", (64, 48), (255, 0, 0)).save(tmp_path / "layout.png")
+    command = [str(environment / "bin" / "semia"), "synthesize", "tiny", "layout.png", "--url", triton.grpc_url]
+    synthesized = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert synthesized.returncode == 0, synthesized.stderr
+    assert (tmp_path / "pictures" / "layout.png").is_file()
 
     # The command is there too, and says what is missing for the rest.
     models = subprocess.run(
