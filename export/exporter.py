@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import torch
 
-from semia import __version__
+from semia.core import __version__
 from semia.core.bundle import Bundle
 from semia.core.files import BUNDLES_FOLDER, check_model_name, sha256_of_file
 from semia.core.labels import ClassIds

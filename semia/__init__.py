@@ -17,6 +17,8 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from semia.core import __version__
+
 if TYPE_CHECKING:
     from semia.api import evaluate as evaluate
     from semia.api import publish as publish
@@ -40,8 +42,6 @@ if TYPE_CHECKING:
     from semia.serving import ServingSettings as ServingSettings
     from semia.serving import TritonServer as TritonServer
     from semia.training.errors import TrainingError as TrainingError
-
-__version__ = "0.1.0"
 
 # In a checkout, the rooms (semia.client, semia.training, ...) lie beside this folder; installed, they lie within it.
 _FOLDER = Path(__file__).resolve().parent

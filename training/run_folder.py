@@ -34,7 +34,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from semia import __version__
+from semia.core import __version__
 from semia.core.errors import InputError
 from semia.core.files import sha256_of_file, write_bytes, write_text
 from semia.core.palette import Palette

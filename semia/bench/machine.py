@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from semia import __version__
+from semia.core import __version__
 from semia.core.machine import cpu_name, usable_cores
 
 MEASURED_PACKAGES = (

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from semia import __version__
 from semia.cli import bench, compare, evaluate, export, import_, models, publish, serve, synthesize, train
 from semia.cli.console import complain, record, stdout
 from semia.cli.logs import LogFormat, choose_format
+from semia.core import __version__
 from semia.core.errors import SemiaError
 
 EXTRA_OF_MODULE = {

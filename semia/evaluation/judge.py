@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semia import __version__
+from semia.core import __version__
 from semia.core.errors import LabelMapError
 from semia.core.images import RGB, list_images, open_image
 from semia.core.labels import Canvas, ClassIds, class_ids_from_label, fit_to_canvas, label_picture
