@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from semia.bench.machine import this_machine
 from semia.core.accelerators import Accelerator
 from semia.core.contact_sheet import Tile, contact_sheet
 from semia.core.images import RGB, read_rgb, write_rgb
 from semia.core.labels import ClassIds
+from semia.core.machine import this_machine
 from semia.core.model_card import MODEL_FILE, PLAN_FILE, Precision
 from semia.training.copying.preparation import prepare_run
 from semia.training.copying.settings import CopyingSettings

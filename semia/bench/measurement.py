@@ -6,13 +6,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from semia.bench.load import Round
-from semia.bench.machine import this_machine
 from semia.bench.records import REFERENCE_TITLE, Benchmark, Measurement, ProfileRecord, SubjectRecord, Turn, pooled
 from semia.bench.served import temporary_triton
 from semia.bench.subjects import Subject
 from semia.bench.ways import OverGrpc, ThroughSharedMemory, Way, WayName, eager_way, onnxruntime_way, reference_way
 from semia.core.labels import Canvas
-from semia.core.machine import usable_cores
+from semia.core.machine import this_machine, usable_cores
 from semia.core.model_card import MODEL_FILE
 from semia.export.profiling import LEAST_RUNS, StageProfile, profile_stages
 

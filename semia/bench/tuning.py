@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from semia.bench.load import Round
-from semia.bench.machine import this_machine
 from semia.bench.measurement import count_rounds, turn_length
 from semia.bench.records import pooled
 from semia.bench.served import temporary_triton
 from semia.bench.subjects import made_up_layouts
 from semia.bench.ways import OverGrpc
-from semia.core.machine import usable_cores
+from semia.core.machine import this_machine, usable_cores
 from semia.core.model_card import CARD_FILE, ModelCard
 from semia.serving.model_config import ServingSettings
 

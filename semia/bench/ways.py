@@ -12,11 +12,11 @@ from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException, shared_memory
 
 from semia.bench.load import Draw, Round, closed_loop
-from semia.bench.machine import peak_memory_mb, process_tree
 from semia.bench.worker import Worker
 from semia.client import SynthesisClient
 from semia.core.errors import SemiaError
 from semia.core.labels import Canvas, ClassIds
+from semia.core.machine import peak_memory_mb, process_tree
 from semia.core.model_card import INPUT_NAME, OUTPUT_NAME
 
 CALL_TIMEOUT_S = 120.0

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from semia.cli import bench, compare, evaluate, export, import_, models, publish, serve, synthesize, train
+from semia.cli import bench, compare, doctor, evaluate, export, import_, models, publish, serve, synthesize, train
 from semia.cli.console import complain, record, stdout
 from semia.cli.logs import LogFormat, choose_format
 from semia.core import __version__
@@ -43,7 +43,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (train, import_, evaluate, compare, export, publish, serve, synthesize, models, bench):
+for room in (train, import_, evaluate, compare, export, publish, serve, synthesize, models, bench, doctor):
     room.register(app)
 
 _debug = False

@@ -4,13 +4,12 @@ import functools
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from semia.cli import publish
-from semia.cli.access import reaches_a_server
 from semia.cli.console import PhaseDisplay, record, say, show
 from semia.cli.options import (
     AnotherMachineOption,
@@ -27,23 +26,9 @@ from semia.cli.options import (
     SceneArgument,
     ThreadsOption,
     ToleranceOption,
+    connection_options,
 )
-from semia.cli.train import (
-    DeviceOption,
-    IterationsOption,
-    MinutesOption,
-    OverwriteOption,
-    PresetOption,
-    ResizeOption,
-    ResumeOption,
-    RotateOption,
-    SeedOption,
-    ShiftOption,
-    VggOption,
-    carry_out,
-    how_far,
-    run_path,
-)
+from semia.cli.train import carry_out, how_far, run_path, training_options
 from semia.core.files import BUNDLES_FOLDER, REPOSITORY_FOLDER, check_model_name
 
 if TYPE_CHECKING:
@@ -233,24 +218,13 @@ def _show_precision(precision: str, check: "PrecisionCheck") -> None:
     say(f"{precision} on {check.measured_on}: {in_words(check)}")
 
 
-@reaches_a_server
+@training_options
+@connection_options
 def train_and_export(
     scene: SceneArgument,
-    preset: PresetOption = "default",
     run: RunOption = None,
     bundle: BundleOption = None,
     repository: AnyRepositoryOption = str(REPOSITORY_FOLDER),
-    name: NameOption = None,
-    resize: ResizeOption = None,
-    iterations: IterationsOption = None,
-    minutes: MinutesOption = None,
-    seed: SeedOption = 0,
-    device: DeviceOption = "auto",
-    vgg_weights: VggOption = None,
-    rotate: RotateOption = None,
-    shift: ShiftOption = None,
-    resume: ResumeOption = False,
-    overwrite: OverwriteOption = False,
     tolerance: ToleranceOption = DEFAULT_TOLERANCE,
     precision: PrecisionOption = "fp32",
     min_psnr: MinPsnrOption = None,
@@ -260,34 +234,19 @@ def train_and_export(
     keep: KeepOption = 3,
     change_classes: ChangeClassesOption = False,
     *,
+    training: dict[str, Any],
     access: "ServerAccess",
 ) -> None:
-    """Make a generator, export and publish it: from a scene folder to a model that Triton can serve."""
+    """Make a generator, export it and publish it: from a scene folder to a model that Triton can serve."""
     from semia.export.precision.request import PrecisionRequest
     from semia.training.request import TrainRequest
     from semia.training.settings import PRESETS
 
     request = PrecisionRequest(precision, min_psnr, for_another_machine)
-    if preset in PRESETS:
-        request.check(PRESETS[preset].generator)  # before minutes of work; the run is checked again
-    run_folder = carry_out(
-        TrainRequest(
-            scene=scene,
-            run=run_path(scene, run, name),
-            name=name,
-            preset=preset,
-            resize=resize,
-            iterations=iterations,
-            minutes=minutes,
-            seed=seed,
-            device=device,
-            vgg_weights=vgg_weights,
-            rotate=rotate,
-            shift=shift,
-            resume=resume,
-            overwrite=overwrite,
-        )
-    )
+    name = training["name"]
+    if (settings := PRESETS.get(training["preset"])) is not None:
+        request.check(settings.generator)  # before minutes of work; the run is checked again
+    run_folder = carry_out(TrainRequest(scene=scene, run=run_path(scene, run, name), **training))
     folder = export_run_folder(run_folder, bundle, name, tolerance, request)
     changes = {} if threads is None else {"threads": threads}
     publish.publish_bundle(folder, repository, None, changes, load, keep, access, change_classes=change_classes)

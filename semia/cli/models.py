@@ -3,16 +3,21 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
-from typer.core import TyperGroup
 
-from semia.cli.access import reaches_a_server
 from semia.cli.console import complain, say, stdout, versions_in_words
-from semia.cli.options import DEFAULT_URL, RepositoryOption, TimeoutOption, UrlOption
+from semia.cli.options import (
+    DEFAULT_URL,
+    OptionalUrlOption,
+    RepositoryOption,
+    TimeoutOption,
+    UrlOption,
+    connection_options,
+)
 from semia.core.errors import InputError, SemiaError
 from semia.core.files import REPOSITORY_FOLDER
 from semia.core.palette import Palette
@@ -26,25 +31,9 @@ SHOWN_VERSIONS, SHOWN_FIGURES = 3, 2
 """Of those that a model has; `semia models --json` tells all."""
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The model's name; `semia models` lists them.")]
-ServerOption = Annotated[
-    str | None,
-    typer.Option("--url", metavar="URL", help="gRPC address, host:port, of the server of this repository."),
-]
+JsonOption = Annotated[bool, typer.Option("--json", help="For programs: a JSON object instead of a table.")]
 
-
-class _ListByDefault(TyperGroup):
-    """`semia models` alone, or with options alone, is `semia models list`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
-
-
-group = typer.Typer(
-    cls=_ListByDefault,
-    help="List the models of a repository and a server; load, unload, roll back, prune, remove and verify them.",
-)
+group = typer.Typer()
 
 
 def register(app: typer.Typer) -> None:
@@ -52,12 +41,35 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="models")
 
 
+@group.callback(invoke_without_command=True)
+@connection_options
+def models(
+    context: typer.Context,
+    repository: RepositoryOption = REPOSITORY_FOLDER,
+    url: OptionalUrlOption = None,
+    as_json: JsonOption = False,
+    timeout: TimeoutOption = 10.0,
+    *,
+    access: "ServerAccess",
+) -> None:
+    """List the models of a repository and a server; load, unload, roll back, prune, remove and verify them.
+
+    Without a sub-command, `semia models` does what `semia models list` does, with the same options.
+    """
+    if context.invoked_subcommand is None:
+        _list(repository, url, timeout, access, as_json=as_json)
+        return
+    sources = [context.get_parameter_source(name) for name in context.params]
+    if any(source is not None and source.name == "COMMANDLINE" for source in sources):
+        raise InputError(f"options of `semia models {context.invoked_subcommand}` come after its name")
+
+
 @group.command("list")
-@reaches_a_server
+@connection_options
 def list_(
     repository: RepositoryOption = REPOSITORY_FOLDER,
-    url: ServerOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: a JSON object instead of a table.")] = False,
+    url: OptionalUrlOption = None,
+    as_json: JsonOption = False,
     timeout: TimeoutOption = 10.0,
     *,
     access: "ServerAccess",
@@ -66,6 +78,10 @@ def list_(
 
     The server is asked at 127.0.0.1:8001 if no --url is given; without a server the repository alone is listed.
     """
+    _list(repository, url, timeout, access, as_json=as_json)
+
+
+def _list(repository: Path, url: str | None, timeout: float, access: "ServerAccess", *, as_json: bool) -> None:
     from semia.serving import overview
 
     found = overview(repository if repository.is_dir() else None, url or DEFAULT_URL, access=access)
@@ -86,7 +102,7 @@ def list_(
 
 
 @group.command("load")
-@reaches_a_server
+@connection_options
 def load(name: NameArgument, url: UrlOption = DEFAULT_URL, *, access: "ServerAccess") -> None:
     """Have a server load the newest version of a model from its repository."""
     from semia.serving import load_model
@@ -96,7 +112,7 @@ def load(name: NameArgument, url: UrlOption = DEFAULT_URL, *, access: "ServerAcc
 
 
 @group.command("unload")
-@reaches_a_server
+@connection_options
 def unload(name: NameArgument, url: UrlOption = DEFAULT_URL, *, access: "ServerAccess") -> None:
     """Have a server let go of a model; requests in flight are answered, and the files stay."""
     from semia.serving import model_states, unload_model
@@ -109,14 +125,14 @@ def unload(name: NameArgument, url: UrlOption = DEFAULT_URL, *, access: "ServerA
 
 
 @group.command("rollback")
-@reaches_a_server
+@connection_options
 def rollback(
     name: NameArgument,
     to: Annotated[
         int | None, typer.Option("--to", min=1, metavar="VERSION", help="By default the one before the present one.")
     ] = None,
     repository: RepositoryOption = REPOSITORY_FOLDER,
-    url: ServerOption = None,
+    url: OptionalUrlOption = None,
     *,
     access: "ServerAccess",
 ) -> None:
@@ -143,13 +159,13 @@ def rollback(
 
 
 @group.command("prune")
-@reaches_a_server
+@connection_options
 def prune(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The model's name.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every model of the repository.")] = False,
     keep: Annotated[int, typer.Option("--keep", min=1, help="How many of the newest versions stay.")] = 3,
     repository: RepositoryOption = REPOSITORY_FOLDER,
-    url: ServerOption = None,
+    url: OptionalUrlOption = None,
     *,
     access: "ServerAccess",
 ) -> None:
@@ -175,11 +191,11 @@ def prune(
 
 
 @group.command("remove")
-@reaches_a_server
+@connection_options
 def remove(
     name: NameArgument,
     repository: RepositoryOption = REPOSITORY_FOLDER,
-    url: ServerOption = None,
+    url: OptionalUrlOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     *,
     access: "ServerAccess",

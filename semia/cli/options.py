@@ -1,11 +1,17 @@
 """Options that several sub-commands share, so that each is spelt and explained once."""
 
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from semia.core.model_card import Precision
+
+if TYPE_CHECKING:
+    from semia.core.access import ServerAccess
 
 DEFAULT_URL = "127.0.0.1:8001"
 
@@ -77,7 +83,28 @@ ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", min=1, help="CPU threads of one model instance; by default all cores of the server."),
 ]
-UrlOption = Annotated[str, typer.Option("--url", help="gRPC address of the server, host:port.")]
+CONNECTION_PANEL = "Connection"
+
+UrlOption = Annotated[
+    str,
+    typer.Option(
+        "--url",
+        metavar="HOST:PORT",
+        envvar="SEMIA_URL",
+        help="gRPC address of the server.",
+        rich_help_panel=CONNECTION_PANEL,
+    ),
+]
+OptionalUrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        metavar="HOST:PORT",
+        envvar="SEMIA_URL",
+        help="gRPC address of the server of this repository; without it, the repository alone is looked at or changed.",
+        rich_help_panel=CONNECTION_PANEL,
+    ),
+]
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.001, help="Deadline of one call, in seconds.")]
 ChangeClassesOption = Annotated[
     bool,
@@ -86,8 +113,10 @@ ChangeClassesOption = Annotated[
 LoadOption = Annotated[
     str | None,
     typer.Option(
+        "--url",
         "--load",
-        metavar="URL",
+        metavar="HOST:PORT",
+        rich_help_panel=CONNECTION_PANEL,
         help="Also have the server at this gRPC address load the new version and draw one picture with it; if that "
         "fails, the version is taken back and the old one goes on serving.",
     ),
@@ -95,3 +124,94 @@ LoadOption = Annotated[
 KeepOption = Annotated[
     int, typer.Option("--keep", min=1, help="Versions that stay on the disk once a new one is in service.")
 ]
+
+
+def option_group(
+    parameter: str, options: Mapping[str, tuple[Any, Any]], build: Callable[..., Any]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give commands a group of options in place of one parameter.
+
+    Args:
+        parameter: of the command, keyword-only, which takes what ``build`` makes.
+        options: annotation and default of each option, by name.
+        build: makes the parameter's value from the options, called by name.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def with_options(**values: Any) -> None:
+            group = {name: values.pop(name) for name in options}
+            command(**values, **{parameter: build(**group)})
+
+        # Typer reads signatures: of the command's own, without ``parameter``, and of the options.
+        own = [value for name, value in inspect.signature(command).parameters.items() if name != parameter]
+        added = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, (annotation, default) in options.items()
+        ]
+        with_options.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
+        with_options.__annotations__ = {each.name: each.annotation for each in (*own, *added)}
+        return with_options
+
+    return decorate
+
+
+def _connection_option(flag: str, help_text: str) -> Any:
+    variable = "SEMIA_" + flag.removeprefix("--").replace("-", "_").upper()
+    return typer.Option(flag, help=help_text, envvar=variable, rich_help_panel=CONNECTION_PANEL)
+
+
+def _server_access(
+    *, tls: bool, tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None, admin_key_file: Path | None
+) -> "ServerAccess":
+    """TLS, None for a plain-text connection, and the admin key."""
+    from semia.core.access import ServerAccess, TlsOptions, read_admin_key
+
+    encrypted = tls or any(path is not None for path in (tls_ca, tls_cert, tls_key))
+    return ServerAccess(
+        TlsOptions(tls_ca, tls_cert, tls_key) if encrypted else None,
+        None if admin_key_file is None else read_admin_key(admin_key_file),
+    )
+
+
+connection_options = option_group(
+    "access",
+    {
+        "tls": (
+            Annotated[
+                bool,
+                _connection_option(
+                    "--tls", "Encrypt the connection; a public authority signed the server's certificate."
+                ),
+            ],
+            False,
+        ),
+        "tls_ca": (
+            Annotated[
+                Path | None,
+                _connection_option("--tls-ca", "PEM file: who signed the server's certificate. Turns TLS on."),
+            ],
+            None,
+        ),
+        "tls_cert": (
+            Annotated[
+                Path | None,
+                _connection_option("--tls-cert", "PEM file: our certificate, for a server that asks for one."),
+            ],
+            None,
+        ),
+        "tls_key": (
+            Annotated[Path | None, _connection_option("--tls-key", "PEM file: the private key of --tls-cert.")],
+            None,
+        ),
+        "admin_key_file": (
+            Annotated[
+                Path | None,
+                _connection_option("--admin-key-file", "File that holds the key of the server's operators."),
+            ],
+            None,
+        ),
+    },
+    _server_access,
+)
+"""Gives a command that takes ``access``, a `ServerAccess`, the options, and environment variables, that make one up."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from semia.cli.access import reaches_a_server
 from semia.cli.console import StepDisplay, complain, interruptible, say, versions_in_words
 from semia.cli.options import (
     AnyRepositoryOption,
@@ -18,6 +17,7 @@ from semia.cli.options import (
     LoadOption,
     NameOption,
     ThreadsOption,
+    connection_options,
 )
 from semia.core.accelerators import DEFAULT_ENGINE_CACHE, Accelerator
 from semia.core.errors import InputError
@@ -85,7 +85,7 @@ def register(app: typer.Typer) -> None:
     app.command("publish")(publish)
 
 
-@reaches_a_server
+@connection_options
 def publish(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder made by `semia export`.")],
     repository: AnyRepositoryOption = str(REPOSITORY_FOLDER),
@@ -113,7 +113,7 @@ def publish(
 ) -> None:
     """Add a bundle to the model repository as the next version of its model.
 
-    A running server keeps answering with the version it has until it is told to load the new one: by --load, which
+    A running server keeps answering with the version it has until it is told to load the new one: by --url, which
     also deletes old versions beyond --keep once the new one has drawn a picture, or by `semia models load`.
 
     How a model is run (--tune, --threads, --accelerator, the bounds) is kept from one version to the next: say only

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from semia.cli.access import reaches_a_server
 from semia.cli.console import StepDisplay, interruptible, record, say
-from semia.cli.options import DEFAULT_URL, TimeoutOption, UrlOption
+from semia.cli.options import DEFAULT_URL, TimeoutOption, UrlOption, connection_options
 from semia.cli.train import report_failures
 from semia.core.errors import SemiaError
 from semia.core.images import list_images, read_rgb, write_rgb
@@ -24,7 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command("synthesize")(synthesize)
 
 
-@reaches_a_server
+@connection_options
 def synthesize(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a served model; `semia models` lists them.")],
     targets: Annotated[list[Path], typer.Argument(metavar="TARGET...", help="Label maps, or folders of them.")],

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +20,7 @@ from semia.cli.console import (
     say,
     stop_on_signals,
 )
-from semia.cli.options import NameOption, RunArgument
+from semia.cli.options import NameOption, RunArgument, option_group
 from semia.core.errors import InputError, SemiaError
 from semia.core.files import RUNS_FOLDER, check_model_name, model_name_from_path
 
@@ -104,6 +104,26 @@ ResumeOption = Annotated[
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Start anew where a run folder exists.")]
 
+training_options = option_group(
+    "training",
+    {
+        "preset": (PresetOption, "default"),
+        "name": (NameOption, None),
+        "resize": (ResizeOption, None),
+        "iterations": (IterationsOption, None),
+        "minutes": (MinutesOption, None),
+        "seed": (SeedOption, 0),
+        "device": (DeviceOption, "auto"),
+        "vgg_weights": (VggOption, None),
+        "rotate": (RotateOption, None),
+        "shift": (ShiftOption, None),
+        "resume": (ResumeOption, False),
+        "overwrite": (OverwriteOption, False),
+    },
+    dict,
+)
+"""Gives a command that takes ``training``, a dictionary, the options that are fields of a `TrainRequest`."""
+
 
 def register(app: typer.Typer) -> None:
     """Add this room's sub-commands."""
@@ -111,12 +131,12 @@ def register(app: typer.Typer) -> None:
     app.command("render")(render)
 
 
+@training_options
 def train(
     scenes: Annotated[
         list[Path],
         typer.Argument(metavar="SCENE...", help="Scene folders: each has img.*, label.*, and target layouts in cond/."),
     ],
-    preset: PresetOption = "default",
     run: Annotated[
         Path | None,
         typer.Option(
@@ -125,17 +145,6 @@ def train(
             "folders, by default runs.",
         ),
     ] = None,
-    name: NameOption = None,
-    resize: ResizeOption = None,
-    iterations: IterationsOption = None,
-    minutes: MinutesOption = None,
-    seed: SeedOption = 0,
-    device: DeviceOption = "auto",
-    vgg_weights: VggOption = None,
-    rotate: RotateOption = None,
-    shift: ShiftOption = None,
-    resume: ResumeOption = False,
-    overwrite: OverwriteOption = False,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -161,6 +170,8 @@ def train(
         int | None,
         typer.Option("--cpus", min=1, help="With --engine ray: CPU cores that each scene takes; by default 2."),
     ] = None,
+    *,
+    training: dict[str, Any],
 ) -> None:
     """Make a generator for one photograph, or for each of several.
 
@@ -175,26 +186,17 @@ def train(
     the same paths, and semia must be installed on every node.
     """
     where = fleet.Where(engine, jobs, address, cpus)
-    if len(scenes) > 1 and name is not None:
+    if len(scenes) > 1 and training["name"] is not None:
         raise InputError("--name is for one scene; several are named after their folders")
     from semia.training.request import TrainRequest
 
     requests = [
         TrainRequest(
             scene=scene,
-            run=run_path(scene, run, name) if len(scenes) == 1 else run_path(scene, runs=run or RUNS_FOLDER),
-            name=name,
-            preset=preset,
-            resize=resize,
-            iterations=iterations,
-            minutes=minutes,
-            seed=seed,
-            device=device,
-            vgg_weights=vgg_weights,
-            rotate=rotate,
-            shift=shift,
-            resume=resume,
-            overwrite=overwrite,
+            run=run_path(scene, run, training["name"])
+            if len(scenes) == 1
+            else run_path(scene, runs=run or RUNS_FOLDER),
+            **training,
         )
         for scene in scenes
     ]

@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from semia.bench.machine import this_machine
 from semia.client import ClientError, RetryOptions, SynthesisClient
+from semia.core.machine import this_machine
 from semia.core.model_card import CARD_FILE, ModelCard
 from semia.serving import ServingError, load_model, publish, publish_and_load, unload_model
 from tests.load.report import Call, Observations, Span, print_report, summarize, write_plot

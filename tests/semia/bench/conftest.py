@@ -2,7 +2,6 @@
 
 import pytest
 
-from semia.bench.machine import Machine
 from semia.bench.records import (
     QUANTILES,
     REFERENCE_TITLE,
@@ -14,6 +13,7 @@ from semia.bench.records import (
 )
 from semia.bench.ways import WayName
 from semia.core.labels import Canvas
+from semia.core.machine import Machine
 from semia.export.profiling import StageProfile, StageTime
 from semia.serving import ServingSettings
 

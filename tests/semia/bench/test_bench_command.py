@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from semia.bench.machine import process_tree
 from semia.bench.measurement import count_rounds, turn_length
 from semia.bench.report import BEGIN, END
 from semia.core.images import read_rgb
 from semia.core.labels import Canvas
+from semia.core.machine import process_tree
 from semia.serving import list_models
 from semia.serving.model_config import settings_from_config
 from tests.command import complaint, semia, semia_here

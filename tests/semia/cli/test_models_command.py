@@ -1,4 +1,4 @@
-"""``semia models`` and ``semia publish --load``, as an operator types them."""
+"""``semia models`` and ``semia publish --url``, as an operator types them."""
 
 import json
 import re
@@ -67,6 +67,22 @@ def test_models_are_listed_without_a_server(repository: Path, monkeypatch: pytes
     assert rows(run("models", "--repository", repository))["tiny"][:3] == ["1,", "2,", "3=1"]
     with pytest.raises(SemiaError, match=f"^no Triton server answers at {url}"):
         run("models", "--repository", repository, "--url", url)
+
+
+def test_the_servers_address_may_come_from_the_environment(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("SEMIA_URL", url)
+    with pytest.raises(SemiaError, match=f"^no Triton server answers at {url}"):
+        run("models", "--repository", repository)
+    monkeypatch.setenv("SEMIA_TLS_CA", str(repository / "absent.pem"))
+    with pytest.raises(InputError, match=r"cannot read .*absent\.pem"):
+        run("models", "list", "--repository", repository)
+
+
+def test_options_come_after_the_name_of_what_they_are_for(repository: Path) -> None:
+    with pytest.raises(InputError, match="options of `semia models prune` come after its name"):
+        run("models", "--repository", repository, "prune", "--all")
 
 
 def test_a_listing_for_programs(repository: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:

@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from semia.bench.machine import peak_memory_mb, process_tree, this_machine
-from semia.core.machine import usable_cores
+from semia.core.machine import peak_memory_mb, process_tree, this_machine, usable_cores
 
 HOLD_100_MB = "import time; b = bytearray(10**8); del b; print('freed', flush=True); time.sleep(60)"
 
