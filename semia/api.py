@@ -98,7 +98,8 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
-    return request.open_run().carry_out(on_progress, should_stop)
+    with request.open_run() as opened:
+        return opened.carry_out(on_progress, should_stop)
 
 
 def render(source: StrPath, targets: "Iterable[Target]", *, on_progress: OnProgress = _ignore) -> "list[Image.Image]":

@@ -1,12 +1,15 @@
 """What a person asks for when they have a generator made: a preset with changes, on a scene, into a run folder."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from semia.core.errors import InputError
+from semia.core.files import UNFINISHED
+from semia.core.staging import held
 from semia.training.copying.preparation import prepare_run
 from semia.training.copying.settings import CopyingSettings
 from semia.training.loop import Progress, check_same_run, device_from_name, train
@@ -83,18 +86,26 @@ class TrainRequest:
                 f"or choose --preset {' or '.join(trained)}"
             )
 
-    def open_run(self) -> "OpenedRun":
-        """Read the scene, and begin its run or open the one to go on with.
+    @contextlib.contextmanager
+    def open_run(self) -> "Iterator[OpenedRun]":
+        """Read the scene, and begin its run or open the one to go on with; hold it against others until the block ends.
 
         A run of the copying generator that holds none yet has nothing to go on with: it begins anew.
 
         Raises:
             InputError: if an option, the scene or the run folder is at fault; a run folder that was there stays.
+            DirectoryInUseError: if another process holds the run folder.
         """
         settings = self.settings()
         device = device_from_name(self.device)
         patch_features, features_id = patch_features_from(self.vgg_weights, device)
         scene = load_scene(self.scene, name=self.name, resize=self.resize, max_side=settings.max_side)
+        with held(self.run):
+            for unfinished in [*self.run.rglob(UNFINISHED)]:
+                unfinished.unlink(missing_ok=True)  # of a process that was killed: nobody else writes here now
+            yield OpenedRun(self._run(scene, settings, features_id), scene, device, patch_features)
+
+    def _run(self, scene: Scene, settings: TrainingSettings | CopyingSettings, features_id: str) -> RunFolder:
         if RunFolder.is_run(self.run) and not self.overwrite:
             run = RunFolder.open(self.run)
             run.check_not_imported()
@@ -102,9 +113,8 @@ class TrainRequest:
                 if not self.resume:
                     raise InputError(f"{self.run} holds {_state(run)}, or --overwrite to start anew")
                 check_same_run(run, scene, settings, self.seed, features_id)
-                return OpenedRun(run, scene, device, patch_features)
-        run = RunFolder.create(self.run, scene, settings, self.seed, features_id)
-        return OpenedRun(run, scene, device, patch_features)
+                return run
+        return RunFolder.create(self.run, scene, settings, self.seed, features_id)
 
 
 def _state(run: RunFolder) -> str:

@@ -1,10 +1,10 @@
 """A real Triton for a short while: free loopback ports, a repository that goes with it."""
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from semia.core.staging import temporary_directory
 from semia.serving.model_config import ServingSettings
 from semia.serving.repository.layout import publish
 from semia.serving.triton.options import ServerOptions
@@ -18,8 +18,8 @@ def temporary_triton(bundle: Path, models: Mapping[str, ServingSettings]) -> Ite
     Raises:
         ServingError: if the bundle cannot be published, or Triton cannot be started.
     """
-    with tempfile.TemporaryDirectory(prefix="semia-bench-") as folder:
-        repository = Path(folder) / "model_repository"
+    with temporary_directory("measuring") as folder:
+        repository = folder / "model_repository"
         for name, settings in models.items():
             publish(bundle, repository, name=name, settings=settings)
         with TritonServer(repository, ServerOptions.on_free_ports()) as server:

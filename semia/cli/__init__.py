@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from semia.cli import bench, compare, doctor, evaluate, export, import_, models, publish, serve, synthesize, train
-from semia.cli.console import complain, record, stdout
+from semia.cli.console import complain, end_like_ctrl_c, record, stdout
 from semia.cli.logs import LogFormat, choose_format
 from semia.core import __version__
 from semia.core.errors import SemiaError
@@ -86,6 +86,7 @@ def _root(
 def main() -> None:
     """Run the command; errors become one line and an exit status: 2 for bad input, 1 for a failure."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines about what we report in one of ours
+    end_like_ctrl_c()
     began = time.monotonic()
     status = _run(sys.argv[1:] or ["--help"])
     record("command_finished", exit_status=status, duration_s=time.monotonic() - began)

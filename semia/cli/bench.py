@@ -1,6 +1,5 @@
 """``semia bench``: how fast models answer on this machine, every way to a picture side by side."""
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +8,7 @@ import typer
 from semia.cli.console import StepDisplay, interruptible, say, stdout
 from semia.core.errors import InputError, SemiaError
 from semia.core.images import IMAGE_SUFFIXES
+from semia.core.staging import temporary_directory
 
 if TYPE_CHECKING:
     from semia.bench.records import Benchmark
@@ -112,8 +112,8 @@ def _measure(paths: list[Path], threads: int | None, calls: int, concurrency: li
     from semia.bench.measurement import count_turns, measure
     from semia.bench.subjects import gather_subjects
 
-    with interruptible(), tempfile.TemporaryDirectory(prefix="semia-bench-") as workspace:
-        subjects = gather_subjects(paths, Path(workspace), threads, say)
+    with interruptible(), temporary_directory("bench") as workspace:
+        subjects = gather_subjects(paths, workspace, threads, say)
         with StepDisplay("turn", count_turns(subjects, concurrency)) as display:
             return measure(
                 subjects, threads=threads, calls=calls, concurrency=concurrency, tell=say, on_turn=display.update

@@ -5,7 +5,9 @@ so, as events of a structured log, all on standard error: standard output is lef
 """
 
 import logging
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -259,20 +261,22 @@ def losses_in_words(losses: Mapping[str, float]) -> str:
 
 @contextmanager
 def stop_on_signals(unit: str = "iteration") -> Iterator[Callable[[], bool]]:
-    """Yield what tells whether a first Ctrl-C or SIGTERM has asked to stop; a second one stops at once.
+    """Yield what tells whether a first Ctrl-C, SIGTERM or SIGHUP has asked to stop; a second one stops at once.
 
     Args:
         unit: of the work, after which it stops.
     """
     asked = threading.Event()
 
-    def ask(_signal: int, _frame: FrameType | None) -> None:
+    def ask(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _hang_up()
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
         say(f"stopping after this {unit}; press Ctrl-C again to stop at once", "stop_requested")
 
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, *_ending_signals())}
     try:
         yield asked.is_set
     finally:
@@ -280,19 +284,38 @@ def stop_on_signals(unit: str = "iteration") -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+def end_like_ctrl_c() -> None:
+    """Have SIGTERM and SIGHUP do what Ctrl-C does, so that they, too, leave no process and no file behind."""
+    for number in _ending_signals():
+        signal.signal(number, _interrupt)
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does, so that it, too, leaves no process behind.
-
-    SIGINT as well, for a command that a script started in the background was told to ignore it.
-    """
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    """Let Ctrl-C interrupt a command, too, that a script started in the background, which is told to ignore it."""
+    previous = signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGINT, previous)
+
+
+def _ending_signals() -> tuple[signal.Signals, ...]:
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # by nohup
+    return (signal.SIGTERM,) if ignored else (signal.SIGTERM, signal.SIGHUP)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    if number == signal.SIGHUP:
+        _hang_up()
+    raise KeyboardInterrupt
+
+
+def _hang_up() -> None:
+    """The terminal may be gone: nothing more is to fail because nobody reads it, nor because it says so twice."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            os.write(stream.fileno(), b"")
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -9,6 +9,7 @@ from semia.cli.console import say
 from semia.cli.options import NameOption
 from semia.core.errors import InputError
 from semia.core.files import RUNS_FOLDER
+from semia.core.staging import held
 
 
 def register(app: typer.Typer) -> None:
@@ -44,10 +45,11 @@ def import_checkpoint(
     for note in loaded.notes:
         say(note)
     path = run or RUNS_FOLDER / loaded.name
-    if RunFolder.is_run(path) and not overwrite:
-        raise InputError(f"{path} holds a run already: choose another --run, or --overwrite it")
-    generator = read_published_generator(checkpoint)
-    RunFolder.create_imported(path, loaded, checkpoint, generator)
+    with held(path):
+        if RunFolder.is_run(path) and not overwrite:
+            raise InputError(f"{path} holds a run already: choose another --run, or --overwrite it")
+        generator = read_published_generator(checkpoint)
+        RunFolder.create_imported(path, loaded, checkpoint, generator)
     say(
         f"imported {loaded.name}: width {generator.width}, depth {generator.depth}, {loaded.canvas}, "
         f"{len(loaded.palette)} classes ({loaded.palette}), {len(loaded.targets)} targets; {path}"

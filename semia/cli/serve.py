@@ -1,10 +1,8 @@
 """``semia serve``: Triton in the foreground."""
 
 import logging
-import signal
 import time
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -92,7 +90,6 @@ def serve(
     )
     if not options.only_loopback:
         _warn(options)
-    signal.signal(signal.SIGTERM, _interrupt)  # a service manager's stop is as good as Ctrl-C
     began = time.monotonic()
     say(f"starting Triton on {repository}", "server_starting", repository=repository)
     with TritonServer(_local(repository), options) as server:
@@ -184,7 +181,3 @@ def _local(repository: str) -> Path:
     for problem in problems.values():
         complain(f"not copied from {source.url}: {problem}", "model_failed", logging.WARNING)
     return copy
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -215,15 +215,16 @@ def carry_out(request: "TrainRequest") -> "RunFolder":
     """Prepare or train to the end, with everything shown; raises SystemExit(130) if a signal stopped it before."""
     from semia.training.copying.settings import CopyingSettings
 
-    opened = request.open_run()
-    run, scene, settings = opened.run, opened.scene, opened.run.config.settings
-    record("scene_loaded", scene=scene.name, path=request.scene, canvas=str(scene.canvas), targets=len(scene.targets))
-    for note in scene.notes:
-        say(note)
-    if isinstance(settings, CopyingSettings):
-        _prepare(opened, request.preset)
-    else:
-        _train(opened, settings, request.preset)
+    with request.open_run() as opened:
+        run, scene, settings = opened.run, opened.scene, opened.run.config.settings
+        canvas, targets = str(scene.canvas), len(scene.targets)
+        record("scene_loaded", scene=scene.name, path=request.scene, canvas=canvas, targets=targets)
+        for note in scene.notes:
+            say(note)
+        if isinstance(settings, CopyingSettings):
+            _prepare(opened, request.preset)
+        else:
+            _train(opened, settings, request.preset)
     return run
 
 

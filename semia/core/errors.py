@@ -2,6 +2,7 @@
 
 SemiaError                 a failure: the command prints one line and exits 1
 └── InputError             the caller's input is at fault: exits 2
+    ├── DirectoryInUseError another process works in it
     ├── ImageError         a picture cannot be read or written
     └── LabelMapError      a label map or palette is unusable
         ├── LabelMapTypeError      it is neither a picture nor class ids
@@ -23,6 +24,10 @@ class InputError(SemiaError):
     """What the caller gave is at fault; nothing was started or written."""
 
     exit_code = 2
+
+
+class DirectoryInUseError(InputError):
+    """Another process works in a directory that only one may work in at a time."""
 
 
 class ImageError(InputError):

@@ -1,15 +1,24 @@
-"""Directories that are either whole or absent: staging beside the destination, then one rename."""
+"""Directories that are whole or absent, held by one process, or temporary; killed processes leave none behind.
+
+All three rest on locks (``flock``), which the system lets go of when a process dies, however it dies.
+"""
 
 import contextlib
 import fcntl
 import os
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
+from semia.core.errors import DirectoryInUseError
 from semia.core.files import sync_path
+
+KEPT = ".kept"
+"""A file in a temporary directory that nobody is to remove."""
 
 
 @contextlib.contextmanager
@@ -22,8 +31,9 @@ def staged_directory(destination: Path) -> Iterator[Path]:
     """
     destination = destination.resolve()  # a link to a directory stays; what it points to is replaced
     destination.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(destination)
-    staging, lock = _make_staging(destination)
+    prefix = f".{destination.name}."
+    remove_abandoned(destination.parent, prefix, ".partial")
+    staging, lock = _make_locked(destination.parent, prefix, ".partial")
     replaced = staging.with_suffix(".replaced")
     try:
         yield staging
@@ -45,31 +55,115 @@ def staged_directory(destination: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-def _make_staging(destination: Path) -> tuple[Path, int]:
-    """A directory beside ``destination``, and a descriptor by which it is locked while this process lives."""
-    while True:
-        staging = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", suffix=".partial", dir=destination.parent))
-        with contextlib.suppress(FileNotFoundError):
-            lock = os.open(staging, os.O_RDONLY)
-            # Some network file systems lock no directories; there, none can be found abandoned either.
-            with contextlib.suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            if staging.exists():
-                return staging, lock
-            os.close(lock)
-        # Another process came between making and locking it, and removed it as abandoned.
+@contextlib.contextmanager
+def temporary_directory(kind: str) -> Iterator[Path]:
+    """Yield an empty directory ``semia-KIND-*`` in the system's temporary one; afterwards it is removed.
+
+    What processes that were killed left of this kind is removed first. `keep` spares it from both.
+    """
+    place, prefix = Path(tempfile.gettempdir()), f"semia-{kind}-"
+    remove_abandoned(place, prefix)
+    directory, lock = _make_locked(place, prefix)
+    try:
+        yield directory
+    finally:
+        if not (directory / KEPT).exists():
+            shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)
 
 
-def _remove_abandoned(destination: Path) -> None:
-    """Remove what `_make_staging` made for a destination in processes that are no more: nobody holds its lock."""
-    name = re.compile(re.escape(f".{destination.name}.") + r"[a-z0-9_]{8}\.partial")
-    for path in destination.parent.iterdir():
-        if not name.fullmatch(path.name):
+def keep(directory: Path, file: Path) -> None:
+    """Leave of a temporary directory one file, for people to read."""
+    (directory / KEPT).touch()
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path not in (file, directory / KEPT):
+            path.unlink(missing_ok=True)
+
+
+def remove_abandoned(place: Path, prefix: str, suffix: str = "") -> list[str]:
+    """Remove directories that `_make_locked` made in processes that are no more, for nobody holds their locks.
+
+    Returns their names.
+    """
+    pattern = re.compile(re.escape(prefix) + r"[a-z0-9_]{8}" + re.escape(suffix))
+    removed = []
+    for path in place.iterdir():
+        if not pattern.fullmatch(path.name) or (path / KEPT).exists():
             continue
         with contextlib.suppress(OSError):  # one in use, a file of that name, another user's, or one just gone
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(path)
+                removed.append(path.name)
             finally:
                 os.close(lock)
+    return removed
+
+
+def _make_locked(place: Path, prefix: str, suffix: str = "") -> tuple[Path, int]:
+    """An empty directory, and a descriptor by which it is locked while this process lives."""
+    while True:
+        directory = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=place))
+        with contextlib.suppress(FileNotFoundError):
+            lock = os.open(directory, os.O_RDONLY)
+            # Some network file systems lock no directories; there, none can be found abandoned either.
+            with contextlib.suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if directory.exists():
+                return directory, lock
+            os.close(lock)
+        # Another process came between making and locking it, and removed it as abandoned.
+
+
+@contextlib.contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Hold a directory, which need not exist, against other processes that would, by a lock file beside it.
+
+    Where no such file can be written, or the disk keeps no locks, this does nothing.
+
+    Raises:
+        DirectoryInUseError: if another process holds it; it says which.
+    """
+    directory = directory.resolve()
+    lock = _lock(directory)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            _lock_file(directory).unlink(missing_ok=True)
+            lock.close()
+
+
+def _lock_file(directory: Path) -> Path:
+    return directory.with_name(f".{directory.name}.lock")
+
+
+def _lock(directory: Path) -> BinaryIO | None:
+    file = _lock_file(directory)
+    while True:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            lock = file.open("a+b")  # writable: network file systems insist on it
+        except OSError:
+            return None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(lock.fileno()), file.stat()):
+                lock.truncate(0)
+                lock.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+                lock.flush()
+                return lock
+            lock.close()
+        except FileNotFoundError:  # whoever had it has just taken it away
+            lock.close()
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().decode(errors="replace") or "another process"
+            lock.close()
+            raise DirectoryInUseError(f"{directory} is in use by {holder}: let it finish, or choose another") from None
+        except OSError:
+            lock.close()
+            return None

@@ -14,7 +14,6 @@ publisher takes the next number, and removes what has been lying about for a day
 
 import contextlib
 import re
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -27,6 +26,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from semia.core.errors import InputError
 from semia.core.files import MODEL_NAME
 from semia.core.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE
+from semia.core.staging import temporary_directory
 from semia.serving.errors import PublishError, RepositoryError
 from semia.serving.model_config import DEFAULT_SETTINGS, ServingSettings, parse_config
 from semia.serving.repository.layout import (
@@ -139,12 +139,12 @@ class ObjectRepository:
         """
         card = read_bundle_card(bundle, name)
         served_as = card.name
-        with tempfile.TemporaryDirectory(prefix="semia-publish-") as folder:
+        with temporary_directory("publishing") as folder:
             try:
                 settings = settings or self.present_settings(served_as)
                 if not change_classes:
                     check_classes(self._present_config(served_as), card)
-                staged = publish(bundle, Path(folder) / "model_repository", name=name, settings=settings)
+                staged = publish(bundle, folder / "model_repository", name=name, settings=settings)
                 config = (staged.folder.parent / CONFIG_FILE).read_text(encoding="utf-8")
                 with _explained(self.url):
                     number, exclusive = self._claim_version(staged.name, (staged.folder / CARD_FILE).read_bytes())
@@ -184,8 +184,7 @@ class ObjectRepository:
         Raises:
             RepositoryError: if the store does not answer, or refuses.
         """
-        with tempfile.TemporaryDirectory(prefix="semia-list-") as folder, _explained(self.url):
-            repository = Path(folder)
+        with temporary_directory("listing") as repository, _explained(self.url):
             for name, model in self._models().items():
                 (repository / name).mkdir()
                 pinned = None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from semia.core.access import ADMIN_KEY_NAME, ServerAccess, read_admin_key
 from semia.core.errors import InputError
+from semia.core.staging import keep, remove_abandoned, temporary_directory
 from semia.serving.errors import (
     RepositoryError,
     ServerError,
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from semia.serving.proxy.front_thread import FrontThread
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
+
+KIND = "server"
+"""Of the temporary directories in which servers run."""
 
 POLL_S = 0.05
 """Between two looks at a starting server."""
@@ -114,6 +118,7 @@ class TritonServer:
         self.failed_models: dict[str, str] = {}  # why it is not served, by the model's name
         self._process: subprocess.Popen[bytes] | None = None
         self._runtime: Path | None = None
+        self._temporary = contextlib.ExitStack()  # removes it
         self._access = ServerAccess()
         self._tls: PreparedTls | None = None
         self._front: FrontThread | None = None
@@ -177,7 +182,9 @@ class TritonServer:
             raise RepositoryError(f"nothing is published in {self.repository}: run `semia publish` first")
         check_ports(self.options)
         deadline = time.monotonic() + self.options.timeout_s
-        self._runtime = Path(tempfile.mkdtemp(prefix="semia-triton-"))
+        for killed in remove_abandoned(Path(tempfile.gettempdir()), f"semia-{KIND}-"):
+            _remove_regions(killed)
+        self._runtime = self._temporary.enter_context(temporary_directory(KIND))
         try:
             self._prepare_access(self._runtime)
             self._spawn(find_triton(self.options.binary, self._runtime, self.repository))
@@ -192,7 +199,9 @@ class TritonServer:
             self._watchdog.start()
         except ServerStartError:
             self._end_process()
-            raise  # its message names the log
+            keep(self._runtime, self.log_path)  # the message names it
+            self._temporary.close()
+            raise
         except BaseException:
             self.stop()
             raise
@@ -209,8 +218,9 @@ class TritonServer:
         self._end_process()
         if watchdog is not None:
             watchdog.join()
-        if self._runtime is not None and not failed:
-            shutil.rmtree(self._runtime, ignore_errors=True)
+        if self._runtime is not None and failed:
+            keep(self._runtime, self.log_path)
+        self._temporary.close()
         self._runtime = None
 
     def wait(self) -> int:
@@ -342,8 +352,14 @@ class TritonServer:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         assert self._runtime is not None, "a process has a runtime folder"
-        for region in SHARED_MEMORY.glob(f"{self._runtime.name}-*"):
-            region.unlink(missing_ok=True)  # left where Triton and its stubs were killed at once
+        _remove_regions(self._runtime.name)
+
+
+def _remove_regions(runtime: str) -> None:
+    """Remove the shared memory that Triton and its stubs leave where all of them were killed at once."""
+    for region in SHARED_MEMORY.glob(f"{runtime}-*"):
+        with contextlib.suppress(OSError):  # another user's
+            region.unlink(missing_ok=True)
 
 
 def _is_listening(address: tuple[str, int] | Path) -> bool:

@@ -175,11 +175,11 @@ def train_job(job: Job, tell: Callable[[News], None], should_stop: Callable[[], 
     """
     torch.set_num_threads(job.threads)
     try:
-        opened = job.request.open_run()
-        settings = opened.run.config.settings
-        if isinstance(settings, CopyingSettings):
-            return _prepare(job.name, opened, tell, should_stop)
-        return _train(job.name, opened, settings, tell, should_stop)
+        with job.request.open_run() as opened:
+            settings = opened.run.config.settings
+            if isinstance(settings, CopyingSettings):
+                return _prepare(job.name, opened, tell, should_stop)
+            return _train(job.name, opened, settings, tell, should_stop)
     except SemiaError as error:
         return News(job.name, State.FAILED, note=" ".join(str(error).split()))
     except Exception as error:  # one scene's trouble, whatever it is, is not the others'

@@ -122,11 +122,11 @@ def _serve(job: Job, pipe: Connection, initializer: Callable[[], None] | None) -
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Processes started within never see Ctrl-C, which a terminal sends to all: their parent tells them to stop.
+    """Processes started within see neither Ctrl-C nor SIGHUP, which a terminal sends to all: their parent tells them.
 
     Nor SIGTERM, until they are ready for it.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP, signal.SIGTERM})
     try:
         yield
     finally:

@@ -17,6 +17,7 @@ import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from semia.core.machine import usable_cores
+from semia.core.staging import temporary_directory
 from semia.training.errors import TrainingError
 from semia.training.parallel.fleet import Job, News, State, train_job
 from semia.training.parallel.ray_environment import LOCAL, LOCAL_ENVIRONMENT
@@ -109,13 +110,12 @@ class RayEngine:
             ray.init(address, **quiet)
             return
         # Ray leaves its logs behind; not so where the folder is ours.
-        folder = tempfile.TemporaryDirectory(prefix="semia-ray-", ignore_cleanup_errors=True)
         ray.init(
             LOCAL,
             num_cpus=usable_cores(),
             object_store_memory=OBJECT_STORE_BYTES,
             include_dashboard=False,
-            _temp_dir=self._cleanup.enter_context(folder),
+            _temp_dir=str(self._cleanup.enter_context(temporary_directory("node"))),
             **quiet,
         )
         if not ipaddress.ip_address(node := ray.util.get_node_ip_address()).is_loopback:

@@ -2,8 +2,11 @@
 
 import importlib.util
 import json
+import os
+import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +21,7 @@ from semia.core.images import read_rgb
 from semia.core.palette import Palette
 from semia.serving import TritonServer
 from semia.training.copying.settings import CopyingSettings
+from semia.training.request import TrainRequest
 from semia.training.run_folder import RunFolder
 from semia.training.scene import Scene, load_scene, save_scene
 from semia.training.settings import PAPER
@@ -104,6 +108,34 @@ def test_ctrl_c_ends_a_preparation_and_the_same_command_begins_anew(scene_folder
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=60)
     assert result.returncode == 0, result.stderr
     assert (run / "generator.safetensors").is_file()
+
+
+def test_a_second_training_into_a_run_folder_is_told_who_holds_it(scene_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "tiny"
+    arguments: list[str | Path] = ["train", scene_folder, "--run", run]
+    with TrainRequest(scene=scene_folder, run=run).open_run():
+        (run / ".generator.abcdefgh.partial.safetensors").touch()
+        for more in ([], ["--overwrite"], ["--resume"], ["--preset", "paper", "--overwrite"]):
+            line = complaint(semia_here(*arguments, *more), 2)
+            assert f"{run} is in use by process {os.getpid()} on {socket.gethostname()}" in line
+    assert semia_here(*arguments).returncode == 0
+    assert [path.name for path in run.parent.iterdir()] == ["tiny"]
+    assert not [*run.rglob(".*")], "nor did the killed one leave anything"
+
+
+def test_a_closed_terminal_is_as_good_as_ctrl_c(scene_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process, terminal = pty.fork()
+    if process == 0:
+        command = [sys.executable, "-m", "semia", "train", str(scene_folder), *PUBLISHED, "--run", str(run)]
+        os.execve(sys.executable, command, ENVIRONMENT)
+    deadline = time.monotonic() + 60
+    while not (run / "metrics.jsonl").is_file() or not (run / "metrics.jsonl").read_text():
+        assert time.monotonic() < deadline, "training did not begin"
+        os.read(terminal, 10_000)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 130
+    assert RunFolder.open(run).iterations_done == len((run / "metrics.jsonl").read_text().splitlines()) > 0
 
 
 def test_a_copying_run_of_an_older_semia_is_one_line(scene_folder: Path, tmp_path: Path) -> None:
@@ -232,8 +264,9 @@ def test_pictures_come_back_from_a_server(triton: TritonServer, tiny_palette: Pa
     assert "64x48" in listing
 
 
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
 def test_serve_prints_where_it_listens_and_stops_cleanly(
-    tiny_bundle: Path, embedded_triton: None, free_ports: Sequence[int], tmp_path: Path
+    ending: signal.Signals, tiny_bundle: Path, embedded_triton: None, free_ports: Sequence[int], tmp_path: Path
 ) -> None:
     semia("publish", tiny_bundle, "--repository", tmp_path / "repository")
     grpc_port, metrics_port = map(str, free_ports)
@@ -248,7 +281,7 @@ def test_serve_prints_where_it_listens_and_stops_cleanly(
         assert "tiny" in semia("models", "--url", f"127.0.0.1:{grpc_port}").stdout
         taken = semia("serve", "--repository", tmp_path / "repository", "--grpc-port", grpc_port)
         assert f"gRPC port {grpc_port} is taken" in complaint(taken, 2)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(ending)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 0, errors
     assert errors == ""

@@ -1,18 +1,20 @@
 """Files and folders that are whole or absent, and the names models may have."""
 
 import hashlib
+import os
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from semia.core.errors import InputError
+from semia.core.errors import DirectoryInUseError, InputError
 from semia.core.files import check_model_name, model_name_from_path, sha256_of_file, staged_file, write_text
-from semia.core.staging import staged_directory
+from semia.core.staging import held, keep, remove_abandoned, staged_directory, temporary_directory
 
 Staged = Callable[[Path], AbstractContextManager[Path]]
 
@@ -172,6 +174,69 @@ def test_what_a_killed_process_staged_is_removed_and_what_a_living_one_stages_is
     with staged_directory(other):
         pass
     assert names(tmp_path) == [".bundle.12345678.partial", "bundle", "bundle.old"]
+
+
+TEMPORARY = """
+import os, tempfile, time
+from semia.core.staging import temporary_directory
+with temporary_directory("test") as directory:
+    (directory / "half").touch(); print(directory.name, flush=True); time.sleep(60)
+"""
+
+
+def test_what_killed_processes_left_in_the_temporary_folder_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", TEMPORARY]
+    with (
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as killed,
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as living,
+    ):
+        assert killed.stdout is not None
+        assert living.stdout is not None
+        abandoned, in_use = killed.stdout.readline().strip(), living.stdout.readline().strip()
+        killed.kill()
+        killed.wait()
+        (tmp_path / "semia-test-strangers").mkdir()
+        assert remove_abandoned(tmp_path, "semia-other-") == []
+        with temporary_directory("test") as directory:
+            assert names(tmp_path) == sorted([in_use, directory.name, "semia-test-strangers"])
+            (directory / "folder").mkdir()
+            (directory / "log").write_text("why")
+            keep(directory, directory / "log")
+        living.kill()
+    assert remove_abandoned(tmp_path, "semia-test-") == [in_use]
+    assert abandoned != in_use
+    assert (directory / "log").read_text() == "why", "what is kept is never removed"
+    assert not (directory / "folder").exists()
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from semia.core.staging import held
+with held(Path(sys.argv[1])):
+    print("held", flush=True); time.sleep(60)
+"""
+
+
+def test_a_directory_is_held_by_one_process_until_it_dies(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "pagoda"
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(run)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        (tmp_path / "link").symlink_to(tmp_path / "runs")
+        with (
+            pytest.raises(DirectoryInUseError, match=f"pagoda is in use by process {other.pid} on .*: let it finish"),
+            held(tmp_path / "link" / "pagoda"),
+        ):
+            raise AssertionError
+        other.kill()
+    with held(run), held(tmp_path / "runs" / "another"):
+        assert names(tmp_path / "runs") == [".another.lock", ".pagoda.lock"]
+    assert names(tmp_path / "runs") == []
 
 
 @pytest.mark.parametrize("staged", [staged_file, staged_directory])

@@ -353,5 +353,5 @@ def test_a_killed_server_is_noticed_and_leaves_nothing_but_its_log(
         kill(server.pid, signal.SIGKILL)
         assert server.wait() == -signal.SIGKILL
         wait_until_gone(session)
-    assert log.is_file(), "the log of a server that failed is kept"
+    assert [*log.parent.glob("[!.]*")] == [log], "of a server that failed, the log is kept"
     assert not [*SHARED_MEMORY.glob(regions)]
