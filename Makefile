@@ -32,6 +32,16 @@ side-by-side: $(INSTALLED) ## Prepare one generator of the pagoda, train the oth
 	$(BIN)/semia train examples/pagoda --resize 0.35 --minutes 3 --resume --run demo/published --preset paper-short
 	$(BIN)/semia compare demo/copying demo/published --sheet demo/side_by_side.png
 
+STUDIO := demo/studio
+
+$(STUDIO)/model_repository/pagoda: | $(INSTALLED)
+	mkdir -p $(STUDIO) && cp -R examples/pagoda $(STUDIO)/
+	$(BIN)/semia train-and-export $(STUDIO)/pagoda --resize 0.89 --resume --run $(STUDIO)/runs/pagoda --bundle $(STUDIO)/bundles/pagoda --repository $(STUDIO)/model_repository
+
+.PHONY: studio
+studio: $(STUDIO)/model_repository/pagoda ## Open the studio in the browser, on a copy of the pagoda
+	$(BIN)/semia studio $(STUDIO)/pagoda --uploads $(STUDIO)/scenes --repository $(STUDIO)/model_repository --runs $(STUDIO)/runs --bundles $(STUDIO)/bundles
+
 SCENES := $(notdir $(patsubst %/,%,$(wildcard examples/scenes/*/)))
 
 .PHONY: scenes
@@ -77,7 +87,7 @@ test: $(INSTALLED) ## Run every test but the slow and GPU ones, with a real Trit
 	$(BIN)/python -m pytest -m 'not slow and not gpu' --numprocesses 2 --dist worksteal
 
 # The rooms under their import names, for what reads files and runs nothing: mypy, editors. See docs/design.md.
-ROOMS := client export serving training
+ROOMS := client export serving studio training
 
 .PHONY: build/typing
 build/typing:
@@ -90,6 +100,9 @@ lint: $(INSTALLED) build/typing ## Check style, types and who imports whom
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	cd build/typing && ../../$(BIN)/lint-imports --no-logo --cache-dir ../../.import_linter_cache ../../pyproject.toml
+
+build/node: ## Install what checks the types of the studio's page, with npm
+	npm install --prefix $@ --no-save --no-package-lock --no-audit --no-fund --silent typescript@7.0.2
 
 .PHONY: format
 format: $(INSTALLED) ## Put every file into the house's layout

@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from semia.cli import bench, compare, doctor, evaluate, export, import_, models, publish, serve, synthesize, train
+from semia.cli import (
+    bench,
+    compare,
+    doctor,
+    evaluate,
+    export,
+    import_,
+    models,
+    publish,
+    serve,
+    studio,
+    synthesize,
+    train,
+)
 from semia.cli.console import complain, end_like_ctrl_c, record, stdout
 from semia.cli.logs import LogFormat, choose_format
 from semia.core import __version__
@@ -28,6 +41,7 @@ EXTRA_OF_MODULE = {
     "google": "client",
     "matplotlib": "bench",
     "ray": "cluster",
+    "aiohttp": "studio",
 }
 """Which extra brings a package that an installation may lack."""
 
@@ -43,7 +57,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (train, import_, evaluate, compare, export, publish, serve, synthesize, models, bench, doctor):
+for room in (train, import_, evaluate, compare, export, publish, serve, synthesize, models, studio, bench, doctor):
     room.register(app)
 
 _debug = False

@@ -47,10 +47,13 @@ def test_the_client_alone_calls_a_server(triton: TritonServer, tmp_path: Path) -
         [python, "-m", "pip", "list", "--format=freeze"], check=True, capture_output=True, text=True
     ).stdout
     assert "tritonclient==" in installed
-    for heavy in ("torch==", "onnx==", "onnxruntime", "nvidia-pytriton=="):
+    for heavy in ("torch==", "onnx==", "onnxruntime", "nvidia-pytriton==", "aiohttp==", "scikit-image=="):
         assert heavy not in installed
     top_level = {path.name for path in environment.glob("lib/python*/site-packages/*")}
-    assert top_level.isdisjoint({"client", "training", "export", "serving", "tests"}), "a user's names stay free"
+    ours = {"client", "training", "export", "serving", "studio", "tests"}
+    assert top_level.isdisjoint(ours), "a user's names stay free"
+    page = {path.name for path in environment.glob("lib/python*/site-packages/semia/studio/page/*")}
+    assert {"index.html", "main.js", "studio.css", "core", "editor", "rooms"} <= page, "the wheel has the studio's page"
     (tmp_path / "client.py").write_text("raise AssertionError('the caller has this for something else')\n")
     (tmp_path / "training").mkdir()
     (tmp_path / "training" / "__init__.py").touch()

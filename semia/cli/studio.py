@@ -1,0 +1,75 @@
+"""``semia studio``: label photographs, have generators made, and paint new layouts, in the browser."""
+
+import asyncio
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from semia.cli.console import live, say
+from semia.cli.options import OptionalUrlOption, RepositoryOption, connection_options
+from semia.core.files import BUNDLES_FOLDER, REPOSITORY_FOLDER, RUNS_FOLDER
+
+if TYPE_CHECKING:
+    from semia.core.access import ServerAccess
+
+
+def register(app: typer.Typer) -> None:
+    """Add this room's sub-commands."""
+    app.command("studio")(studio)
+
+
+@connection_options
+def studio(
+    scenes: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[SCENE...]", help="Scene folders to show; a photograph, img.*, is all they need."),
+    ] = None,
+    url: OptionalUrlOption = None,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port of the page; 0: any that is free.")
+    ] = 8765,
+    repository: RepositoryOption = REPOSITORY_FOLDER,
+    uploads: Annotated[
+        Path, typer.Option("--uploads", help="Folder in which photographs from the page become scenes.")
+    ] = Path("scenes"),
+    runs: Annotated[
+        Path, typer.Option("--runs", help="Folder for the runs of generators that are made from the page.")
+    ] = RUNS_FOLDER / "studio",
+    bundles: Annotated[Path, typer.Option("--bundles", help="Folder for their bundles.")] = BUNDLES_FOLDER / "studio",
+    open_browser: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in this desktop's browser.")
+    ] = True,
+    *,
+    access: "ServerAccess",
+) -> None:
+    """Open the studio: label a photograph, have its generator made, paint layouts and watch the picture.
+
+    With --url it joins a running Triton, which must serve --repository; else it starts one of its own there.
+
+    It listens on loopback alone, and answers the browser that opens the printed address. Layouts and label maps are
+    saved in the scene folders. Ctrl-C stops it.
+    """
+    from semia.studio.app import StudioSettings, run
+
+    settings = StudioSettings(
+        scenes=scenes or [],
+        uploads=uploads,
+        repository=repository,
+        runs=runs,
+        bundles=bundles,
+        port=port,
+        url=url,
+        access=access,
+    )
+
+    async def on_ready(address: str, triton: str) -> None:
+        say(f"studio: {address}", "studio_ready", address=address, grpc=triton)
+        say("Ctrl-C stops it")
+        if open_browser and live():
+            await asyncio.to_thread(webbrowser.open, address)
+
+    say("starting the studio", "studio_starting")
+    asyncio.run(run(settings, on_ready))
+    say("stopped", "studio_stopped")

@@ -1,0 +1,83 @@
+"""Who may talk to the studio: the browser that was given the token, on this machine, from the studio's own page."""
+
+import secrets
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+LOOPBACK = "127.0.0.1"
+
+SAFE_METHODS = (hdrs.METH_GET, hdrs.METH_HEAD)
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+"""Of a request."""
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+"""Of every answer."""
+
+
+class Gate:
+    """Lets requests through that come from the studio's own page in a browser that has opened `address`."""
+
+    def __init__(self, port: int) -> None:
+        self._hosts = (f"{LOOPBACK}:{port}", f"localhost:{port}")
+        self._token = secrets.token_urlsafe(32)
+        self._cookie = f"semia-studio-{port}"  # cookies know no ports: two studios would overwrite each other's
+
+    @property
+    def address(self) -> str:
+        """What to open; whoever has it may do all that the studio can."""
+        return f"http://{self._hosts[0]}/?token={self._token}"
+
+    def middleware(self) -> Middleware:
+        """For the application: it answers strangers itself."""
+
+        @web.middleware
+        async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+            self._check_sender(request)
+            if request.path == "/" and "token" in request.query:
+                return self._admit(request)
+            if not self._is_known(request.cookies.get(self._cookie, "")):
+                raise web.HTTPForbidden(text="open the address that `semia studio` printed: this browser has no key")
+            if (request.content_length or 0) > MAX_BODY_BYTES:
+                raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, request.content_length or 0)
+            return await handler(request)
+
+        return guard
+
+    def _check_sender(self, request: web.Request) -> None:
+        hosts = request.headers.getall(hdrs.HOST, [])
+        if len(hosts) != 1 or hosts[0] not in self._hosts:
+            raise web.HTTPForbidden(text=f"this studio answers at {self._hosts[0]} alone")
+        changes = request.method not in SAFE_METHODS or hdrs.UPGRADE in request.headers
+        if changes and request.headers.get(hdrs.ORIGIN) != f"http://{hosts[0]}":
+            raise web.HTTPForbidden(text="only the studio's own page may ask for this")
+        if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+            raise web.HTTPForbidden(text="other pages may not ask the studio")
+
+    def _admit(self, request: web.Request) -> web.Response:
+        if not self._is_known(request.query["token"]):
+            raise web.HTTPForbidden(text="this address is of an earlier studio: open the one that was printed last")
+        answer = web.Response(status=303, headers={hdrs.LOCATION: "/"})
+        answer.set_cookie(self._cookie, self._token, httponly=True, samesite="Strict", path="/")
+        return answer
+
+    def _is_known(self, token: str) -> bool:
+        return secrets.compare_digest(token.encode(), self._token.encode())
+
+
+async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
+    """Say with every answer what browsers may do with it."""
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)

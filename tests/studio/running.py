@@ -1,0 +1,69 @@
+"""A studio on a free port for the length of a block, and a browser's way of talking to it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import aiohttp
+from yarl import URL
+
+from semia.studio.app import Studio, StudioSettings, running_studio
+
+Result = TypeVar("Result")
+
+
+class Visitor:
+    """A browser that has opened the studio's address."""
+
+    def __init__(self, studio: Studio, address: str, session: aiohttp.ClientSession) -> None:
+        self.studio = studio
+        self.address = URL(address)
+        self.origin = str(self.address.origin())
+        self._session = session
+
+    def ask(self, method: str, path: str, **options: object) -> "aiohttp.client._RequestContextManager":
+        """A request as the page sends it."""
+        headers = {"Origin": self.origin, **options.pop("headers", {})}  # type: ignore[dict-item]
+        return self._session.request(method, self.origin + path, headers=headers, **options)  # type: ignore[arg-type]
+
+    def live(self, scene: str, card: str) -> "aiohttp.client._WSRequestContextManager":
+        """The socket for live pictures."""
+        address = f"{self.origin}/live/{scene}?card={card}"
+        return self._session.ws_connect(address, origin=self.origin, max_msg_size=1 << 26)
+
+
+@asynccontextmanager
+async def visiting(settings: StudioSettings, *, admitted: bool = True) -> AsyncIterator[Visitor]:
+    async with (
+        running_studio(settings) as (studio, address),
+        aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session,
+    ):
+        if admitted:
+            async with session.get(address) as page:
+                assert page.status == 200, await page.text()
+        yield Visitor(studio, address, session)
+
+
+def visit(settings: StudioSettings, errand: Callable[[Visitor], Awaitable[Result]], *, admitted: bool = True) -> Result:
+    """Run a studio while an errand is done."""
+
+    async def run() -> Result:
+        async with visiting(settings, admitted=admitted) as visitor:
+            return await errand(visitor)
+
+    return asyncio.run(run())
+
+
+def settings_in(folder: Path, *scenes: Path, url: str | None = None) -> StudioSettings:
+    """Settings of a studio that writes nothing outside a folder, on a port that is free."""
+    return StudioSettings(
+        scenes=scenes,
+        uploads=folder / "uploads",
+        repository=folder / "model_repository",
+        runs=folder / "runs",
+        bundles=folder / "bundles",
+        port=0,
+        url=url,
+    )
