@@ -1,6 +1,6 @@
 """Ask a server for pictures: ``SynthesisClient().synthesize("building", "painting.png")``."""
 
-from semia.client.client import DEFAULT_CONCURRENCY, AsyncSynthesisClient, SynthesisClient
+from semia.client.client import DEFAULT_CONCURRENCY, AsyncSynthesisClient, Outcome, SynthesisClient
 from semia.client.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL
 from semia.client.errors import (
     AccessRefusedError,
@@ -14,13 +14,12 @@ from semia.client.errors import (
     TargetSizeError,
     TargetTypeError,
     TlsError,
-    UnknownColourError,
+    UnknownColorError,
     UnknownModelError,
     UnreadableTargetError,
 )
-from semia.client.results import Outcome
+from semia.client.protocol import ModelDescription
 from semia.client.shared_memory import SharedMemory
-from semia.client.target import ModelDescription
 from semia.client.transport import RetryOptions
 from semia.core.access import TlsOptions, read_admin_key
 from semia.core.targets import Target
@@ -48,7 +47,7 @@ __all__ = [
     "TargetTypeError",
     "TlsError",
     "TlsOptions",
-    "UnknownColourError",
+    "UnknownColorError",
     "UnknownModelError",
     "UnreadableTargetError",
     "read_admin_key",

@@ -12,9 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from semia.client.client import DEFAULT_CONCURRENCY, SynthesisClient
+from semia.client.client import DEFAULT_CONCURRENCY, Outcome, SynthesisClient
 from semia.client.errors import ClientError
-from semia.client.results import Outcome
 from semia.core.errors import ImageError, InputError, LabelMapError
 from semia.core.images import write_image
 from semia.core.labels import ClassIds

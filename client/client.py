@@ -1,10 +1,11 @@
-"""The clients, sync and async: label maps in, pictures out."""
+"""The clients, sync and async: label maps in, pictures out; one target or many."""
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from threading import Lock
 from types import TracebackType
 from typing import Self, TypeVar
@@ -13,24 +14,88 @@ from PIL import Image
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.grpc.aio import InferenceServerClient as AsyncInferenceServerClient
 
-from semia.client.connection import Connected
-from semia.client.errors import ClientError
-from semia.client.protocol import Answer, Talk
-from semia.client.results import AHEAD, OnProgress, Outcome, Progress, check_concurrency
-from semia.client.target import ModelDescription
-from semia.client.transport import Conversation, Deadline, carry_out, carry_out_async
+from semia.client.connection import BaseClient
+from semia.client.errors import ClientError, ClientSettingsError
+from semia.client.protocol import Answer, ModelDescription, ServerOperations
+from semia.client.transport import Deadline, Operation, run_operation, run_operation_async
 from semia.core.labels import ClassIds
 from semia.core.targets import Target
+
+OnProgress = Callable[[int], None]
+"""Told how many targets are done, each time one is, in whichever order the server finishes them."""
+
+READ_AHEAD = 2
+"""So many times the calls in flight may be begun before the first of them is taken: one slow picture does not stop
+the others, and no more than these are in memory."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one target: a picture or an error, never both."""
+
+    index: int  # of the target, from 0
+    target: Target
+    picture: Image.Image | None
+    error: ClientError | None
+    class_ids: ClassIds | None = None  # uint8[H, W]: how the target was understood
+    version: str = ""  # of the model that made the picture
+    model_card_sha256: str = ""  # which export that is
+    duration_s: float = 0.0  # from reading the target to the picture, repetitions included
+
+    def unwrap(self) -> Image.Image:
+        """The picture.
+
+        Raises:
+            ClientError: what went wrong, where there is no picture.
+        """
+        if self.error is not None:
+            raise self.error
+        assert self.picture is not None, "a picture or an error"
+        return self.picture
+
+    @classmethod
+    def of(cls, index: int, target: Target, answer: Answer | ClientError, duration_s: float) -> "Outcome":
+        """The outcome of a call."""
+        if isinstance(answer, ClientError):
+            return cls(index, target, None, answer, duration_s=duration_s)
+        picture = Image.fromarray(answer.picture)
+        card = answer.model.model_card_sha256
+        return cls(index, target, picture, None, answer.ids, answer.version, card, duration_s)
+
+
+class Progress:
+    """Counts what is done."""
+
+    def __init__(self, on_progress: OnProgress | None) -> None:
+        self._on_progress = on_progress
+        self._done = 0
+
+    def step(self) -> None:
+        """One more is done."""
+        self._done += 1
+        if self._on_progress is not None:
+            self._on_progress(self._done)
+
+
+def check_concurrency(concurrency: int) -> None:
+    """Make sure that it is a number of calls.
+
+    Raises:
+        ClientSettingsError: if not.
+    """
+    if not 1 <= concurrency <= 1000:
+        raise ClientSettingsError(f"concurrency must be 1 to 1000 calls in flight, not {concurrency}")
+
 
 DEFAULT_CONCURRENCY = 4
 
 Result = TypeVar("Result")
 
-Begin = Callable[[Talk, Deadline], Conversation[Result]]
-"""Begins a conversation that is to be over by a deadline."""
+Begin = Callable[[ServerOperations, Deadline], Operation[Result]]
+"""Starts an operation that is to be over by a deadline."""
 
 
-class SynthesisClient(Connected):
+class SynthesisClient(BaseClient):
     """A client of one server; threads may share it. `AsyncSynthesisClient` is the same for asyncio.
 
     Example::
@@ -57,11 +122,11 @@ class SynthesisClient(Connected):
 
     def close(self) -> None:
         """End the calls in flight and close the connection; the client cannot be used afterwards."""
-        held, self._closed = self._held, True
-        if held is not None and self._holds_something:
-            self._held = None
-            carry_out(held.talk.close(), held.triton, Deadline(self._timeout_s))
-            held.triton.close()
+        live, self._closed = self._live, True
+        if live is not None and self._is_connected:
+            self._live = None
+            run_operation(live.operations.close(), live.triton, Deadline(self._timeout_s))
+            live.triton.close()
 
     def models(self) -> list[str]:
         """The names of the models that are ready, sorted.
@@ -73,7 +138,7 @@ class SynthesisClient(Connected):
             AccessRefusedError: if the server tells this to its operators alone, and ``admin_key`` is not theirs.
             ServerRefusedError: if the server answers with another error.
         """
-        return self._carry_out(Talk.models)
+        return self._run(ServerOperations.models)
 
     def describe(self, model: str) -> ModelDescription:
         """What the server says about a model, now: its versions, canvas and classes.
@@ -83,7 +148,7 @@ class SynthesisClient(Connected):
             NotASemiaModelError: if it is no published generator.
             ServerUnavailableError, TlsError, DeadlineExceededError, ServerRefusedError: as `models`.
         """
-        return self._carry_out(lambda talk, deadline: talk.describe(model, deadline))
+        return self._run(lambda operations, deadline: operations.describe(model, deadline))
 
     def class_ids(self, model: str, target: Target) -> ClassIds:
         """The class ids ``uint8[H, W]`` that `synthesize` sends for a target: how its colours were understood.
@@ -92,11 +157,11 @@ class SynthesisClient(Connected):
             TargetTypeError: if the target is none of the forms of `semia.client.Target`, or an id has no class.
             UnreadableTargetError: if its picture cannot be read.
             TargetSizeError: if it does not fit the model's canvas.
-            UnknownColourError: if an area has a colour far from every class.
+            UnknownColorError: if an area has a colour far from every class.
             UnknownModelError, NotASemiaModelError: as `describe`.
             ServerUnavailableError, TlsError, DeadlineExceededError, ServerRefusedError: as `models`.
         """
-        return self._carry_out(lambda talk, deadline: talk.class_ids(model, target, deadline))
+        return self._run(lambda operations, deadline: operations.class_ids(model, target, deadline))
 
     def synthesize(self, model: str, target: Target, *, version: str = "") -> Image.Image:
         """The model's picture of a target, at the size of its canvas.
@@ -159,7 +224,7 @@ class SynthesisClient(Connected):
         try:
             for index, target in enumerate(targets):
                 begun.append(pool.submit(synthesize, index, target))
-                if len(begun) >= AHEAD * concurrency:
+                if len(begun) >= READ_AHEAD * concurrency:
                     yield begun.popleft().result()
             while begun:
                 yield begun.popleft().result()
@@ -167,19 +232,19 @@ class SynthesisClient(Connected):
             pool.shutdown(cancel_futures=True)
 
     def _synthesize(self, model: str, target: Target, version: str) -> Answer:
-        return self._carry_out(lambda talk, deadline: talk.synthesize(model, target, version, deadline))
+        return self._run(lambda operations, deadline: operations.synthesize(model, target, version, deadline))
 
-    def _carry_out(self, begin: Begin[Result]) -> Result:
-        held, deadline = self._hold(InferenceServerClient), Deadline(self._timeout_s)
+    def _run(self, begin: Begin[Result]) -> Result:
+        live, deadline = self._connection(InferenceServerClient), Deadline(self._timeout_s)
         try:
-            return carry_out(begin(held.talk, deadline), held.triton, deadline)
+            return run_operation(begin(live.operations, deadline), live.triton, deadline)
         except Exception as error:
             if self._closed:  # by another thread
                 raise self._closed_error() from error
             raise
 
 
-class AsyncSynthesisClient(Connected):
+class AsyncSynthesisClient(BaseClient):
     """`semia.client.SynthesisClient` for asyncio: the same calls, settings and errors, awaited.
 
     Example::
@@ -201,23 +266,23 @@ class AsyncSynthesisClient(Connected):
 
     async def close(self) -> None:
         """End the calls in flight and close the connection; the client cannot be used afterwards."""
-        held = self._hold(AsyncInferenceServerClient, asyncio.get_running_loop()) if self._holds_something else None
-        self._held, self._closed = None, True
-        if held is not None:
-            await carry_out_async(held.talk.close(), held.triton, Deadline(self._timeout_s))
-            await held.triton.close()
+        live = self._connection(AsyncInferenceServerClient, asyncio.get_running_loop()) if self._is_connected else None
+        self._live, self._closed = None, True
+        if live is not None:
+            await run_operation_async(live.operations.close(), live.triton, Deadline(self._timeout_s))
+            await live.triton.close()
 
     async def models(self) -> list[str]:
         """As `semia.client.SynthesisClient.models`."""
-        return await self._carry_out(Talk.models)
+        return await self._run(ServerOperations.models)
 
     async def describe(self, model: str) -> ModelDescription:
         """As `semia.client.SynthesisClient.describe`."""
-        return await self._carry_out(lambda talk, deadline: talk.describe(model, deadline))
+        return await self._run(lambda operations, deadline: operations.describe(model, deadline))
 
     async def class_ids(self, model: str, target: Target) -> ClassIds:
         """As `semia.client.SynthesisClient.class_ids`."""
-        return await self._carry_out(lambda talk, deadline: talk.class_ids(model, target, deadline))
+        return await self._run(lambda operations, deadline: operations.class_ids(model, target, deadline))
 
     async def synthesize(self, model: str, target: Target, *, version: str = "") -> Image.Image:
         """As `semia.client.SynthesisClient.synthesize`."""
@@ -260,7 +325,7 @@ class AsyncSynthesisClient(Connected):
             async for target in _each(targets):
                 begun.append(asyncio.create_task(synthesize(index, target)))
                 index += 1
-                if len(begun) >= AHEAD * concurrency:
+                if len(begun) >= READ_AHEAD * concurrency:
                     yield await begun[0]
                     begun.popleft()
             while begun:
@@ -272,13 +337,13 @@ class AsyncSynthesisClient(Connected):
             await asyncio.gather(*begun, return_exceptions=True)
 
     async def _synthesize(self, model: str, target: Target, version: str) -> Answer:
-        return await self._carry_out(lambda talk, deadline: talk.synthesize(model, target, version, deadline))
+        return await self._run(lambda operations, deadline: operations.synthesize(model, target, version, deadline))
 
-    async def _carry_out(self, begin: Begin[Result]) -> Result:
-        held = self._hold(AsyncInferenceServerClient, asyncio.get_running_loop())
+    async def _run(self, begin: Begin[Result]) -> Result:
+        live = self._connection(AsyncInferenceServerClient, asyncio.get_running_loop())
         deadline = Deadline(self._timeout_s)
         try:
-            return await carry_out_async(begin(held.talk, deadline), held.triton, deadline)
+            return await run_operation_async(begin(live.operations, deadline), live.triton, deadline)
         except (Exception, asyncio.CancelledError) as error:
             task = asyncio.current_task()
             if self._closed and not (task is not None and task.cancelling()):  # gRPC cancels calls of closed channels

@@ -11,12 +11,11 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from semia.client.errors import ClientSettingsError, ClientUseError
-from semia.client.protocol import Talk
-from semia.client.shared_memory import Regions, SharedMemory, min_pixels
+from semia.client.protocol import ServerOperations
+from semia.client.shared_memory import RegionPool, SharedMemory, min_pixels
 from semia.client.transport import RetryOptions
-from semia.core.access import ServerAccess, TlsOptions, check_address
+from semia.core.access import MAX_MESSAGE_BYTES, ServerAccess, TlsOptions, check_address
 from semia.core.errors import InputError
-from semia.core.messages import MAX_MESSAGE_BYTES
 
 LARGEST_ADAPTED_BYTES = 31 << 20
 """glibc adapts to freed blocks of up to 32 MiB, what malloc adds to them included."""
@@ -30,19 +29,19 @@ MAX_RECONNECT_BACKOFF_MS = 2_000
 """gRPC's own limits, a second and two minutes, would keep a client failing long after its server is back."""
 
 
-class Held(NamedTuple):
+class LiveConnection(NamedTuple):
     """What a client uses in one process, and of an asyncio client in one event loop."""
 
     process: int  # its id
     loop: asyncio.AbstractEventLoop | None  # None of a client that blocks
-    talk: Talk
+    operations: ServerOperations
     triton: Any  # one of tritonclient's two clients
 
 
 _making = Lock()
 os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
 
-_inherited: list[Held] = []
+_inherited: list[LiveConnection] = []
 """Of the processes that this one was forked from, never to be closed: that would end the parent's connection."""
 
 
@@ -56,7 +55,7 @@ def keep_freed_memory() -> None:
     np.empty(LARGEST_ADAPTED_BYTES, np.uint8)  # none of it is touched, so it costs nothing but the address
 
 
-class Connected:
+class BaseClient:
     """What both clients are made of: their settings, checked, and what they hold for each process."""
 
     def __init__(
@@ -98,7 +97,7 @@ class Connected:
         self._access = ServerAccess(tls, admin_key)
         self._retries = retries
         self._shared_memory: SharedMemory = shared_memory
-        self._held: Held | None = None
+        self._live: LiveConnection | None = None
         self._closed = False
 
     def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
@@ -114,7 +113,7 @@ class Connected:
         )
         return make, ()
 
-    def _hold(self, triton: Any, loop: asyncio.AbstractEventLoop | None = None) -> Held:
+    def _connection(self, triton: Any, loop: asyncio.AbstractEventLoop | None = None) -> LiveConnection:
         """What this process and event loop use, made where they had nothing yet.
 
         A forked process starts anew, for its parent goes on using the connection and the memory shared with the server.
@@ -130,20 +129,20 @@ class Connected:
         with _making:
             if self._closed:
                 raise self._closed_error()
-            held, process, talk = self._held, os.getpid(), None
-            if held is not None and held.process != process:
-                _inherited.append(held)
-            elif held is not None:
-                if held.loop is loop:
-                    return held
-                if held.loop is not None and not held.loop.is_closed():
+            live, process, operations = self._live, os.getpid(), None
+            if live is not None and live.process != process:
+                _inherited.append(live)
+            elif live is not None:
+                if live.loop is loop:
+                    return live
+                if live.loop is not None and not live.loop.is_closed():
                     raise ClientUseError(f"the client of {self._url} belongs to another event loop: make one in each")
-                talk = held.talk
-            if talk is None:
-                regions = Regions(min_pixels(self._shared_memory, self._url))
-                talk = Talk(self._url, self._access, self._retries, regions)
-            self._held = Held(process, loop, talk, self._connect(triton))
-            return self._held
+                operations = live.operations
+            if operations is None:
+                regions = RegionPool(min_pixels(self._shared_memory, self._url))
+                operations = ServerOperations(self._url, self._access, self._retries, regions)
+            self._live = LiveConnection(process, loop, operations, self._connect(triton))
+            return self._live
 
     def _connect(self, triton: Any) -> Any:
         """One of tritonclient's two clients, with our settings; it connects with its first call."""
@@ -165,9 +164,9 @@ class Connected:
         )
 
     @property
-    def _holds_something(self) -> bool:
+    def _is_connected(self) -> bool:
         """Whether there is anything to close: a forked process must leave what it inherited alone."""
-        return self._held is not None and self._held.process == os.getpid()
+        return self._live is not None and self._live.process == os.getpid()
 
     def _closed_error(self) -> ClientUseError:
         return ClientUseError(f"the client of {self._url} is closed: make a new one")

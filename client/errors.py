@@ -14,15 +14,15 @@ SemiaError
     ├── TargetTypeError (LabelMapTypeError)      the target is no label map at all: exits 2
     ├── UnreadableTargetError (ImageError)       the target's picture cannot be read: exits 2
     ├── TargetSizeError (LabelMapSizeError)      the target does not fit the model's canvas: exits 2
-    └── UnknownColourError (LabelMapColourError) the target has a colour that the model does not know: exits 2
+    └── UnknownColorError (LabelMapColorError) the target has a colour that the model does not know: exits 2
 
-`semia.client.transport` turns gRPC's errors into these, `semia.client.target` those of `semia.core.labels`.
+`semia.client.transport` turns gRPC's errors into these, `semia.client.protocol` those of `semia.core.labels`.
 """
 
 from semia.core.errors import (
     ImageError,
     InputError,
-    LabelMapColourError,
+    LabelMapColorError,
     LabelMapSizeError,
     LabelMapTypeError,
     SemiaError,
@@ -81,5 +81,5 @@ class TargetSizeError(ClientError, LabelMapSizeError):
     """The target does not fit the model's canvas."""
 
 
-class UnknownColourError(ClientError, LabelMapColourError):
+class UnknownColorError(ClientError, LabelMapColorError):
     """The target has an area of a colour that is far from all of the model's classes."""

@@ -3,8 +3,9 @@
 Pictures travel in the answer or through shared memory. `semia.client.transport` does the waiting.
 """
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,36 +20,98 @@ from semia.client.errors import (
     ServerRefusedError,
     TargetSizeError,
     TargetTypeError,
-    UnknownColourError,
+    UnknownColorError,
     UnknownModelError,
+    UnreadableTargetError,
 )
-from semia.client.shared_memory import Region, Regions
-from semia.client.target import ModelDescription, class_ids_from_target
+from semia.client.shared_memory import Region, RegionPool
 from semia.client.transport import (
-    Ask,
+    Blocking,
     Call,
-    Conversation,
+    Caller,
     Deadline,
-    Exchange,
-    Pause,
+    Operation,
     RetryOptions,
-    Work,
+    Rpc,
+    Sleep,
     status_code,
     status_message,
 )
 from semia.core.access import RESTRICTED, ServerAccess
+from semia.core.errors import ImageError, LabelMapColorError, LabelMapError, LabelMapSizeError, LabelMapTypeError
 from semia.core.labels import Canvas, ClassIds
 from semia.core.model_card import INPUT_NAME, OUTPUT_NAME
+from semia.core.palette import Palette
 from semia.core.targets import Target
+from semia.core.targets import class_ids_from_target as read_target
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """Everything needed to draw a label map for a model."""
+
+    name: str
+    versions: tuple[str, ...]  # ready to serve, oldest first
+    canvas: Canvas  # the size of label maps and pictures
+    palette: Palette  # the classes' colours and names
+    model_card_sha256: str  # which export this is
+
+    @property
+    def latest_version(self) -> str:
+        """The version that serves when none is asked for."""
+        return self.versions[-1]
+
+    @classmethod
+    def from_parameters(cls, name: str, versions: tuple[str, ...], parameters: Mapping[str, str]) -> "ModelDescription":
+        """Read the parameters that `semia publish` writes.
+
+        Raises:
+            NotASemiaModelError: if one is missing or makes no sense.
+        """
+        try:
+            canvas = Canvas(int(parameters["canvas_height"]), int(parameters["canvas_width"]))
+            if min(canvas) < 1:
+                raise ValueError(f"canvas {canvas}")
+            palette = Palette.from_hex(json.loads(parameters["palette"]), json.loads(parameters["class_names"]))
+            return cls(name, versions, canvas, palette, parameters["model_card_sha256"])
+        except KeyError as error:
+            problem = f"has no parameter {error}"
+        except (ValueError, TypeError, AttributeError, LabelMapError) as error:
+            problem = f"has parameters that make no sense ({error})"
+        raise NotASemiaModelError(
+            f"model {name!r} {problem}, so it is not one of semia's: publish it with `semia publish`"
+        )
+
+
+def class_ids_from_target(target: Target, model: ModelDescription) -> ClassIds:
+    """A target as class ids ``uint8[H, W]`` on the model's canvas, as `semia.core.targets` reads it.
+
+    Raises:
+        TargetTypeError: if it is none of the forms of `Target`, or an id has no class.
+        UnreadableTargetError: if its picture cannot be read.
+        TargetSizeError: if it does not fit the canvas.
+        UnknownColorError: if an area has a colour far from every class.
+    """
+    try:
+        return read_target(target, model.palette, model.canvas, f"model {model.name!r}")
+    except LabelMapTypeError as error:
+        raise TargetTypeError(str(error)) from error
+    except LabelMapSizeError as error:
+        raise TargetSizeError(str(error)) from error
+    except LabelMapColorError as error:
+        raise UnknownColorError(str(error)) from error
+    except ImageError as error:
+        raise UnreadableTargetError(str(error)) from error
+
 
 UNREGISTER_TIMEOUT_S = 2.0
 UNREGISTER_POLL_S = 0.02
-"""For taking leave of a server that is busy with cancelled calls, or not quite done with those it answered."""
+"""For unregistering shared memory at a server that is busy with cancelled calls or not done with answered ones."""
 
 IN_USE = "currently in use"
 """Triton's reason not to forget a region yet."""
 
-_MAY_BE_OUTDATED = (TargetSizeError, TargetTypeError, UnknownColourError, UnknownModelError, ServerRefusedError)
+_MAY_BE_OUTDATED = (TargetSizeError, TargetTypeError, UnknownColorError, UnknownModelError, ServerRefusedError)
 """Errors that a description from before the model was published anew can cause."""
 
 Result = TypeVar("Result")
@@ -57,36 +120,36 @@ Result = TypeVar("Result")
 class Inference:
     """Label maps in, pictures out, by whichever way the server takes part in. Threads may share it."""
 
-    def __init__(self, exchange: Exchange, regions: Regions) -> None:
-        self._exchange = exchange
+    def __init__(self, caller: Caller, regions: RegionPool) -> None:
+        self._caller = caller
         self._regions = regions
 
     def infer(
         self, model: str, version: str, ids: ClassIds, deadline: Deadline
-    ) -> Conversation[tuple[NDArray[np.uint8], str]]:
+    ) -> Operation[tuple[NDArray[np.uint8], str]]:
         """The picture ``uint8[H, W, 3]`` of class ids ``uint8[H, W]``, and the version that made it."""
         canvas = Canvas(*ids.shape)
-        if self._regions.worthwhile(canvas):
+        if self._regions.covers(canvas):
             region = yield from self._region(canvas)
             if region is not None:
                 try:
                     return (yield from self._infer_through(region, model, version, ids, deadline))
                 except InferenceServerException as error:
-                    if not _is_about_memory(error):
-                        raise (yield from self._exchange.client_error(error, deadline)) from error
+                    if not _is_unknown_region(error):
+                        raise (yield from self._caller.client_error(error, deadline)) from error
         batch = ids[np.newaxis]
         target = InferInput(INPUT_NAME, batch.shape, "UINT8")
         target.set_data_from_numpy(batch)
         image = InferRequestedOutput(OUTPUT_NAME)
-        result = yield from self._exchange.ask(_infer(model, version, target, image), deadline)
+        result = yield from self._caller.call(_infer(model, version, target, image), deadline)
         response = result.get_response()
         pictures = result.as_numpy(OUTPUT_NAME)
         _check_answer(model, ids, None if pictures is None else (pictures.dtype.name.upper(), pictures.shape))
         return pictures[0], response.model_version
 
-    def close(self) -> Conversation[None]:
+    def close(self) -> Operation[None]:
         """Have the server give shared memory back; it does so once it has finished what was asked of it."""
-        regions, until = self._regions.give_up_all(), time.monotonic() + UNREGISTER_TIMEOUT_S
+        regions, until = self._regions.drain(), time.monotonic() + UNREGISTER_TIMEOUT_S
         while regions:
             in_use = []
             for region in regions:
@@ -94,24 +157,24 @@ class Inference:
                     in_use.append(region)
             regions = in_use
             if regions:
-                yield Pause(UNREGISTER_POLL_S)
+                yield Sleep(UNREGISTER_POLL_S)
 
     def _infer_through(
         self, region: Region, model: str, version: str, ids: ClassIds, deadline: Deadline
-    ) -> Conversation[tuple[NDArray[np.uint8], str]]:
-        with self._regions.lent(region):
+    ) -> Operation[tuple[NDArray[np.uint8], str]]:
+        with self._regions.in_use(region):
             region.write(ids)
-            result = yield from self._exchange.attempt(_infer(model, version, *region.tensors()), deadline)
+            result = yield from self._caller.attempt(_infer(model, version, *region.tensors()), deadline)
             output = result.get_output(OUTPUT_NAME)
             _check_answer(model, ids, None if output is None else (output.datatype, tuple(output.shape)))
             return region.picture(), result.get_response().model_version
 
-    def _region(self, canvas: Canvas) -> Conversation[Region | None]:
+    def _region(self, canvas: Canvas) -> Operation[Region | None]:
         """A registered region; None where there is none to be had, and the call goes without."""
-        region = self._regions.take(canvas)
+        region = self._regions.acquire(canvas)
         if region is not None:
             return region
-        if (abandoned := self._regions.take_abandoned()) and not (yield from self._unregister(abandoned)):
+        if (abandoned := self._regions.pop_abandoned()) and not (yield from self._unregister(abandoned)):
             self._regions.abandon(abandoned)
         try:
             region = Region(canvas)
@@ -119,7 +182,7 @@ class Inference:
             self._regions.disable()
             return None
         try:
-            yield Ask(_register(region, self._exchange.access.headers))
+            yield Rpc(_register(region, self._caller.access.headers))
         except InferenceServerException as error:
             self._regions.abandon(region)  # a server that was late may have it
             # Another machine behind a tunnel, a container, another user, a server that restricts it. One that
@@ -134,10 +197,10 @@ class Inference:
             region.remove_name()
         return region
 
-    def _unregister(self, region: Region) -> Conversation[bool]:
+    def _unregister(self, region: Region) -> Operation[bool]:
         """Have the server forget a region; False if it still uses it."""
         try:
-            yield Ask(_unregister(region.name, self._exchange.access.headers))
+            yield Rpc(_unregister(region.name, self._caller.access.headers))
         except InferenceServerException as error:
             if IN_USE in status_message(error):
                 return False  # of a server that is gone, or was started anew, nothing is left to be forgotten
@@ -178,7 +241,7 @@ def _check_answer(model: str, ids: ClassIds, received: tuple[str, tuple[int, ...
         )
 
 
-def _is_about_memory(error: InferenceServerException) -> bool:
+def _is_unknown_region(error: InferenceServerException) -> bool:
     """Whether the server does not know a region, as one that was started anew does not."""
     return "shared memory region" in status_message(error)
 
@@ -193,38 +256,38 @@ class Answer:
     model: ModelDescription  # by which the target was read
 
 
-class Talk:
-    """The conversations with one server, and what is remembered from one to the next. Threads may share it."""
+class ServerOperations:
+    """The operations on one server, and the descriptions remembered between them. Threads may share it."""
 
-    def __init__(self, url: str, access: ServerAccess, retries: RetryOptions, regions: Regions) -> None:
-        self._exchange = Exchange(url, access, retries)
-        self._inference = Inference(self._exchange, regions)
+    def __init__(self, url: str, access: ServerAccess, retries: RetryOptions, regions: RegionPool) -> None:
+        self._caller = Caller(url, access, retries)
+        self._inference = Inference(self._caller, regions)
         self._descriptions: dict[str, ModelDescription] = {}
 
-    def models(self, deadline: Deadline) -> Conversation[list[str]]:
+    def models(self, deadline: Deadline) -> Operation[list[str]]:
         """The names of the models that are ready, sorted."""
-        index = yield from self._exchange.ask(
+        index = yield from self._caller.call(
             lambda triton, left_s: triton.get_model_repository_index(
-                headers=self._exchange.access.headers, client_timeout=left_s
+                headers=self._caller.access.headers, client_timeout=left_s
             ),
             deadline,
         )
         return sorted({entry.name for entry in index.models if entry.state == "READY"})
 
-    def describe(self, model: str, deadline: Deadline) -> Conversation[ModelDescription]:
+    def describe(self, model: str, deadline: Deadline) -> Operation[ModelDescription]:
         """What the server says about a model, now."""
         # Versions first: were the model published anew between the two requests, its answers would then
         # show a version that this description does not know, and it would be asked for again.
         self._descriptions.pop(model, None)
         try:
-            metadata = yield from self._exchange.attempt(
+            metadata = yield from self._caller.attempt(
                 lambda triton, left_s: triton.get_model_metadata(model, client_timeout=left_s), deadline
             )
         except InferenceServerException as error:
             if status_code(error) == "NOT_FOUND":
                 raise (yield from self._unknown_model(model, deadline)) from error
-            raise (yield from self._exchange.client_error(error, deadline)) from error
-        response = yield from self._exchange.ask(
+            raise (yield from self._caller.client_error(error, deadline)) from error
+        response = yield from self._caller.call(
             lambda triton, left_s: triton.get_model_config(model, client_timeout=left_s), deadline
         )
         parameters = {key: parameter.string_value for key, parameter in response.config.parameters.items()}
@@ -235,24 +298,24 @@ class Talk:
         self._descriptions[model] = description
         return description
 
-    def class_ids(self, model: str, target: Target, deadline: Deadline) -> Conversation[ClassIds]:
+    def class_ids(self, model: str, target: Target, deadline: Deadline) -> Operation[ClassIds]:
         """How a target is understood."""
 
-        def read(description: ModelDescription) -> Conversation[ClassIds]:
-            ids: ClassIds = yield Work(lambda: class_ids_from_target(target, description))
+        def read(description: ModelDescription) -> Operation[ClassIds]:
+            ids: ClassIds = yield Blocking(lambda: class_ids_from_target(target, description))
             return ids
 
         return (yield from self._with_description(model, deadline, read))
 
-    def synthesize(self, model: str, target: Target, version: str, deadline: Deadline) -> Conversation[Answer]:
+    def synthesize(self, model: str, target: Target, version: str, deadline: Deadline) -> Operation[Answer]:
         """The model's picture of a target; an empty ``version`` means the latest."""
 
-        def synthesize_as_described(description: ModelDescription) -> Conversation[Answer]:
+        def synthesize_as_described(description: ModelDescription) -> Operation[Answer]:
             if version and version not in description.versions:
                 raise UnknownModelError(
                     f"model {model!r} has no version {version!r}; ready: {', '.join(description.versions)}"
                 )
-            ids: ClassIds = yield Work(lambda: class_ids_from_target(target, description))
+            ids: ClassIds = yield Blocking(lambda: class_ids_from_target(target, description))
             picture, answered_by = yield from self._inference.infer(model, version, ids, deadline)
             if answered_by != (version or description.latest_version):
                 raise ServerRefusedError(f"model {model!r} was published anew during the call: call again")
@@ -260,13 +323,13 @@ class Talk:
 
         return (yield from self._with_description(model, deadline, synthesize_as_described))
 
-    def close(self) -> Conversation[None]:
-        """Take leave of the server."""
+    def close(self) -> Operation[None]:
+        """Unregister shared memory."""
         return self._inference.close()
 
     def _with_description(
-        self, model: str, deadline: Deadline, use: Callable[[ModelDescription], Conversation[Result]]
-    ) -> Conversation[Result]:
+        self, model: str, deadline: Deadline, use: Callable[[ModelDescription], Operation[Result]]
+    ) -> Operation[Result]:
         """Use the remembered description; if that fails and the server's has changed, use the new one."""
         remembered = self._descriptions.get(model)
         if remembered is None:
@@ -279,7 +342,7 @@ class Talk:
                 raise
         return (yield from use(current))
 
-    def _unknown_model(self, model: str, deadline: Deadline) -> Conversation[UnknownModelError]:
+    def _unknown_model(self, model: str, deadline: Deadline) -> Operation[UnknownModelError]:
         try:
             # One that became ready between the two questions must not be called missing.
             others = ", ".join(name for name in (yield from self.models(deadline)) if name != model) or "none"

@@ -85,7 +85,7 @@ class Region:
         return target, image
 
 
-class Regions:
+class RegionPool:
     """The regions that a client has registered. Threads may share it."""
 
     def __init__(self, min_pixels: int | None) -> None:
@@ -94,7 +94,7 @@ class Regions:
         self._idle: dict[Canvas, deque[Region]] = {}
         self._abandoned: deque[Region] = deque()
 
-    def worthwhile(self, canvas: Canvas) -> bool:
+    def covers(self, canvas: Canvas) -> bool:
         """Whether a picture of this size should take this way."""
         return self._min_pixels is not None and canvas.height * canvas.width >= self._min_pixels
 
@@ -102,7 +102,7 @@ class Regions:
         """Stop using shared memory: this server does not, or not with us."""
         self._min_pixels = None
 
-    def take(self, canvas: Canvas) -> Region | None:
+    def acquire(self, canvas: Canvas) -> Region | None:
         """An idle region for this canvas, or None where a new one must be made."""
         try:
             return self._idle.setdefault(canvas, deque()).pop()
@@ -110,7 +110,7 @@ class Regions:
             return None
 
     @contextlib.contextmanager
-    def lent(self, region: Region) -> Iterator[None]:
+    def in_use(self, region: Region) -> Iterator[None]:
         """Use a registered region for one call; afterwards it is idle.
 
         After an error or an interruption it is never used again, for the server may still be writing into it.
@@ -122,7 +122,7 @@ class Regions:
             raise
         self._idle[region.canvas].append(region)
 
-    def take_abandoned(self) -> Region | None:
+    def pop_abandoned(self) -> Region | None:
         """The region that was abandoned first: the server may be done with it by now."""
         try:
             return self._abandoned.popleft()
@@ -133,7 +133,7 @@ class Regions:
         """Keep a region that the server is not done with."""
         self._abandoned.append(region)
 
-    def give_up_all(self) -> list[Region]:
+    def drain(self) -> list[Region]:
         """Every region that is not in use; the caller unregisters and closes them."""
         regions = [*self._abandoned, *(region for idle in self._idle.values() for region in idle)]
         self._abandoned.clear()

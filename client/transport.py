@@ -1,8 +1,8 @@
 """Sending calls to a server: deadlines, retries, waiting (blocking or awaiting), and gRPC's errors as the client's.
 
-A *conversation* is a generator: it yields steps, is sent what came of each, and returns its result. It holds all
-the logic and does no waiting itself, so that one text serves the client that blocks and the one that
-awaits; they differ only in `carry_out` and `carry_out_async`.
+An *operation* is a generator: it yields steps, is sent what came of each, and returns its result. It holds all
+the logic and does no I/O itself, so that one implementation serves the client that blocks and the one that
+awaits; they differ only in `run_operation` and `run_operation_async`.
 
 Calls are tried again for UNAVAILABLE alone.
 
@@ -75,34 +75,34 @@ class Deadline:
 
 
 @dataclass(frozen=True)
-class Ask:
+class Rpc:
     """A call of tritonclient, whose two clients have the same methods."""
 
     call: Callable[[Any, float], Any]  # from the client and the seconds left to an answer, or to an awaitable of it
 
 
 @dataclass(frozen=True)
-class Work:
-    """Something that keeps the processor or the disk busy; it is done in a thread where others must not wait."""
+class Blocking:
+    """Work that keeps the processor or the disk busy; it is done in a thread where others must not wait."""
 
     do: Callable[[], Any]
 
 
 @dataclass(frozen=True)
-class Pause:
-    """A wait, in seconds."""
+class Sleep:
+    """A wait."""
 
     duration_s: float
 
 
-Step = Ask | Work | Pause
+Step = Rpc | Blocking | Sleep
 
-Conversation = Generator[Step, Any, Result]
+Operation = Generator[Step, Any, Result]
 
 
-def carry_out(conversation: Conversation[Result], triton: Any, deadline: Deadline) -> Result:
-    """Carry out a conversation, blocking, and return its result or raise its error."""
-    proceed = conversation.__next__
+def run_operation(operation: Operation[Result], triton: Any, deadline: Deadline) -> Result:
+    """Carry out an operation, blocking, and return its result or raise its error."""
+    proceed = operation.__next__
     while True:
         try:
             step = proceed()
@@ -110,22 +110,22 @@ def carry_out(conversation: Conversation[Result], triton: Any, deadline: Deadlin
             result: Result = stop.value
             return result
         try:
-            if isinstance(step, Work):
+            if isinstance(step, Blocking):
                 reply = step.do()
-            elif isinstance(step, Pause):
+            elif isinstance(step, Sleep):
                 reply = None
                 time.sleep(step.duration_s)
             else:
                 reply = step.call(triton, deadline.remaining_s())
-        except BaseException as error:  # the conversation has things to clean up even after Ctrl-C
-            proceed = _thrower(conversation, error)
+        except BaseException as error:  # the operation has things to clean up even after Ctrl-C
+            proceed = _thrower(operation, error)
         else:
-            proceed = _sender(conversation, reply)
+            proceed = _sender(operation, reply)
 
 
-async def carry_out_async(conversation: Conversation[Result], triton: Any, deadline: Deadline) -> Result:
-    """As `carry_out`, awaiting."""
-    proceed = conversation.__next__
+async def run_operation_async(operation: Operation[Result], triton: Any, deadline: Deadline) -> Result:
+    """As `run_operation`, awaiting."""
+    proceed = operation.__next__
     while True:
         try:
             step = proceed()
@@ -133,25 +133,25 @@ async def carry_out_async(conversation: Conversation[Result], triton: Any, deadl
             result: Result = stop.value
             return result
         try:
-            if isinstance(step, Work):
+            if isinstance(step, Blocking):
                 reply = await asyncio.to_thread(step.do)
-            elif isinstance(step, Pause):
+            elif isinstance(step, Sleep):
                 reply = None
                 await asyncio.sleep(step.duration_s)
             else:
                 reply = await step.call(triton, deadline.remaining_s())
         except BaseException as error:  # as above; here it may be that the task was cancelled
-            proceed = _thrower(conversation, error)
+            proceed = _thrower(operation, error)
         else:
-            proceed = _sender(conversation, reply)
+            proceed = _sender(operation, reply)
 
 
-def _sender(conversation: Conversation[Result], reply: Any) -> Callable[[], Step]:
-    return lambda: conversation.send(reply)
+def _sender(operation: Operation[Result], reply: Any) -> Callable[[], Step]:
+    return lambda: operation.send(reply)
 
 
-def _thrower(conversation: Conversation[Result], error: BaseException) -> Callable[[], Step]:
-    return lambda: conversation.throw(error)
+def _thrower(operation: Operation[Result], error: BaseException) -> Callable[[], Step]:
+    return lambda: operation.throw(error)
 
 
 @dataclass(frozen=True)
@@ -193,8 +193,8 @@ class Throttle:
         return self._tokens > MAX_TOKENS / 2
 
 
-class Exchange:
-    """Questions to one server."""
+class Caller:
+    """Calls of one server, repeated and translated."""
 
     def __init__(self, url: str, access: ServerAccess, retries: RetryOptions) -> None:
         self._url = url
@@ -202,19 +202,19 @@ class Exchange:
         self._throttle = Throttle()
         self.access = access
 
-    def ask(self, call: Call, deadline: Deadline) -> Conversation[Any]:
-        """Ask the server; its errors become ours."""
+    def call(self, call: Call, deadline: Deadline) -> Operation[Any]:
+        """Call the server; its errors become ours."""
         try:
             return (yield from self.attempt(call, deadline))
         except InferenceServerException as error:
             raise (yield from self.client_error(error, deadline)) from error
 
-    def attempt(self, call: Call, deadline: Deadline) -> Conversation[Any]:
-        """Ask the server, again if need be; tritonclient's error is the last attempt's."""
+    def attempt(self, call: Call, deadline: Deadline) -> Operation[Any]:
+        """Call the server, again if need be; tritonclient's error is the last attempt's."""
         waits_s = self._retries.waits_s()
         while True:
             try:
-                answer = yield Ask(call)
+                answer = yield Rpc(call)
             except InferenceServerException as error:
                 wait_s = next(waits_s, None)
                 passing = yield from self._may_pass(error)
@@ -225,10 +225,10 @@ class Exchange:
             else:
                 self._throttle.succeeded()
                 return answer
-            yield Pause(wait_s)
+            yield Sleep(wait_s)
 
-    def client_error(self, error: InferenceServerException, deadline: Deadline) -> Conversation[ClientError]:
-        """What a failed question means."""
+    def client_error(self, error: InferenceServerException, deadline: Deadline) -> Operation[ClientError]:
+        """What a failed call means."""
         code, message = status_code(error), status_message(error)
         if code == "DEADLINE_EXCEEDED":
             return DeadlineExceededError(f"the server at {self._url} did not answer within {deadline.timeout_s:g} s")
@@ -245,7 +245,7 @@ class Exchange:
             )
         return ServerRefusedError(f"the server at {self._url} refused: {message} (StatusCode.{code})")
 
-    def _may_pass(self, error: InferenceServerException) -> Conversation[bool]:
+    def _may_pass(self, error: InferenceServerException) -> Operation[bool]:
         """Whether the server may answer otherwise in a while."""
         if status_code(error) == "NOT_FOUND":
             # A server that stops has forgotten its models by the time it says that it is no longer live.
@@ -254,13 +254,13 @@ class Exchange:
             return True
         return status_code(error) == "UNAVAILABLE" and RESTRICTED not in status_message(error)
 
-    def _tls_problem(self) -> Conversation[str | None]:
-        problem: str | None = yield Work(lambda: tls_problem(self._url, self.access.tls, TLS_PROBLEM_TIMEOUT_S))
+    def _tls_problem(self) -> Operation[str | None]:
+        problem: str | None = yield Blocking(lambda: tls_problem(self._url, self.access.tls, TLS_PROBLEM_TIMEOUT_S))
         return problem
 
-    def _is_live(self) -> Conversation[bool]:
+    def _is_live(self) -> Operation[bool]:
         try:
-            live: bool = yield Ask(lambda triton, left_s: triton.is_server_live(client_timeout=left_s))
+            live: bool = yield Rpc(lambda triton, left_s: triton.is_server_live(client_timeout=left_s))
         except InferenceServerException:
             return False
         return live

@@ -10,10 +10,9 @@ import onnxruntime
 import torch
 
 from semia.core import __version__
-from semia.core.bundle import Bundle
 from semia.core.files import BUNDLES_FOLDER, check_model_name, sha256_of_file
 from semia.core.labels import ClassIds
-from semia.core.model_card import CARD_FILE, MODEL_FILE, ModelCard, Precision, PrecisionCheck, TargetParity
+from semia.core.model_card import CARD_FILE, MODEL_FILE, Bundle, ModelCard, Precision, PrecisionCheck, TargetParity
 from semia.core.staging import staged_directory
 from semia.export.checks import check_parity, measure_parity
 from semia.export.errors import ExportError

@@ -128,7 +128,7 @@ def write_onnx(graph: SceneGraph, path: Path, opset: int = OPSET) -> None:
             label_nodes(program.model, traced_stages(program))
             fold_constants(program.model, output_size_limit=LARGEST_FOLDED)
             remove_unused_nodes(program.model)
-            _measure_after_cast(program.model)
+            _read_shape_after_cast(program.model)
             program.save(path, external_data=False)
         model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
@@ -137,7 +137,7 @@ def write_onnx(graph: SceneGraph, path: Path, opset: int = OPSET) -> None:
     _check_contract(model, graph)
 
 
-def _measure_after_cast(model: ir.Model) -> None:
+def _read_shape_after_cast(model: ir.Model) -> None:
     """Ask the input's size of what its ``Cast`` gives.
 
     TensorRT casts bytes and does nothing else with them. Of a graph with anything else, ONNX Runtime would give it

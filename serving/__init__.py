@@ -1,7 +1,7 @@
 """Publishing bundles into a model repository, and running the Triton that serves it."""
 
-from semia.core.accelerators import Accelerator
 from semia.core.access import ServerAccess, TlsOptions
+from semia.core.model_card import Accelerator
 from semia.serving.errors import (
     AccessRefusedError,
     BundleError,
@@ -26,9 +26,8 @@ from semia.serving.repository.mirror import cache_folder, mirror
 from semia.serving.repository.object_store import ObjectRepository, StoredVersion, is_object_store
 from semia.serving.repository.verification import Verification, verify, verify_exported
 from semia.serving.triton.control import ModelState, check_answer, load_model, model_states, unload_model
-from semia.serving.triton.options import ServerOptions
+from semia.serving.triton.options import ServerOptions, ServerTls
 from semia.serving.triton.server import TritonServer, find_triton
-from semia.serving.triton.tls import ServerTls
 
 __all__ = [
     "Accelerator",

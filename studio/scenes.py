@@ -15,7 +15,7 @@ from semia.core.errors import ImageError, InputError, LabelMapError
 from semia.core.files import check_model_name, model_name_from_path, write_text
 from semia.core.images import MAX_PIXELS, RGB, find_image, is_image, read_photograph, write_rgb
 from semia.core.labels import Canvas, ClassIds, read_class_ids, write_class_ids
-from semia.core.palette import MAX_CLASSES, Palette, colour_from_hex, extract_palette
+from semia.core.palette import MAX_CLASSES, Palette, color_from_hex, extract_palette
 from semia.studio.errors import ChangedError, NotFoundError
 from semia.training.scene import (
     CLASSES_FILE,
@@ -60,7 +60,7 @@ class LabelClass:
         name = content.get("name")
         if not isinstance(name, str) or not CLASS_NAME.fullmatch(name):
             raise InputError(f"{name!r} cannot name a class: use 1 to 40 characters, no spaces around them")
-        return cls(name, colour_from_hex(content["colour"]))
+        return cls(name, color_from_hex(content["colour"]))
 
 
 def classes_from_json(content: object) -> list[LabelClass]:
@@ -340,8 +340,8 @@ def _check_classes(ids: ClassIds, palette: Palette) -> None:
     """Make sure that a label map, read back, has the classes that it was painted with."""
     found = extract_palette(palette.render(ids)).palette
     counts = np.bincount(ids.reshape(-1), minlength=len(palette))
-    for name, colour, count in zip(palette.names, palette.colours, counts, strict=True):
-        if count and colour not in found.colours:
+    for name, colour, count in zip(palette.names, palette.colors, counts, strict=True):
+        if count and colour not in found.colors:
             raise LabelMapError(
                 f"class {name!r} has {count} pixels, too few for a class: paint more of it, or remove it"
             )

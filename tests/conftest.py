@@ -241,8 +241,8 @@ def layout(box_left: int) -> NDArray[np.uint8]:
 def scene() -> Scene:
     labels = layout(8)
     texture = np.random.default_rng(0).integers(-20, 20, (SCENE_HEIGHT, SCENE_WIDTH, 3))
-    colours = np.array([[120, 180, 230], [60, 140, 50], [180, 70, 40]])
-    image = (colours[labels] + texture).clip(0, 255).astype(np.uint8)
+    colors = np.array([[120, 180, 230], [60, 140, 50], [180, 70, 40]])
+    image = (colors[labels] + texture).clip(0, 255).astype(np.uint8)
     return Scene("tiny", image, labels, SCENE_PALETTE, {"moved": layout(36)})
 
 
@@ -304,9 +304,9 @@ def field_scene() -> Scene:
     """A scene for copying: the box can move. Its palette has a class that the photograph lacks."""
     labels = field_layout((40, 24))
     texture = np.random.default_rng(0).integers(-20, 20, (96, 128, 3))
-    colours = np.array([[120, 180, 230], [60, 140, 50], [180, 70, 40]])
-    image = (colours[labels] + texture).clip(0, 255).astype(np.uint8)
-    palette = Palette((*SCENE_PALETTE.colours, (255, 255, 0)), ("sky", "grass", "box", "sun"))
+    colors = np.array([[120, 180, 230], [60, 140, 50], [180, 70, 40]])
+    image = (colors[labels] + texture).clip(0, 255).astype(np.uint8)
+    palette = Palette((*SCENE_PALETTE.colors, (255, 255, 0)), ("sky", "grass", "box", "sun"))
     return Scene("field", image, labels, palette, {"moved": field_layout((44, 77))})
 
 

@@ -14,7 +14,7 @@ from semia.training.machine import prepare_process
 from semia.training.published.losses import FeatureMaps, rgb_features
 from semia.training.published.trainer import AlternatingTrainer
 from semia.training.run_folder import Checkpoint, RunFolder
-from semia.training.run_log import Journal
+from semia.training.run_log import RunLog
 from semia.training.scene import Scene
 from semia.training.settings import TrainingSettings
 
@@ -116,14 +116,14 @@ def train(
     def seconds_done() -> float:
         return seconds_before + time.monotonic() - began
 
-    with Journal(run.path, first) as journal:
+    with RunLog(run.path, first) as log:
         saved_at = shown_at = time.monotonic()
         for iteration in itertools.count(first):
             seconds_at_start = seconds_done()
             losses = trainer.iterate(iteration, settings.progress(iteration, seconds_at_start))
             _check_finite(losses, iteration)
             done, seconds = iteration + 1, seconds_done()
-            journal.record(iteration, losses, seconds - seconds_at_start)
+            log.record(iteration, losses, seconds - seconds_at_start)
             on_progress(Progress(done, seconds, losses))
             last = settings.progress(done, seconds) >= 1 or should_stop()
             save = last or time.monotonic() - saved_at >= checkpoint_interval_s
@@ -134,7 +134,7 @@ def train(
                 run.save_checkpoint(Checkpoint(done, seconds, trainer.state_dict()), generator)
                 saved_at = time.monotonic()
             if show:
-                journal.sheet(done, sample_sheet(run.scene, Renderer(generator, tensors)))
+                log.sheet(done, sample_sheet(run.scene, Renderer(generator, tensors)))
                 shown_at = time.monotonic()
             if last:
                 break

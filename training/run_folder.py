@@ -43,7 +43,6 @@ from semia.training.base import Renderer, SceneGenerator
 from semia.training.copying.settings import CopyingSettings
 from semia.training.errors import RunError, SettingsError, TrainingError
 from semia.training.published.generator import Generator
-from semia.training.registry import new_generator
 from semia.training.scene import Scene, load_scene, save_scene
 from semia.training.settings import TrainingSettings, settings_from_dict
 from semia.training.tensors import SceneTensors
@@ -416,3 +415,20 @@ def _generator_bytes(generator: SceneGenerator, header: dict[str, str]) -> bytes
 
 def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
+
+
+# Imports inside the branches: to render with one generator, the other is not loaded.
+
+
+def new_generator(settings: TrainingSettings | CopyingSettings, scene: SceneTensors) -> SceneGenerator:
+    """A generator as the settings want it, neither trained nor prepared, on the scene's device."""
+    generator: SceneGenerator
+    if isinstance(settings, CopyingSettings):
+        from semia.training.copying.generator import CopyingGenerator
+
+        generator = CopyingGenerator(settings, scene)
+    else:
+        from semia.training.published.generator import Generator
+
+        generator = Generator.from_settings(settings)
+    return generator.to(scene.image.device)

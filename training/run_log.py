@@ -18,7 +18,7 @@ from semia.training.run_folder import METRICS_FILE, SAMPLES_FOLDER
 RESUME = "--resume goes on from the last checkpoint"
 
 
-class Journal:
+class RunLog:
     """Appends to a run's records, from an iteration on: later lines of a killed run are dropped."""
 
     def __init__(self, run: Path, first_iteration: int) -> None:

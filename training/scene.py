@@ -30,7 +30,7 @@ from semia.core.labels import (
     read_class_ids,
     write_class_ids,
 )
-from semia.core.palette import Palette, colour_from_hex, extract_palette
+from semia.core.palette import Palette, color_from_hex, extract_palette
 from semia.training.errors import SceneError
 
 IMAGE_STEM = "img"
@@ -126,13 +126,13 @@ def _classes(folder: Path, label: LabelPicture) -> tuple[Palette, LabelPicture]:
     named = read_class_names(path) if path.is_file() else None
     if named is not None and named.void:
         void = label.void.copy()
-        for colour in named.void:
-            void |= (label.colours == np.array(colour, np.uint8)).all(axis=-1)
+        for color in named.void:
+            void |= (label.colors == np.array(color, np.uint8)).all(axis=-1)
         label = label._replace(void=void)
-    palette, notes = extract_palette(label.colours, void=label.void, numbers=label.numbers)
+    palette, notes = extract_palette(label.colors, void=label.void, numbers=label.numbers)
     if named is not None:
-        palette = palette.with_names(named.colour_of_name)
-    numbers = [] if label.numbers is None else [label.numbers.get(colour) for colour in palette.colours]
+        palette = palette.with_names(named.color_of_name)
+    numbers = [] if label.numbers is None else [label.numbers.get(color) for color in palette.colors]
     if None not in numbers and numbers != [*range(len(numbers))]:
         given, ids = ", ".join(map(str, numbers)), ", ".join(map(str, range(len(numbers))))
         notes += (f"the label map's own numbers {given} are class ids {ids}",)
@@ -143,7 +143,7 @@ def _classes(folder: Path, label: LabelPicture) -> tuple[Palette, LabelPicture]:
 class ClassNames:
     """A scene's ``classes.json``."""
 
-    colour_of_name: Mapping[str, str]  # ``#RRGGBB`` by class name
+    color_of_name: Mapping[str, str]  # ``#RRGGBB`` by class name
     void: frozenset[tuple[int, int, int]]  # colours that are no class: their pixels go to their neighbours'
 
 
@@ -162,7 +162,7 @@ def read_class_names(path: Path) -> ClassNames:
             f'{path} must be a JSON object of names and colours, like {{"sky": "#66CCFF"}}; a colour that is no class '
             'is written {"#E0E0C0": null}'
         )
-    void = frozenset(colour_from_hex(key) for key, code in content.items() if code is None)
+    void = frozenset(color_from_hex(key) for key, code in content.items() if code is None)
     return ClassNames({name: code for name, code in content.items() if code is not None}, void)
 
 
@@ -173,8 +173,8 @@ def save_scene(scene: Scene, folder: Path) -> None:
     for stem, ids in scene.targets.items():
         write_class_ids(folder / TARGET_FOLDER / f"{stem}.png", ids, scene.palette)
     if scene.palette.names:
-        colours = dict(zip(scene.palette.names, scene.palette.hex_codes, strict=True))
-        write_text(folder / CLASSES_FILE, json.dumps(colours, indent=2) + "\n")
+        colors = dict(zip(scene.palette.names, scene.palette.hex_codes, strict=True))
+        write_text(folder / CLASSES_FILE, json.dumps(colors, indent=2) + "\n")
 
 
 def _required(folder: Path, stem: str) -> Path:

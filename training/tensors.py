@@ -35,7 +35,7 @@ def palette_tensor(palette: Palette) -> Tensor:
     return torch.from_numpy(palette.array.copy()).float() / 127.5 - 1.0
 
 
-def colours_from_ids(class_ids: Tensor, palette: Tensor) -> Tensor:
+def colors_from_ids(class_ids: Tensor, palette: Tensor) -> Tensor:
     """Integer class ids ``[N, H, W]`` as colours ``[N, 3, H, W]`` in [-1, 1], looked up in `palette_tensor`."""
     return palette[class_ids.long()].permute(0, 3, 1, 2)
 
@@ -81,11 +81,11 @@ class SceneTensors:
     @property
     def labels(self) -> Tensor:
         """The source's labels as colours, float32 ``[1, 3, H, W]`` in [-1, 1]."""
-        return self.colours(self.class_ids)
+        return self.colors(self.class_ids)
 
-    def colours(self, class_ids: Tensor) -> Tensor:
+    def colors(self, class_ids: Tensor) -> Tensor:
         """Class ids ``[N, H, W]`` as colours ``[N, 3, H, W]``."""
-        return colours_from_ids(class_ids, self.palette)
+        return colors_from_ids(class_ids, self.palette)
 
     def target_ids(self, ids: ClassIds) -> Tensor:
         """A target layout ``uint8[h, w]`` on the canvas as padded int64 ``[1, H, W]``."""

@@ -18,7 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from semia.training.base import stage
 from semia.training.published.generator import Decoder, Generator, TranslationHead
 from semia.training.published.layers import LEAK, ResidualBlock
-from semia.training.tensors import SceneTensors, colours_from_ids, edge_indices, pixels_from_tensor
+from semia.training.tensors import SceneTensors, colors_from_ids, edge_indices, pixels_from_tensor
 
 FIRST_WINDOW, NEXT_WINDOW = (14, 6), (8, 3)
 """Window and padding, at stride 2, of all that one feature of a level is computed from: pixels for the first level,
@@ -209,10 +209,10 @@ class SynthesisGraph(nn.Module):
         """Class ids ``uint8[N, H, W]`` on the canvas to pictures ``uint8[N, H, W, 3]``."""
         with stage("layout"):
             padded = target_labels.long().index_select(1, self.rows).index_select(2, self.columns)
-            colours = colours_from_ids(padded, self.palette)
+            colors = colors_from_ids(padded, self.palette)
         with stage("label encoder"):
             source_features = [self.get_buffer(f"source_features_{level}") for level in range(self.levels)]
-            encoded = self.generator.label_encoder(colours)
+            encoded = self.generator.label_encoder(colors)
             target_features = self.layout_agreement(padded, source_features, encoded)
         with stage("feature translation"):
             translation = self.generator.translate(source_features, target_features)

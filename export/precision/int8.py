@@ -21,7 +21,7 @@ from semia.core.labels import ClassIds
 from semia.core.model_card import INPUT_NAME
 from semia.training.published.augmentation import AugmentationSettings, draw_grid, warp_ids
 
-QUANTISED = ("generator.image_encoder.", "generator.decoder.")
+QUANTIZED = ("generator.image_encoder.", "generator.decoder.")
 SENSITIVE = "generator.decoder.tail."
 STAGES = "generator.decoder.ups."
 """Weights' names begin so; a stage's number follows."""
@@ -81,7 +81,7 @@ def _convolutions(model: onnx.ModelProto, last_stage_in_float32: bool) -> list[s
     return [
         name
         for name, weight in weights.items()
-        if weight.startswith(QUANTISED)
+        if weight.startswith(QUANTIZED)
         and not weight.startswith(SENSITIVE)
         and not (last_stage_in_float32 and _stage(weight) == last_stage)
     ]

@@ -126,13 +126,13 @@ def check_precision(precision: Precision, check: PrecisionCheck) -> None:
         )
     if check.meant_for == "this machine" and not _is_faster(check):
         raise PrecisionError(
-            f"{precision} is not faster than fp32 on {check.measured_on}: {in_words(check)}; nothing was exported "
-            "(--for-another-machine exports it for a machine where it is)"
+            f"{precision} is not faster than fp32 on {check.measured_on}: {describe_speed(check)}; "
+            "nothing was exported (--for-another-machine exports it for a machine where it is)"
         )
 
 
-def in_words(check: PrecisionCheck) -> str:
-    """What was measured of the speed."""
+def describe_speed(check: PrecisionCheck) -> str:
+    """What was measured of the speed, in words."""
     if check.speedup is None or check.faster_share is None:
         return "ONNX Runtime has no kernels for it"
     return f"{check.speedup:.2f}x fp32's speed, faster in {check.faster_share:.0%} of the turns"

@@ -27,7 +27,7 @@ from semia.export.errors import EngineError, TensorRTMissingError
 LARGEST_TABLE = 1 << 30
 """Elements of a table that may be computed beforehand: however large."""
 
-REMEDY = (
+REQUIREMENTS = (
     "an engine is built on the machine that will run it: one with an NVIDIA GPU, a CUDA build of PyTorch and "
     "`pip install tensorrt` of the version that its Triton has"
 )
@@ -116,7 +116,7 @@ def this_machine() -> Machine:
     """
     version = str(import_tensorrt().__version__)
     if not torch.cuda.is_available():
-        raise TensorRTMissingError(f"PyTorch sees no CUDA GPU here; {REMEDY}")
+        raise TensorRTMissingError(f"PyTorch sees no CUDA GPU here; {REQUIREMENTS}")
     major, minor = torch.cuda.get_device_capability()
     return Machine(version, torch.cuda.get_device_name(), f"{major}.{minor}")
 
@@ -177,7 +177,7 @@ def import_tensorrt() -> Any:
     try:
         import tensorrt
     except (ImportError, OSError) as error:  # OSError: the package is there, its libraries are not
-        raise TensorRTMissingError(f"TensorRT cannot be used here ({error}); {REMEDY}") from error
+        raise TensorRTMissingError(f"TensorRT cannot be used here ({error}); {REQUIREMENTS}") from error
     return tensorrt
 
 
@@ -205,16 +205,16 @@ def _new_monitor(trt: Any, observer: BuildObserver) -> Any:
             self.interrupted = False
 
         def phase_start(self, phase_name: str, _parent_phase: str | None, num_steps: int) -> None:
-            self._tell(lambda: observer.start(phase_name, num_steps))
+            self._notify(lambda: observer.start(phase_name, num_steps))
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            self._tell(lambda: observer.step(phase_name, step))
+            self._notify(lambda: observer.step(phase_name, step))
             return not self.interrupted
 
         def phase_finish(self, phase_name: str) -> None:
-            self._tell(lambda: observer.finish(phase_name))
+            self._notify(lambda: observer.finish(phase_name))
 
-        def _tell(self, what: Any) -> None:
+        def _notify(self, what: Any) -> None:
             try:
                 what()
             except KeyboardInterrupt:

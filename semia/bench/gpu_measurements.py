@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from semia.core.accelerators import Accelerator
 from semia.core.contact_sheet import Tile, contact_sheet
 from semia.core.images import RGB, read_rgb, write_rgb
 from semia.core.labels import ClassIds
 from semia.core.machine import this_machine
-from semia.core.model_card import MODEL_FILE, PLAN_FILE, Precision
+from semia.core.model_card import MODEL_FILE, PLAN_FILE, Accelerator, Precision
 from semia.training.copying.preparation import prepare_run
 from semia.training.copying.settings import CopyingSettings
 from semia.training.loop import train
@@ -131,15 +130,15 @@ def copying(settings: CheckSettings) -> Figures:
     for name, picture in drawn.items():
         write_rgb(settings.workspace / f"{name}.png", picture)
     with torch.no_grad():
-        synthesise = generator.synthesiser(tensors)
+        synthesize = generator.synthesiser(tensors)
         ids = tensors.target_ids(scene.labels)
         return {
             "canvas": str(scene.canvas),
             "preparation_s": round(prepared_s, 2),
             "largest_difference_from_cpu": _largest_difference(drawn, expected),
-            "eager_ms": _median_ms(lambda: synthesise(ids), settings),
-            "eager_ms_a_picture_of_8": _median_ms(lambda: synthesise(ids.repeat(BATCH, 1, 1)), settings) / BATCH,
-            "cuda_graph_ms": _or_reason(lambda: _median_ms(_recorded(synthesise, ids), settings), settings),
+            "eager_ms": _median_ms(lambda: synthesize(ids), settings),
+            "eager_ms_a_picture_of_8": _median_ms(lambda: synthesize(ids.repeat(BATCH, 1, 1)), settings) / BATCH,
+            "cuda_graph_ms": _or_reason(lambda: _median_ms(_recorded(synthesize, ids), settings), settings),
         }
 
 
@@ -216,7 +215,7 @@ def onnxruntime_answer(settings: CheckSettings, *, generator: str, precision: Pr
     """A bundle's graph in ONNX Runtime: the CUDA provider with bound memory, with and without CUDA graphs."""
     import onnxruntime
 
-    from semia.bench.gpu_session import BoundSession
+    from semia.export.session import BoundSession
 
     provider = "CUDAExecutionProvider" if settings.device == "cuda" else "CPUExecutionProvider"
     run = settings.run(generator)
@@ -247,9 +246,8 @@ def tensorrt_answer(settings: CheckSettings, *, generator: str, precision: Preci
     """A bundle's TensorRT engine: built, compared with ONNX Runtime, timed."""
     from semia.export.errors import TensorRTMissingError
     from semia.export.exporter import parity_targets
-    from semia.export.tensorrt.add_engine import add_engine
     from semia.export.tensorrt.build import import_tensorrt
-    from semia.export.tensorrt.renderer import EngineRenderer
+    from semia.export.tensorrt.engine import EngineRenderer, add_engine
 
     try:
         import_tensorrt()
@@ -273,8 +271,7 @@ def tensorrt_answer(settings: CheckSettings, *, generator: str, precision: Preci
 
 def triton_answer(settings: CheckSettings, *, generator: str) -> Figures:
     """The real Triton on this machine: answer times over gRPC, and the picture it gives."""
-    from semia.bench.served import temporary_triton
-    from semia.bench.ways import OverGrpc
+    from semia.bench.ways import OverGrpc, temporary_triton
     from semia.serving.errors import TritonNotFoundError
     from semia.serving.model_config import ServingSettings
     from semia.serving.triton.embedded import locate_embedded_triton
@@ -334,7 +331,7 @@ def _bundle(settings: CheckSettings, run: RunFolder, generator: str, precision: 
 
 def _recorded_session_ms(bundle: Path, scene: Scene, expected: RGB, settings: CheckSettings) -> float:
     """The answer time of a session whose CUDA graph is recorded; the picture must be the same."""
-    from semia.bench.gpu_session import BoundSession
+    from semia.export.session import BoundSession
 
     session = BoundSession(bundle / MODEL_FILE, settings.device, record=True)
     for _ in range(3):
@@ -344,16 +341,16 @@ def _recorded_session_ms(bundle: Path, scene: Scene, expected: RGB, settings: Ch
     return _median_ms(lambda: session(scene.labels[np.newaxis]), settings)
 
 
-def _recorded(synthesise: Callable[[torch.Tensor], torch.Tensor], ids: torch.Tensor) -> Callable[[], object]:
+def _recorded(synthesize: Callable[[torch.Tensor], torch.Tensor], ids: torch.Tensor) -> Callable[[], object]:
     """A function's work on one label map as a CUDA graph, to be replayed; checked against the function."""
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     with torch.cuda.stream(side):
         for _ in range(3):
-            expected = synthesise(ids)
+            expected = synthesize(ids)
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        output = synthesise(ids)
+        output = synthesize(ids)
     graph.replay()
     torch.cuda.synchronize()
     if not torch.equal(output, expected):

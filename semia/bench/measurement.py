@@ -7,9 +7,17 @@ from pathlib import Path
 
 from semia.bench.load import Round
 from semia.bench.records import REFERENCE_TITLE, Benchmark, Measurement, ProfileRecord, SubjectRecord, Turn, pooled
-from semia.bench.served import temporary_triton
 from semia.bench.subjects import Subject
-from semia.bench.ways import OverGrpc, ThroughSharedMemory, Way, WayName, eager_way, onnxruntime_way, reference_way
+from semia.bench.ways import (
+    OverGrpc,
+    ThroughSharedMemory,
+    Way,
+    WayName,
+    eager_way,
+    onnxruntime_way,
+    reference_way,
+    temporary_triton,
+)
 from semia.core.labels import Canvas
 from semia.core.machine import this_machine, usable_cores
 from semia.core.model_card import MODEL_FILE

@@ -13,7 +13,7 @@ from semia.core.errors import ImageError
 from semia.core.files import staged_file
 from semia.core.labels import Canvas
 
-COLOURS: dict[WayName, str] = {
+COLORS: dict[WayName, str] = {
     "reference": "#888888",
     "eager": "#d95f02",
     "onnxruntime": "#1b9e77",
@@ -70,7 +70,7 @@ def _draw_latencies(axes: Axes, benchmark: Benchmark, canvas: Canvas) -> None:
     places = range(len(bars))
     beyond = [tail - median for median, tail in zip(medians, tails, strict=True)]
     drawn = axes.barh(
-        places, medians, xerr=[[0] * len(bars), beyond], color=[COLOURS[way] for way in ways], ecolor="#444"
+        places, medians, xerr=[[0] * len(bars), beyond], color=[COLORS[way] for way in ways], ecolor="#444"
     )
     axes.bar_label(drawn, [f"{median:.1f} ms" for median in medians], padding=4, fontsize=8)
     axes.set_yticks(places, labels, fontsize=8)
@@ -95,7 +95,7 @@ def _draw_throughput(axes: Axes, benchmark: Benchmark, canvas: Canvas) -> None:
                 [each.clients for each in found],
                 [each.pictures_per_s for each in found],
                 label=f"{subject.title}: {WAY_TITLES[found[0].way]}",
-                color=COLOURS[found[0].way],
+                color=COLORS[found[0].way],
                 linestyle=LINES[number % len(LINES)],
                 marker=mark,
                 markersize=4,

@@ -12,11 +12,11 @@ import numpy as np
 
 from semia.bench.load import Round
 from semia.bench.ways import WayName
-from semia.core.accelerators import Accelerator
 from semia.core.errors import InputError
 from semia.core.files import write_text
 from semia.core.labels import Canvas
 from semia.core.machine import Machine
+from semia.core.model_card import Accelerator
 from semia.export.profiling import StageProfile, StageTime
 from semia.serving.model_config import ServingSettings
 

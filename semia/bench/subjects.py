@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from semia.core.bundle import Bundle
 from semia.core.errors import InputError
 from semia.core.labels import Canvas, ClassIds
-from semia.core.model_card import ModelCard
+from semia.core.model_card import Bundle, ModelCard
 from semia.serving.model_config import DEFAULT_SETTINGS, ServingSettings, settings_from_config
 from semia.serving.repository.transaction import CONFIG_FILE
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from semia.bench.load import Round
 from semia.bench.measurement import count_rounds, turn_length
 from semia.bench.records import pooled
-from semia.bench.served import temporary_triton
 from semia.bench.subjects import made_up_layouts
-from semia.bench.ways import OverGrpc
+from semia.bench.ways import OverGrpc, temporary_triton
 from semia.core.machine import this_machine, usable_cores
 from semia.core.model_card import CARD_FILE, ModelCard
 from semia.serving.model_config import ServingSettings
@@ -21,7 +20,7 @@ CALLS = 50
 MANY_CLIENTS = 8
 """At once, when throughput is measured."""
 
-PATIENCE = 1.1
+LATENCY_TOLERANCE = 1.1
 """A choice for throughput may cost a lone client so many times the best latency."""
 
 
@@ -78,13 +77,13 @@ def count_turns() -> int:
 def choose(measured: Sequence[Candidate]) -> ServingSettings:
     """The most pictures per second among the candidates that answer a lone client about as soon as the fastest."""
     fastest = min(candidate.median_ms for candidate in measured)
-    quick = [candidate for candidate in measured if candidate.median_ms <= PATIENCE * fastest]
+    quick = [candidate for candidate in measured if candidate.median_ms <= LATENCY_TOLERANCE * fastest]
     best = max(quick, key=lambda candidate: candidate.pictures_per_s)
     others = "; ".join(str(candidate) for candidate in measured if candidate is not best)
     machine = this_machine()
     reason = (
         f"measured on {machine.cpu}, {machine.cores} cores, load {machine.load}: {best} with {MANY_CLIENTS} clients, "
-        f"the most among those within {PATIENCE - 1:.0%} of the best latency; {others}"
+        f"the most among those within {LATENCY_TOLERANCE - 1:.0%} of the best latency; {others}"
     )
     return replace(best.settings, reason=reason)
 

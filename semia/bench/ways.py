@@ -1,8 +1,9 @@
 """The ways to a picture that are compared: PyTorch, ONNX Runtime, Triton over gRPC, Triton through shared memory."""
 
+import contextlib
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, Protocol
@@ -11,13 +12,17 @@ import numpy as np
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException, shared_memory
 
-from semia.bench.load import Draw, Round, closed_loop
-from semia.bench.worker import Worker
+from semia.bench.load import Draw, Round, Worker, closed_loop
 from semia.client import SynthesisClient
 from semia.core.errors import SemiaError
 from semia.core.labels import Canvas, ClassIds
 from semia.core.machine import peak_memory_mb, process_tree
 from semia.core.model_card import INPUT_NAME, OUTPUT_NAME
+from semia.core.staging import temporary_directory
+from semia.serving.model_config import ServingSettings
+from semia.serving.repository.layout import publish
+from semia.serving.triton.options import ServerOptions
+from semia.serving.triton.server import TritonServer
 
 CALL_TIMEOUT_S = 120.0
 """Of one call, the wait behind other clients included; machines under measurement may be busy."""
@@ -197,3 +202,18 @@ def _open_reference(canvas: Canvas, threads: int) -> Draw:
             return generator(image, source_labels, target_labels)
 
     return forward
+
+
+@contextlib.contextmanager
+def temporary_triton(bundle: Path, models: Mapping[str, ServingSettings]) -> Iterator[TritonServer]:
+    """Serve a bundle under each of several names, each run in its own way, until the block ends.
+
+    Raises:
+        ServingError: if the bundle cannot be published, or Triton cannot be started.
+    """
+    with temporary_directory("measuring") as folder:
+        repository = folder / "model_repository"
+        for name, settings in models.items():
+            publish(bundle, repository, name=name, settings=settings)
+        with TritonServer(repository, ServerOptions.on_free_ports()) as server:
+            yield server

@@ -22,7 +22,7 @@ from semia.cli import (
     synthesize,
     train,
 )
-from semia.cli.console import complain, end_like_ctrl_c, record, stdout
+from semia.cli.console import end_like_ctrl_c, log_event, print_error, stdout
 from semia.cli.logs import LogFormat, choose_format
 from semia.core import __version__
 from semia.core.errors import SemiaError
@@ -94,7 +94,7 @@ def _root(
 ) -> None:
     global _debug
     _debug = debug
-    record("command_started", command=context.invoked_subcommand, version=__version__)
+    log_event("command_started", command=context.invoked_subcommand, version=__version__)
 
 
 def main() -> None:
@@ -103,7 +103,7 @@ def main() -> None:
     end_like_ctrl_c()
     began = time.monotonic()
     status = _run(sys.argv[1:] or ["--help"])
-    record("command_finished", exit_status=status, duration_s=time.monotonic() - began)
+    log_event("command_finished", exit_status=status, duration_s=time.monotonic() - began)
     sys.exit(status)
 
 
@@ -114,10 +114,10 @@ def _run(arguments: list[str]) -> int:
     except SystemExit as stopped:
         return stopped.code if isinstance(stopped.code, int) else 1
     except TyperException as error:
-        complain(f"{error.format_message()} (see `semia --help`)", exit_status=error.exit_code)
+        print_error(f"{error.format_message()} (see `semia --help`)", exit_status=error.exit_code)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):  # the latter from a question
-        complain("interrupted", "interrupted", exit_status=INTERRUPTED)
+        print_error("interrupted", "interrupted", exit_status=INTERRUPTED)
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone; Python would complain once more when it flushes.
@@ -127,7 +127,7 @@ def _run(arguments: list[str]) -> int:
         if _debug:
             raise
         status = error.exit_code if isinstance(error, SemiaError) else 1
-        complain(_explain(error), type=type(error).__name__, exit_status=status)
+        print_error(_explain(error), type=type(error).__name__, exit_status=status)
         return status
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from semia.cli.console import StepDisplay, interruptible, say, stdout
+from semia.cli.console import StepDisplay, interruptible, print_info, stdout
 from semia.core.errors import InputError, SemiaError
 from semia.core.images import IMAGE_SUFFIXES
 from semia.core.staging import temporary_directory
@@ -96,7 +96,7 @@ def bench(
     for table in screen_tables(benchmark):
         stdout.print(table, "")
     stdout.print(NOTE, "")
-    say(conditions(benchmark))
+    print_info(conditions(benchmark))
     if plot is not None:
         from semia.bench.plot import write_plot
 
@@ -105,7 +105,7 @@ def bench(
         rewrite_readme(readme, benchmark)
     written = [str(path) for path in (json_file if paths else None, plot, readme) if path is not None]
     if written:
-        say(f"written: {', '.join(written)}")
+        print_info(f"written: {', '.join(written)}")
 
 
 def _measure(paths: list[Path], threads: int | None, calls: int, concurrency: list[int]) -> "Benchmark":
@@ -113,10 +113,10 @@ def _measure(paths: list[Path], threads: int | None, calls: int, concurrency: li
     from semia.bench.subjects import gather_subjects
 
     with interruptible(), temporary_directory("bench") as workspace:
-        subjects = gather_subjects(paths, workspace, threads, say)
+        subjects = gather_subjects(paths, workspace, threads, print_info)
         with StepDisplay("turn", count_turns(subjects, concurrency)) as display:
             return measure(
-                subjects, threads=threads, calls=calls, concurrency=concurrency, tell=say, on_turn=display.update
+                subjects, threads=threads, calls=calls, concurrency=concurrency, tell=print_info, on_turn=display.update
             )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from semia.cli.console import clock, say, stdout
+from semia.cli.console import format_duration, print_info, stdout
 from semia.cli.evaluate import DEFAULT_WIDTH, SceneOption, TargetsOption, WidthOption, run_task
 from semia.core.contact_sheet import Tile, contact_sheet
 from semia.core.errors import InputError, SemiaError
@@ -95,10 +95,10 @@ def compare(
     _show(results)
     rows = {target.name: [_tile(result, target.name) for result in results] for target in task.targets}
     write_rgb(sheet, _sheet(task, rows))
-    say(f"written: {sheet}")
+    print_info(f"written: {sheet}")
     if json_file is not None:
         _write_json(json_file, {"generators": [_entry(result) for result in results]})
-        say(f"written: {json_file}")
+        print_info(f"written: {json_file}")
 
 
 def _write_blind(sheet: Path, task: "EvaluationTask", results: "Sequence[EvaluatedGenerator]") -> None:
@@ -109,8 +109,8 @@ def _write_blind(sheet: Path, task: "EvaluationTask", results: "Sequence[Evaluat
     names = {name: [result.generator.name for result in order] for name, order in orders.items()}
     _write_json(key, {"rows": names, "generators": [_entry(result) for result in results]})
     write_rgb(sheet, _sheet(task, rows))
-    say(f"written: {sheet}")
-    say(f"written: {key}, which says whose picture is where, and everything measured: look at the sheet first")
+    print_info(f"written: {sheet}")
+    print_info(f"written: {key}, which says whose picture is where, and everything measured: look at the sheet first")
 
 
 def random_orders(targets: Sequence[str], results: Sequence[T]) -> dict[str, list[T]]:
@@ -130,7 +130,7 @@ def _show(results: "Sequence[EvaluatedGenerator]") -> None:
         generator = result.generator
         table.add_column(generator.name, justify="right", overflow="fold")
         made_in_s = generator.training_s if generator.preparation_s is None else generator.preparation_s
-        made_in = "-" if made_in_s is None else clock(made_in_s)
+        made_in = "-" if made_in_s is None else format_duration(made_in_s)
         figures = figures_row(result.evaluation.mean)
         columns.append([*figures, f"{generator.parameters:,}", made_in, f"{result.milliseconds:.1f}"])
     headings = (*FIGURE_HEADINGS, "parameters", "made in", "ms a picture")

@@ -1,7 +1,7 @@
-"""What the command says and how: progress, tables, one-line errors.
+"""What the command prints: lines, progress, tables, one-line errors.
 
-To a person in words, on standard output and, what went wrong, on standard error. Or, once `logs.choose_format` was told
-so, as events of a structured log, all on standard error: standard output is left to what was asked for.
+Information goes to standard output, errors to standard error. With ``--log-format json``, both are events of a
+structured log on standard error, and standard output has only what was asked for.
 """
 
 import logging
@@ -36,16 +36,16 @@ LINE_INTERVAL_S = 15.0
 """Where output goes to a file or a log, progress is one line every so many seconds."""
 
 
-def say(message: str, event: str = "message", **fields: object) -> None:
-    """One line for the person, never wrapped or taken for markup; for a log, the event with its fields as well."""
+def print_info(message: str, event: str = "message", **fields: object) -> None:
+    """Print one line, never wrapped or taken for markup; a structured log gets the event with its fields."""
     if logs.structured():
         logs.write_event(event, message, logging.INFO, fields)
     else:
         stdout.print(message, markup=False, soft_wrap=True)
 
 
-def complain(message: str, event: str = "error", level: int = logging.ERROR, **fields: object) -> None:
-    """One line about what went wrong; for a log, an event of a level of `logging`."""
+def print_error(message: str, event: str = "error", level: int = logging.ERROR, **fields: object) -> None:
+    """Print one line to standard error; a structured log gets an event of a level of `logging`."""
     message = " ".join(message.split())
     if logs.structured():
         logs.write_event(event, message, level, fields)
@@ -53,20 +53,20 @@ def complain(message: str, event: str = "error", level: int = logging.ERROR, **f
         stderr.print(f"semia: {message}", markup=False, soft_wrap=True)
 
 
-def record(event: str, **fields: object) -> None:
-    """An event for a log alone; a person is told otherwise, or needs not know."""
+def log_event(event: str, **fields: object) -> None:
+    """Add an event to a structured log; print nothing."""
     if logs.structured():
         logs.write_event(event, "", logging.INFO, fields)
 
 
-def show(view: RenderableType) -> None:
-    """A table of what is going on, for a person alone; for a log, `record` what is in it."""
+def print_view(view: RenderableType) -> None:
+    """Print a table, unless the log is structured: then use `log_event` for what is in it."""
     if not logs.structured():
         stdout.print(view)
 
 
-def live() -> bool:
-    """Whether a person watches a terminal, on which lines can be drawn again."""
+def is_interactive() -> bool:
+    """Whether standard output is a terminal, on which lines can be drawn again."""
     return stdout.is_terminal and not logs.structured()
 
 
@@ -86,7 +86,7 @@ class _Display:
         self._task = TaskID(0)
 
     def __enter__(self) -> Self:
-        if live():
+        if is_interactive():
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -106,8 +106,8 @@ class _Display:
     def _say(
         self, done: int, elapsed_s: float, left_s: float, progress: str, detail: str, fields: dict[str, object]
     ) -> None:
-        say(
-            f"{self._title} {progress}, {clock(elapsed_s)} gone, {clock(left_s)} left  {detail}".rstrip(),
+        print_info(
+            f"{self._title} {progress}, {_elapsed_and_left(elapsed_s, left_s)}  {detail}".rstrip(),
             self._event,
             **self._fields,
             done=done,
@@ -159,7 +159,7 @@ class ClockDisplay(_Display):
         """Say that ``done`` steps were made, and that ``seconds`` of the time are gone."""
         left_s = max(0.0, self._total - seconds)
         if self._bar is not None:
-            self._bar.update(self._task, completed=seconds, step=done, left=clock(left_s), detail=detail)
+            self._bar.update(self._task, completed=seconds, step=done, left=format_duration(left_s), detail=detail)
         elif self._line_is_due(seconds):
             self._say(done, seconds, left_s, str(done), detail, fields)
 
@@ -181,14 +181,18 @@ class StageDisplay(_Display):
         if not (self._line_is_due(share) or begins):
             return
         gone_s = time.monotonic() - self._began_at
-        say(
-            f"{self._title} {share:.0%}, {clock(gone_s)} gone  {stage}",
+        print_info(
+            f"{self._title} {share:.0%}, {format_duration(gone_s)} gone  {stage}",
             self._event,
             **self._fields,
             stage=stage,
             share=share,
             duration_s=gone_s,
         )
+
+
+def _elapsed_and_left(elapsed_s: float, left_s: float) -> str:
+    return f"{format_duration(elapsed_s)} gone, {format_duration(left_s)} left"
 
 
 class PhaseDisplay:
@@ -201,7 +205,7 @@ class PhaseDisplay:
         self._phases: dict[str, tuple[int, TaskID]] = {}
 
     def __enter__(self) -> Self:
-        if live():
+        if is_interactive():
             self._bars = Progress(
                 TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=stdout
             )
@@ -226,8 +230,8 @@ class PhaseDisplay:
         elif now - self._said_at >= LINE_INTERVAL_S:
             self._said_at = now
             gone_s = now - self._began_at
-            say(
-                f"{self._title}: {phase} {step + 1}/{steps}, {clock(gone_s)} gone",
+            print_info(
+                f"{self._title}: {phase} {step + 1}/{steps}, {format_duration(gone_s)} gone",
                 "progress",
                 phase=phase,
                 done=step + 1,
@@ -242,19 +246,19 @@ class PhaseDisplay:
             self._bars.remove_task(bar)
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration as M:SS, or H:MM:SS from an hour on."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def versions_in_words(versions: tuple[int, ...]) -> str:
+def format_versions(versions: tuple[int, ...]) -> str:
     """Version numbers as "version 1" or "versions 1, 2"."""
     return f"version{'s' * (len(versions) != 1)} {', '.join(map(str, versions))}"
 
 
-def losses_in_words(losses: Mapping[str, float]) -> str:
+def format_losses(losses: Mapping[str, float]) -> str:
     """The losses of an iteration, for one line."""
     return "  ".join(f"{loss} {value:.3f}" for loss, value in losses.items())
 
@@ -274,7 +278,7 @@ def stop_on_signals(unit: str = "iteration") -> Iterator[Callable[[], bool]]:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
-        say(f"stopping after this {unit}; press Ctrl-C again to stop at once", "stop_requested")
+        print_info(f"stopping after this {unit}; press Ctrl-C again to stop at once", "stop_requested")
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, *_ending_signals())}
     try:

@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from semia.cli.console import record, show
+from semia.cli.console import log_event, print_view
 from semia.core import __version__
 from semia.core.machine import cpu_name, package_versions, usable_cores
 
@@ -50,8 +50,8 @@ def doctor() -> None:
     table = Table(box=None, show_header=False)
     for finding in examine():
         table.add_row(finding.subject, Text(finding.state, STYLES[finding.state]), Text(finding.note))
-        record("examined", subject=finding.subject, state=finding.state, note=finding.note)
-    show(table)
+        log_event("examined", subject=finding.subject, state=finding.state, note=finding.note)
+    print_view(table)
 
 
 def examine() -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from semia.cli.console import StepDisplay, say, stdout
+from semia.cli.console import StepDisplay, print_info, stdout
 from semia.core.errors import InputError
 from semia.core.model_card import CARD_FILE
 
@@ -90,17 +90,17 @@ def evaluate(
     (result,) = run_task(EvaluationTask.prepare([generator], scene=scene, targets=targets, width=width))
     _show(result)
     figures, picture = result.write(folder)
-    say(f"written: {figures}, {picture}")
+    print_info(f"written: {figures}, {picture}")
     if out is None and generator.bundle is not None:
         generator.bundle.with_quality(result.evaluation.quality())
-        say(f"written: {path / CARD_FILE}; next: semia publish {path}")
+        print_info(f"written: {path / CARD_FILE}; next: semia publish {path}")
     elif out is None:
-        say(f"next: semia export {path}")
+        print_info(f"next: semia export {path}")
 
 
 def run_task(task: "EvaluationTask") -> "list[EvaluatedGenerator]":
     """Evaluate with everything shown."""
-    say(
+    print_info(
         f"judging {task.pictures} pictures of {task.generators[0].canvas} at {task.size} "
         f"against the photograph ({task.scene.canvas})"
     )

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from semia.cli import publish
-from semia.cli.console import PhaseDisplay, record, say, show
+from semia.cli.console import PhaseDisplay, log_event, print_info, print_view
 from semia.cli.options import (
     AnotherMachineOption,
     AnyRepositoryOption,
@@ -28,7 +28,7 @@ from semia.cli.options import (
     ToleranceOption,
     connection_options,
 )
-from semia.cli.train import carry_out, how_far, run_path, training_options
+from semia.cli.train import carry_out, describe_progress, run_path, training_options
 from semia.core.files import BUNDLES_FOLDER, REPOSITORY_FOLDER, check_model_name
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def export(
     folder = export_run_folder(opened, bundle, name, tolerance, request)
     if format_ is Format.TENSORRT:
         _add_engine(opened, folder, batches, tolerance)
-    say(f"next: semia publish {folder}")
+    print_info(f"next: semia publish {folder}")
 
 
 def export_run_folder(
@@ -114,9 +114,9 @@ def export_run_folder(
     folder = bundle or BUNDLES_FOLDER / model_name
     settings = run.config.settings
     if isinstance(settings, TrainingSettings) and not run.finished:
-        say(f"{run.path} is not trained to its end: {how_far(run, settings)}")
+        print_info(f"{run.path} is not trained to its end: {describe_progress(run, settings)}")
     began = time.monotonic()
-    say(
+    print_info(
         f"exporting {model_name} and comparing ONNX Runtime with PyTorch",
         "export_started",
         model=model_name,
@@ -133,7 +133,7 @@ def export_run_folder(
     ).card
     if card.graph is not None:
         _show_graph(card.graph)
-    say(
+    print_info(
         f"exported: {folder}, {card.canvas}, {card.parameters:,} parameters, {card.precision}",
         "export_finished",
         model=model_name,
@@ -143,18 +143,18 @@ def export_run_folder(
         duration_s=time.monotonic() - began,
     )
     if card.quality is None:
-        say(f"its card has no quality figures: `semia evaluate {run.path}`, then export again")
+        print_info(f"its card has no quality figures: `semia evaluate {run.path}`, then export again")
     return folder
 
 
 def _add_engine(run: "RunFolder", bundle: Path, batches: str, tolerance: int) -> None:
     from semia.export.exporter import parity_targets
-    from semia.export.tensorrt.add_engine import add_engine
     from semia.export.tensorrt.build import BatchProfile
+    from semia.export.tensorrt.engine import add_engine
 
     targets = parity_targets(run.scene)
     began = time.monotonic()
-    say("building a TensorRT engine for this machine; this takes minutes", "engine_started")
+    print_info("building a TensorRT engine for this machine; this takes minutes", "engine_started")
     with PhaseDisplay("TensorRT") as display:
         engine = add_engine(
             bundle,
@@ -164,7 +164,7 @@ def _add_engine(run: "RunFolder", bundle: Path, batches: str, tolerance: int) ->
             tolerance=tolerance,
             on_parity=lambda parity: _show_parity(parity, "ONNX Runtime"),
         )
-    say(
+    print_info(
         f"built: TensorRT {engine.tensorrt}, {engine.gpu}, {engine.precision}, batches up to {engine.max_batch}",
         "engine_built",
         duration_s=time.monotonic() - began,
@@ -172,50 +172,54 @@ def _add_engine(run: "RunFolder", bundle: Path, batches: str, tolerance: int) ->
 
 
 def _show_parity(parity: "tuple[TargetParity, ...]", reference: str = "PyTorch") -> None:
-    say(f"difference from {reference}, in levels of 255:")
+    print_info(f"difference from {reference}, in levels of 255:")
     table = Table(box=None)
     table.add_column("target")
     table.add_column("max", justify="right")
     table.add_column("mean", justify="right")
     for entry in parity:
         table.add_row(entry.target, str(entry.max_abs), f"{entry.mean_abs:.4f}")
-        record(
+        log_event(
             "parity_measured",
             reference=reference,
             target=entry.target,
             max_abs=entry.max_abs,
             mean_abs=entry.mean_abs,
         )
-    show(table)
+    print_view(table)
 
 
 def _show_graph(graph: "GraphReport") -> None:
     total = sum(stage.flops for stage in graph.stages)
     nodes = sum(graph.operators.values())
-    say(f"the graph at batch 1: {nodes} nodes, {total / 1e9:.2f} GFLOP", "graph_written", nodes=nodes, flops=total)
+    print_info(
+        f"the graph at batch 1: {nodes} nodes, {total / 1e9:.2f} GFLOP", "graph_written", nodes=nodes, flops=total
+    )
     table = Table(box=None)
     table.add_column("stage")
     table.add_column("nodes", justify="right")
     table.add_column("GFLOP", justify="right")
     for stage in graph.stages:
         table.add_row(stage.name, str(stage.nodes), f"{stage.flops / 1e9:.3f}")
-    show(table)
+    print_view(table)
 
 
 def _show_precision(precision: str, check: "PrecisionCheck") -> None:
-    from semia.export.precision.request import in_words
+    from semia.export.precision.request import describe_speed
 
-    say(f"{precision}, likeness to fp32's pictures; at least {check.min_psnr:g} dB is wanted:")
+    print_info(f"{precision}, likeness to fp32's pictures; at least {check.min_psnr:g} dB is wanted:")
     table = Table(box=None)
     table.add_column("target")
     table.add_column("PSNR, dB", justify="right")
     for target, psnr in check.psnr.items():
         table.add_row(target, f"{psnr:.1f}")
-        record("precision_measured", precision=precision, target=target, psnr_db=psnr)
-    show(table)
+        log_event("precision_measured", precision=precision, target=target, psnr_db=psnr)
+    print_view(table)
     if check.last_stage_in_float32:
-        say("the decoder's last stage stays in float32: with it in eight bits, too, pictures were below the limit")
-    say(f"{precision} on {check.measured_on}: {in_words(check)}")
+        print_info(
+            "the decoder's last stage stays in float32: with it in eight bits, too, pictures were below the limit"
+        )
+    print_info(f"{precision} on {check.measured_on}: {describe_speed(check)}")
 
 
 @training_options

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from semia.cli.console import say
+from semia.cli.console import print_info
 from semia.cli.options import NameOption
 from semia.core.errors import InputError
 from semia.core.files import RUNS_FOLDER
@@ -43,15 +43,15 @@ def import_checkpoint(
 
     loaded = load_scene(scene, name=name, resize=resize)
     for note in loaded.notes:
-        say(note)
+        print_info(note)
     path = run or RUNS_FOLDER / loaded.name
     with held(path):
         if RunFolder.is_run(path) and not overwrite:
             raise InputError(f"{path} holds a run already: choose another --run, or --overwrite it")
         generator = read_published_generator(checkpoint)
         RunFolder.create_imported(path, loaded, checkpoint, generator)
-    say(
+    print_info(
         f"imported {loaded.name}: width {generator.width}, depth {generator.depth}, {loaded.canvas}, "
         f"{len(loaded.palette)} classes ({loaded.palette}), {len(loaded.targets)} targets; {path}"
     )
-    say(f"next: semia export {path}")
+    print_info(f"next: semia export {path}")

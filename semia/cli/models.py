@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from semia.cli.console import complain, say, stdout, versions_in_words
+from semia.cli.console import format_versions, print_error, print_info, stdout
 from semia.cli.options import (
     DEFAULT_URL,
     OptionalUrlOption,
@@ -96,7 +96,7 @@ def _list(repository: Path, url: str | None, timeout: float, access: "ServerAcce
     else:
         _show(found, palettes)
         if found.server_problem is not None and url is None:
-            say(f"no server answers at {DEFAULT_URL}; --url asks another")
+            print_info(f"no server answers at {DEFAULT_URL}; --url asks another")
     if found.server_problem is not None and url is not None:
         raise SemiaError(found.server_problem)
 
@@ -108,7 +108,7 @@ def load(name: NameArgument, url: UrlOption = DEFAULT_URL, *, access: "ServerAcc
     from semia.serving import load_model
 
     version = load_model(url, name, access=access)
-    say(f"{url} now serves {name} version {version}", "model_loaded", model=name, version=version, url=url)
+    print_info(f"{url} now serves {name} version {version}", "model_loaded", model=name, version=version, url=url)
 
 
 @group.command("unload")
@@ -121,7 +121,7 @@ def unload(name: NameArgument, url: UrlOption = DEFAULT_URL, *, access: "ServerA
     if name not in states:
         raise InputError(f"{url} has no model {name!r}; it has {', '.join(sorted(states)) or 'none'}")
     unload_model(url, name, access=access)
-    say(f"{url} no longer serves {name}", "model_unloaded", model=name, url=url)
+    print_info(f"{url} no longer serves {name}", "model_unloaded", model=name, url=url)
 
 
 @group.command("rollback")
@@ -144,7 +144,7 @@ def rollback(
 
     done = roll_back(repository, name, to=to, url=url, access=access)
     version = done.published.version
-    say(
+    print_info(
         f"published: {done.published.folder} (model {name}, version {version}, which is version {done.repeats} again)",
         "rolled_back",
         model=name,
@@ -153,9 +153,9 @@ def rollback(
         url=url,
     )
     if url is None:
-        say(f"next: semia models load {name}")
+        print_info(f"next: semia models load {name}")
     else:
-        say(f"{url} now serves {name} version {version}")
+        print_info(f"{url} now serves {name} version {version}")
 
 
 @group.command("prune")
@@ -179,12 +179,12 @@ def prune(
     for each in [name] if name is not None else [model.name for model in list_models(repository)]:
         try:
             pruned = prune_model(repository, each, keep=keep, url=url, access=access)
-            deleted = f"deleted {versions_in_words(pruned)}" if pruned else "nothing to delete"
-            say(f"{each}: {deleted}", "pruned", model=each, versions=pruned)
+            deleted = f"deleted {format_versions(pruned)}" if pruned else "nothing to delete"
+            print_info(f"{each}: {deleted}", "pruned", model=each, versions=pruned)
         except SemiaError as error:
             if name is not None:
                 raise
-            complain(str(error))
+            print_error(str(error))
             failures.append(error)
     if failures:
         raise typer.Exit(failures[0].exit_code)
@@ -204,14 +204,14 @@ def remove(
     from semia.serving import remove as remove_model
     from semia.serving.repository.layout import model_folder, versions_of
 
-    versions = versions_in_words(versions_of(model_folder(repository, name)))
+    versions = format_versions(versions_of(model_folder(repository, name)))
     if not yes:
         if not typer.get_text_stream("stdin").isatty():
             raise InputError(f"removing {name!r} deletes its {versions} for good: add --yes")
         if not typer.confirm(f"delete {repository / name} with {versions} for good?"):
             raise SemiaError(f"{name} is kept")
     remove_model(repository, name, url=url, access=access)
-    say(f"removed: {name}, {versions}", "removed", model=name)
+    print_info(f"removed: {name}, {versions}", "removed", model=name)
 
 
 @group.command("verify")
@@ -243,7 +243,7 @@ def verify(
             wrong += verify_exported(repository, model.name, bundle=bundle, run=run)
         problems += len(wrong)
         for problem in wrong:
-            complain(f"{model.name}: {problem}")
+            print_error(f"{model.name}: {problem}")
         state = "as published" if not wrong else f"{len(wrong)} problem{'s' * (len(wrong) > 1)}"
         table.add_row(model.name, ", ".join(map(str, model.versions)), str(model.files), state)
     stdout.print(table)
@@ -305,7 +305,7 @@ def _show(found: "Overview", palettes: dict[str, tuple[str, Palette]]) -> None:
     for model in found.models:
         for problem in (model.problem, model.reason):
             if problem is not None:
-                complain(f"{model.name}: {problem}")
+                print_error(f"{model.name}: {problem}")
 
 
 def _facts(model: "ModelOverview", canvas: str) -> list[Text]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from semia.cli.console import StepDisplay, complain, interruptible, say, versions_in_words
+from semia.cli.console import StepDisplay, format_versions, interruptible, print_error, print_info
 from semia.cli.options import (
     AnyRepositoryOption,
     ChangeClassesOption,
@@ -19,9 +19,9 @@ from semia.cli.options import (
     ThreadsOption,
     connection_options,
 )
-from semia.core.accelerators import DEFAULT_ENGINE_CACHE, Accelerator
 from semia.core.errors import InputError
 from semia.core.files import REPOSITORY_FOLDER
+from semia.core.model_card import DEFAULT_ENGINE_CACHE, Accelerator
 
 if TYPE_CHECKING:
     from semia.core.access import ServerAccess
@@ -165,7 +165,7 @@ def publish_bundle(
     if load is None:
         published = publish_to(bundle, folder, name=name, settings=settings, change_classes=change_classes)
         _say_published(published.name, published.version, published.folder, began)
-        say("next: semia serve")
+        print_info("next: semia serve")
         return
     with interruptible():  # a version that was not yet seen to draw is taken back
         update = publish_and_load(
@@ -181,7 +181,7 @@ def publish_bundle(
     published = update.published
     _say_published(published.name, published.version, published.folder, began, f"; {load} serves it", url=load)
     if update.pruned:
-        say(f"deleted: {versions_in_words(update.pruned)}", "pruned", versions=update.pruned)
+        print_info(f"deleted: {format_versions(update.pruned)}", "pruned", versions=update.pruned)
 
 
 def _settings(
@@ -199,12 +199,12 @@ def _settings(
         present = dataclasses.replace(present, reason=None)  # what was measured was something else
     settings = dataclasses.replace(present, **changes)
     if settings != ServingSettings():
-        say(f"{served_as} runs with {settings}", "settings", model=served_as, settings=str(settings))
+        print_info(f"{served_as} runs with {settings}", "settings", model=served_as, settings=str(settings))
     return settings
 
 
 def _say_published(name: str, version: int, place: Path | str, began: float, more: str = "", **fields: object) -> None:
-    say(
+    print_info(
         f"published: {place} (model {name}, version {version}){more}",
         "published",
         model=name,
@@ -231,23 +231,25 @@ def _publish_to_store(
     stored = ObjectRepository(url).publish(bundle, name=name, settings=settings, change_classes=change_classes)
     _say_published(stored.name, stored.version, stored.url, began)
     if stored.serving != stored.version:
-        complain(f"version {stored.serving} was published meanwhile, and is the one that is served", "overtaken")
+        print_error(f"version {stored.serving} was published meanwhile, and is the one that is served", "overtaken")
     if not stored.exclusive:
-        complain(
+        print_error(
             f"warning: {url} keeps no conditions: see to it that only one publishes at a time",
             "unconditional_store",
             logging.WARNING,
         )
     if load is not None:
         version = load_model(load, stored.name, access=access)
-        say(f"{load} now serves {stored.name} version {version}", "model_loaded", model=stored.name, version=version)
+        print_info(
+            f"{load} now serves {stored.name} version {version}", "model_loaded", model=stored.name, version=version
+        )
 
 
 def _tuned(bundle: Path) -> dict[str, Any]:
     """What tuning chooses, for the CPU and by `ServingSettings`' fields."""
     from semia.bench.tuning import count_turns, tune
 
-    say(f"tuning {bundle} with a Triton of its own; whatever else runs here disturbs it")
+    print_info(f"tuning {bundle} with a Triton of its own; whatever else runs here disturbs it")
     with interruptible(), StepDisplay("turn", count_turns()) as display:
-        settings = tune(bundle, say, display.update)
+        settings = tune(bundle, print_info, display.update)
     return {field: getattr(settings, field) for field in ("instances", "threads", "batching", "accelerator", "reason")}

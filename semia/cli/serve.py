@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from semia.cli.console import complain, record, say, show
+from semia.cli.console import log_event, print_error, print_info, print_view
 from semia.cli.options import AnyRepositoryOption
 from semia.core.errors import InputError, SemiaError
 from semia.core.files import REPOSITORY_FOLDER
@@ -91,25 +91,25 @@ def serve(
     if not options.only_loopback:
         _warn(options)
     began = time.monotonic()
-    say(f"starting Triton on {repository}", "server_starting", repository=repository)
+    print_info(f"starting Triton on {repository}", "server_starting", repository=repository)
     with TritonServer(_local(repository), options) as server:
         for name, version in sorted(server.models.items()):
-            record("model_loaded" if max_loaded is None else "model_found", model=name, version=version)
+            log_event("model_loaded" if max_loaded is None else "model_found", model=name, version=version)
         if max_loaded is None:
-            show(_table(server.models))
+            print_view(_table(server.models))
         else:
-            say(
+            print_info(
                 f"{len(server.models)} models, at most {max_loaded} in memory: each is loaded when it is called",
                 "models_found",
                 models=len(server.models),
                 max_loaded=max_loaded,
             )
         for name, problem in sorted(server.failed_models.items()):
-            complain(f"cannot serve {name}: {problem}", "model_failed", model=name)
+            print_error(f"cannot serve {name}: {problem}", "model_failed", model=name)
         addresses = {service: f"{host}:{port}" for service, (host, port) in options.addresses.items()}
         listening = ", ".join(f"{service} {address}" for service, address in addresses.items())
-        say(
-            f"serving on {listening}{_locks(options)}; log {server.log_path}; Ctrl-C stops",
+        print_info(
+            f"serving on {listening}{_requirements(options)}; log {server.log_path}; Ctrl-C stops",
             "server_ready",
             **{service.lower(): address for service, address in addresses.items()},
             path=server.log_path,
@@ -119,8 +119,8 @@ def serve(
             code = server.wait()
         except KeyboardInterrupt:
             code = None
-            say("stopping", "server_stopping")
-    record("server_stopped", duration_s=time.monotonic() - began)
+            print_info("stopping", "server_stopping")
+    log_event("server_stopped", duration_s=time.monotonic() - began)
     if code is not None:
         raise SemiaError(f"Triton ended by itself with exit code {code}")
 
@@ -135,14 +135,14 @@ def _server_tls(certificate: Path | None, key: Path | None, client_ca: Path | No
     return None
 
 
-def _locks(options: "ServerOptions") -> str:
+def _requirements(options: "ServerOptions") -> str:
     """What callers need besides the address."""
-    locks = []
+    requirements = []
     if options.tls is not None:
-        locks.append("TLS" if options.tls.client_ca is None else "mutual TLS")
+        requirements.append("TLS" if options.tls.client_ca is None else "mutual TLS")
     if options.admin_key_file is not None:
-        locks.append("admin key")
-    return f" ({', '.join(locks)})" if locks else ""
+        requirements.append("admin key")
+    return f" ({', '.join(requirements)})" if requirements else ""
 
 
 def _warn(options: "ServerOptions") -> None:
@@ -158,7 +158,7 @@ def _warn(options: "ServerOptions") -> None:
             "container on this repository"
         )
     for warning in warnings:
-        complain(f"warning: {warning}", "exposed", logging.WARNING)
+        print_error(f"warning: {warning}", "exposed", logging.WARNING)
 
 
 def _table(versions: dict[str, int]) -> Table:
@@ -179,5 +179,5 @@ def _local(repository: str) -> Path:
     source = ObjectRepository(repository)
     copy, problems = mirror(source, cache_folder(source.url))
     for problem in problems.values():
-        complain(f"not copied from {source.url}: {problem}", "model_failed", logging.WARNING)
+        print_error(f"not copied from {source.url}: {problem}", "model_failed", logging.WARNING)
     return copy

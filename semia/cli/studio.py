@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from semia.cli.console import live, say
+from semia.cli.console import is_interactive, print_info
 from semia.cli.options import OptionalUrlOption, RepositoryOption, connection_options
 from semia.core.files import BUNDLES_FOLDER, REPOSITORY_FOLDER, RUNS_FOLDER
 
@@ -65,11 +65,11 @@ def studio(
     )
 
     async def on_ready(address: str, triton: str) -> None:
-        say(f"studio: {address}", "studio_ready", address=address, grpc=triton)
-        say("Ctrl-C stops it")
-        if open_browser and live():
+        print_info(f"studio: {address}", "studio_ready", address=address, grpc=triton)
+        print_info("Ctrl-C stops it")
+        if open_browser and is_interactive():
             await asyncio.to_thread(webbrowser.open, address)
 
-    say("starting the studio", "studio_starting")
+    print_info("starting the studio", "studio_starting")
     asyncio.run(run(settings, on_ready))
-    say("stopped", "studio_stopped")
+    print_info("stopped", "studio_stopped")

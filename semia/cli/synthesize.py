@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from semia.cli.console import StepDisplay, interruptible, record, say
+from semia.cli.console import StepDisplay, interruptible, log_event, print_info
 from semia.cli.options import DEFAULT_URL, TimeoutOption, UrlOption, connection_options
 from semia.cli.train import report_failures
 from semia.core.errors import SemiaError
@@ -64,12 +64,12 @@ def synthesize(
                     display.update(counts.done, outcome.target.name)
         except (KeyboardInterrupt, SemiaError) as error:
             if counts.written or isinstance(error, KeyboardInterrupt):
-                say(f"{counts}; --resume goes on")
+                print_info(f"{counts}; --resume goes on")
             raise
         if sheet is not None and shown:
             _write_sheet(sheet, shown, client.describe(model).palette)
     if counts.written or counts.skipped:
-        say(str(counts), "pictures_synthesized", model=model, path=out, **counts.figures())
+        print_info(str(counts), "pictures_synthesized", model=model, path=out, **counts.figures())
     report_failures(counts.failures, len(files))
 
 
@@ -90,14 +90,16 @@ class _Counts:
         """Count an outcome; a log is told of it."""
         if outcome.error is not None:
             self.failures.append(str(outcome.error))
-            record("target_refused", model=model, target=outcome.target, note=str(outcome.error))
+            log_event("target_refused", model=model, target=outcome.target, note=str(outcome.error))
         elif outcome.skipped:
             self.skipped += 1
         else:
             self.written += 1
             self._durations_s.append(outcome.duration_s)
             latency_s = outcome.duration_s
-            record("picture_synthesized", model=model, target=outcome.target, path=outcome.output, latency_s=latency_s)
+            log_event(
+                "picture_synthesized", model=model, target=outcome.target, path=outcome.output, latency_s=latency_s
+            )
 
     def __str__(self) -> str:
         phrases = [f"{self.written} pictures in {self._out}"]
@@ -121,4 +123,4 @@ def _write_sheet(path: Path, outcomes: "list[FileOutcome]", palette: "Palette") 
     labels = [Tile(each.target.stem, palette.render(each.class_ids)) for each in outcomes if each.class_ids is not None]
     pictures = [Tile("", read_rgb(each.output)) for each in outcomes]
     write_rgb(path, contact_sheet([*labels, *pictures], columns=len(outcomes)))
-    say(f"contact sheet: {path}", "contact_sheet", path=path)
+    print_info(f"contact sheet: {path}", "contact_sheet", path=path)

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from semia.cli import fleet
+from semia.cli import train_many
 from semia.cli.console import (
     ClockDisplay,
     StageDisplay,
     StepDisplay,
-    clock,
+    format_duration,
+    format_losses,
     interruptible,
-    losses_in_words,
-    record,
-    say,
+    log_event,
+    print_info,
     stop_on_signals,
 )
 from semia.cli.options import NameOption, RunArgument, option_group
@@ -155,8 +155,8 @@ def train(
         ),
     ] = None,
     engine: Annotated[
-        fleet.EngineName, typer.Option("--engine", help="local: on this machine. ray: as tasks of a Ray cluster.")
-    ] = fleet.EngineName.LOCAL,
+        train_many.EngineName, typer.Option("--engine", help="local: on this machine. ray: as tasks of a Ray cluster.")
+    ] = train_many.EngineName.LOCAL,
     address: Annotated[
         str | None,
         typer.Option(
@@ -185,7 +185,7 @@ def train(
     those that are done. With --engine ray, scenes and run folders must be on storage that all nodes see under
     the same paths, and semia must be installed on every node.
     """
-    where = fleet.Where(engine, jobs, address, cpus)
+    where = train_many.EngineOptions(engine, jobs, address, cpus)
     if len(scenes) > 1 and training["name"] is not None:
         raise InputError("--name is for one scene; several are named after their folders")
     from semia.training.request import TrainRequest
@@ -200,10 +200,10 @@ def train(
         )
         for scene in scenes
     ]
-    if len(requests) > 1 or engine is fleet.EngineName.RAY:
-        fleet.train_many(requests, where)
+    if len(requests) > 1 or engine is train_many.EngineName.RAY:
+        train_many.train_many(requests, where)
     else:
-        say(f"next: semia export {carry_out(requests[0]).path}")
+        print_info(f"next: semia export {carry_out(requests[0]).path}")
 
 
 def run_path(scene: Path, run: Path | None = None, name: str | None = None, *, runs: Path = RUNS_FOLDER) -> Path:
@@ -218,9 +218,9 @@ def carry_out(request: "TrainRequest") -> "RunFolder":
     with request.open_run() as opened:
         run, scene, settings = opened.run, opened.scene, opened.run.config.settings
         canvas, targets = str(scene.canvas), len(scene.targets)
-        record("scene_loaded", scene=scene.name, path=request.scene, canvas=canvas, targets=targets)
+        log_event("scene_loaded", scene=scene.name, path=request.scene, canvas=canvas, targets=targets)
         for note in scene.notes:
-            say(note)
+            print_info(note)
         if isinstance(settings, CopyingSettings):
             _prepare(opened, request.preset)
         else:
@@ -234,9 +234,9 @@ def _prepare(opened: "OpenedRun", preset: str) -> None:
     run, scene = opened.run, opened.scene
     subject = {"scene": scene.name, "run": run.path}
     if run.finished:
-        say(f"{run.path} is already prepared", "generator_prepared", **subject, duration_s=0.0)
+        print_info(f"{run.path} is already prepared", "generator_prepared", **subject, duration_s=0.0)
         return
-    say(
+    print_info(
         f"preparing {_in_words(opened)}; preset {preset}, on {opened.device.type}",
         "preparation_started",
         **subject,
@@ -248,15 +248,15 @@ def _prepare(opened: "OpenedRun", preset: str) -> None:
         with interruptible(), StageDisplay("preparing", "preparation_progress", scene=scene.name) as display:
             prepare_run(run, opened.device, on_progress=lambda news: display.update(news.stage, news.share))
     except KeyboardInterrupt:
-        say(
+        print_info(
             f"stopped; the same command prepares {scene.name} anew",
             "preparation_stopped",
             **subject,
             duration_s=time.monotonic() - began,
         )
         raise SystemExit(130) from None
-    say(
-        f"prepared: {run.path}, in {clock(run.preparation_s or 0.0)}",
+    print_info(
+        f"prepared: {run.path}, in {format_duration(run.preparation_s or 0.0)}",
         "generator_prepared",
         **subject,
         duration_s=run.preparation_s,
@@ -269,7 +269,7 @@ def _train(opened: "OpenedRun", settings: "TrainingSettings", preset: str) -> No
     run, scene = opened.run, opened.scene
     subject = {"scene": scene.name, "run": run.path}
     if run.finished:
-        say(
+        print_info(
             f"{run.path} is already trained for {run.iterations_done} iterations",
             "training_finished",
             **subject,
@@ -277,7 +277,7 @@ def _train(opened: "OpenedRun", settings: "TrainingSettings", preset: str) -> No
             duration_s=0.0,
         )
         return
-    say(
+    print_info(
         f"training {_in_words(opened)}; preset {preset}, {_length(settings)}, on {opened.device.type}",
         "training_started",
         **subject,
@@ -287,15 +287,15 @@ def _train(opened: "OpenedRun", settings: "TrainingSettings", preset: str) -> No
         iteration=run.iterations_done,
         device=opened.device.type,
     )
-    say(f"watch: {run.path}/samples, or tensorboard --logdir {run.path}")
+    print_info(f"watch: {run.path}/samples, or tensorboard --logdir {run.path}")
     began = time.monotonic()
     with stop_on_signals() as stop, _display(scene.name, settings) as show:
         finished = train(run, opened.device, patch_features=opened.patch_features, on_progress=show, should_stop=stop)
     outcome = {**subject, "iteration": run.iterations_done, "duration_s": time.monotonic() - began}
     if not finished:
-        say(f"stopped after {how_far(run, settings)}; --resume goes on", "training_stopped", **outcome)
+        print_info(f"stopped after {describe_progress(run, settings)}; --resume goes on", "training_stopped", **outcome)
         raise SystemExit(130)
-    say(f"trained: {run.path}, {run.iterations_done} iterations", "training_finished", **outcome)
+    print_info(f"trained: {run.path}, {run.iterations_done} iterations", "training_finished", **outcome)
 
 
 def _in_words(opened: "OpenedRun") -> str:
@@ -308,11 +308,12 @@ def _length(settings: "TrainingSettings") -> str:
     return f"{settings.iterations} iterations" if settings.minutes is None else f"{settings.minutes:g} minutes"
 
 
-def how_far(run: "RunFolder", settings: "TrainingSettings") -> str:
+def describe_progress(run: "RunFolder", settings: "TrainingSettings") -> str:
     """How much of its training by these settings a run has behind it, in words."""
     if settings.minutes is None:
         return f"{run.iterations_done} of {settings.iterations} iterations"
-    return f"{run.iterations_done} iterations in {clock(run.seconds_done)} of {clock(60 * settings.minutes)} minutes"
+    done, whole = format_duration(run.seconds_done), format_duration(60 * settings.minutes)
+    return f"{run.iterations_done} iterations in {done} of {whole} minutes"
 
 
 @contextmanager
@@ -321,12 +322,10 @@ def _display(scene: str, settings: "TrainingSettings") -> "Iterator[Callable[[Pr
     event = "training_progress"
     if settings.minutes is None:
         with StepDisplay("iteration", settings.iterations, event, scene=scene) as steps:
-            yield lambda news: steps.update(news.iteration, losses_in_words(news.losses), **_fields(news))
+            yield lambda news: steps.update(news.iteration, format_losses(news.losses), **_fields(news))
     else:
         with ClockDisplay("iteration", 60 * settings.minutes, event, scene=scene) as minutes:
-            yield lambda news: minutes.update(
-                news.iteration, news.seconds, losses_in_words(news.losses), **_fields(news)
-            )
+            yield lambda news: minutes.update(news.iteration, news.seconds, format_losses(news.losses), **_fields(news))
 
 
 def _fields(news: "Progress") -> dict[str, object]:
@@ -356,7 +355,7 @@ def render(
                 failures.append(str(error))
             display.update(done, path.name)
     report_failures(failures, len(paths))
-    say(f"{len(paths)} pictures in {folder}")
+    print_info(f"{len(paths)} pictures in {folder}")
 
 
 def report_failures(failures: Iterable[str], total: int) -> None:

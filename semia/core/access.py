@@ -1,6 +1,6 @@
-"""How a server is reached: TLS, and the key of its operators. What the client and serving both need of it.
+"""How a server is reached: TLS, the key of its operators, how large messages are. For the client and for serving.
 
-This module needs the standard library alone; `TlsOptions.credentials` needs grpc.
+`TlsOptions.credentials` needs grpc; nothing else here does.
 """
 
 import re
@@ -14,6 +14,7 @@ from semia.core.errors import InputError
 
 if TYPE_CHECKING:
     import grpc
+from semia.core.labels import Canvas
 
 ADMIN_KEY_NAME = "semia-admin-key"
 """What the operators' key is called in the headers of a call: so over HTTP, with a prefix over gRPC."""
@@ -169,14 +170,14 @@ def _readable(path: Path | None) -> Path | None:
 
 
 def tls_problem(url: str, tls: TlsOptions | None, timeout_s: float) -> str | None:
-    """Why no connection to ``url`` comes about, if TLS is the reason; gRPC says it in riddles or not at all.
+    """Why no connection to ``url`` comes about, if TLS is the reason; gRPC's own message does not tell.
 
     Args:
         url: HOST:PORT, where gRPC could not connect.
         tls: what gRPC used; None for plain text.
         timeout_s: how long to look; a server that says nothing for so long has no problem with TLS.
     """
-    context = _trusting_context() if tls is None else tls.context()
+    context = _unverified_context() if tls is None else tls.context()
     host, _, port = url.rpartition(":")
     host = host.strip("[]")
     try:
@@ -196,7 +197,7 @@ def tls_problem(url: str, tls: TlsOptions | None, timeout_s: float) -> str | Non
     return None
 
 
-def _trusting_context() -> ssl.SSLContext:
+def _unverified_context() -> ssl.SSLContext:
     """Finds out whether a server speaks TLS; nothing is sent to it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -229,3 +230,15 @@ def _alert(error: ssl.SSLError, tls: TlsOptions | None) -> str | None:
     if "alert" in reason:
         return _certificate_problem(tls)
     return f"the TLS handshake failed: {reason}"
+
+
+MAX_MESSAGE_BYTES = 256 * 1024 * 1024
+"""Of a request or an answer. tritonclient's own limit, 2 GiB, would let a wrong server fill the memory."""
+
+OVERHEAD_BYTES = 64 * 1024
+"""Left for everything in a message but its tensor: names, shapes and parameters take a fraction of it."""
+
+
+def largest_batch(canvas: Canvas) -> int:
+    """How many pictures ``uint8[H, W, 3]`` of a canvas one message holds; 0: not a single one."""
+    return (MAX_MESSAGE_BYTES - OVERHEAD_BYTES) // (canvas.height * canvas.width * 3)

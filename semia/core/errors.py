@@ -7,7 +7,7 @@ SemiaError                 a failure: the command prints one line and exits 1
     └── LabelMapError      a label map or palette is unusable
         ├── LabelMapTypeError      it is neither a picture nor class ids
         ├── LabelMapSizeError      its proportions are not the canvas's
-        └── LabelMapColourError    it has an area of a colour that the palette does not know
+        └── LabelMapColorError    it has an area of a colour that the palette does not know
 
 Each room derives its own family (``semia.training.errors``, ``semia.export.errors``, ``semia.serving.errors``,
 ``semia.client.errors``) from these two.
@@ -46,5 +46,5 @@ class LabelMapSizeError(LabelMapError):
     """A label map's proportions are not the canvas's."""
 
 
-class LabelMapColourError(LabelMapError):
+class LabelMapColorError(LabelMapError):
     """A label map has an area of a colour that the palette does not know."""

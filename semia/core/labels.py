@@ -20,18 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semia.core.errors import ImageError, LabelMapColourError, LabelMapSizeError
+from semia.core.errors import ImageError, LabelMapColorError, LabelMapSizeError
 from semia.core.images import DEEP_MODES, open_image, rgb_array, write_image
 from semia.core.palette import (
     BOX_MASK,
     Palette,
-    colour_clusters,
+    color_clusters,
     distance_to_blend,
-    exact_colours,
+    exact_colors,
     flat_area,
     hex_code,
-    median_colour,
-    pack_colours,
+    median_color,
+    pack_colors,
 )
 
 ClassIds = NDArray[np.uint8]
@@ -46,7 +46,7 @@ BORDER_REACH = 8
 VOID_NUMBER = 255
 """The palette index, or grey value, of pixels that are no class."""
 
-SMALL_GREYS = 64
+SMALL_GRAYS = 64
 """Grey values all below this are class ids rather than colours."""
 
 SIZE_SLACK = 2
@@ -55,7 +55,7 @@ SIZE_SLACK = 2
 MAX_STRETCH = 0.05
 """The same as a share of a side: of a thumbnail, two pixels may be half."""
 
-_NEIGHBOURS = tuple((row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0))
+_NEIGHBORS = tuple((row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0))
 
 
 class Canvas(NamedTuple):
@@ -91,7 +91,7 @@ def fit_to_canvas(image: Image.Image, canvas: Canvas, what: str = "label map") -
 class LabelPicture(NamedTuple):
     """A label map as a file has it, before its colours are known to be classes."""
 
-    colours: NDArray[np.uint8]  # [H, W, 3]
+    colors: NDArray[np.uint8]  # [H, W, 3]
     void: NDArray[np.bool_]  # [H, W]: pixels that are no class
     notes: tuple[str, ...]  # a line for each thing that was not taken as it stands
     numbers: Mapping[tuple[int, int, int], int] | None = None  # palette index or class id of each colour in the file
@@ -107,32 +107,32 @@ def label_picture(image: Image.Image, palette: Palette | None = None, what: str 
         ImageError: if the picture was opened lazily and its file is broken, or has more grey values than 8 bits hold.
     """
     if image.mode in DEEP_MODES:
-        image = Image.fromarray(_grey_labels(image, what))
-    colours = rgb_array(image)
-    void = np.zeros(colours.shape[:2], dtype=np.bool_)
+        image = Image.fromarray(_gray_labels(image, what))
+    colors = rgb_array(image)
+    void = np.zeros(colors.shape[:2], dtype=np.bool_)
     if image.mode not in ("P", "L"):
-        return LabelPicture(colours, void, ())
+        return LabelPicture(colors, void, ())
     numbers = np.asarray(image)
     used, places = np.unique(numbers, return_index=True)
     ids: dict[tuple[int, int, int], int] = {}
-    for number, (red, green, blue) in zip(used.tolist(), colours.reshape(-1, 3)[places].tolist(), strict=True):
+    for number, (red, green, blue) in zip(used.tolist(), colors.reshape(-1, 3)[places].tolist(), strict=True):
         ids.setdefault((red, green, blue), number)
     others = used[used != VOID_NUMBER]
     if len(others) < len(used) and len(others) >= 2 and others.max() < VOID_NUMBER // 2:
         void = numbers == VOID_NUMBER
-        colour = tuple(colours[void][0].tolist())
-        if palette is not None and colour in palette.colours:
-            return LabelPicture(colours, np.zeros_like(void), ())
+        color = tuple(colors[void][0].tolist())
+        if palette is not None and color in palette.colors:
+            return LabelPicture(colors, np.zeros_like(void), ())
         kind = "palette index" if image.mode == "P" else "grey value"
         share = 100 * np.count_nonzero(void) / void.size
         note = f"{what}: {kind} 255 ({share:.1f} % of it) is read as no class: its neighbours' count"
-        return LabelPicture(colours, void, (note,), ids)
-    if image.mode == "L" and len(used) >= 2 and used.max() < SMALL_GREYS:
-        return LabelPicture(colours, void, (f"{what}: its grey values {_span(used)} are read as the classes",), ids)
-    return LabelPicture(colours, void, (), ids if image.mode == "P" else None)
+        return LabelPicture(colors, void, (note,), ids)
+    if image.mode == "L" and len(used) >= 2 and used.max() < SMALL_GRAYS:
+        return LabelPicture(colors, void, (f"{what}: its grey values {_span(used)} are read as the classes",), ids)
+    return LabelPicture(colors, void, (), ids if image.mode == "P" else None)
 
 
-def _grey_labels(image: Image.Image, what: str) -> NDArray[np.uint8]:
+def _gray_labels(image: Image.Image, what: str) -> NDArray[np.uint8]:
     """Grey values of more than 8 bits, all of them kept apart."""
     values = np.asarray(image)
     different = np.unique(values)
@@ -176,26 +176,26 @@ def class_ids_from_picture(picture: NDArray[np.uint8], palette: Palette, what: s
     """Map a label map's colours ``uint8[H, W, 3]`` onto the palette, by the rules at the top of this module.
 
     Raises:
-        LabelMapColourError: if an area has a colour far from every class; it names the colour, its share, the palette.
+        LabelMapColorError: if an area has a colour far from every class; it names the colour, its share, the palette.
     """
     ids, dirty = _match_exactly(picture, palette)
     if not dirty.any():
         return ids
-    dirty_colours = picture.reshape(-1, 3).take(np.flatnonzero(dirty), axis=0)  # picture[dirty], ten times as fast
-    nearest, within_tolerance = _match_nearest(dirty_colours, palette)
+    dirty_colors = picture.reshape(-1, 3).take(np.flatnonzero(dirty), axis=0)  # picture[dirty], ten times as fast
+    nearest, within_tolerance = _match_nearest(dirty_colors, palette)
     ids[dirty] = nearest
-    settled = np.ones_like(dirty)
-    settled[dirty] = within_tolerance
+    assigned = np.ones_like(dirty)
+    assigned[dirty] = within_tolerance
     flat = flat_area(picture)
-    settled &= flat | ~_possible_blends(picture, ids, flat, palette)
-    unsettled = ~settled
-    _refuse_foreign_area(picture, unsettled & flat, palette, what)
+    assigned &= flat | ~_possible_blends(picture, ids, flat, palette)
+    unassigned = ~assigned
+    _refuse_foreign_area(picture, unassigned & flat, palette, what)
     # Of two colours of one class one at least is not the palette's: most soft borders need no further look.
     if np.count_nonzero(dirty & flat) >= FOREIGN_SHARE * flat.size:
-        _refuse_two_colours(picture, ids, settled & flat, palette, what)
-    if not unsettled.any():
+        _refuse_two_colors(picture, ids, assigned & flat, palette, what)
+    if not unassigned.any():
         return ids
-    ids, unreached = _settle_borders(picture, ids, unsettled, palette)
+    ids, unreached = _assign_borders(picture, ids, unassigned, palette)
     _refuse_foreign_area(picture, unreached, palette, what)
     return ids
 
@@ -204,39 +204,39 @@ def class_ids_from_label(label: LabelPicture, palette: Palette, what: str = "lab
     """`class_ids_from_picture`, void pixels filled up from beside them.
 
     Raises:
-        LabelMapColourError: as `class_ids_from_picture`, or if all pixels are void.
+        LabelMapColorError: as `class_ids_from_picture`, or if all pixels are void.
     """
     if not label.void.any():
-        return class_ids_from_picture(label.colours, palette, what)
+        return class_ids_from_picture(label.colors, palette, what)
     if label.void.all():
-        raise LabelMapColourError(f"all of the {what} is void: no pixel says a class; the palette is {palette}")
+        raise LabelMapColorError(f"all of the {what} is void: no pixel says a class; the palette is {palette}")
     # A void pixel's colour must not be mistaken for an area's: it becomes a class's before colours are compared.
-    colours = label.colours.copy()
-    colours[label.void] = palette.array[0]
-    ids = class_ids_from_picture(colours, palette, what)
+    colors = label.colors.copy()
+    colors[label.void] = palette.array[0]
+    ids = class_ids_from_picture(colors, palette, what)
     return fill_void(ids, label.void)
 
 
 def _match_exactly(picture: NDArray[np.uint8], palette: Palette) -> tuple[ClassIds, NDArray[np.bool_]]:
     """Class ids of the pixels that have a palette colour, and ``bool[H, W]``: which pixels have none."""
-    packed = pack_colours(picture)
+    packed = pack_colors(picture)
     ids = np.zeros(packed.shape, dtype=np.uint8)
     dirty = np.ones(packed.shape, dtype=np.bool_)
-    for class_id, colour in enumerate(pack_colours(palette.array)):
-        exact = packed == colour
+    for class_id, color in enumerate(pack_colors(palette.array)):
+        exact = packed == color
         # A class takes its id where ids are still 0: cheaper than assigning through the mask.
         ids |= exact.view(np.uint8) * np.uint8(class_id)
         dirty ^= exact
     return ids, dirty
 
 
-def _match_nearest(colours: NDArray[np.uint8], palette: Palette) -> tuple[ClassIds, NDArray[np.bool_]]:
+def _match_nearest(colors: NDArray[np.uint8], palette: Palette) -> tuple[ClassIds, NDArray[np.bool_]]:
     """The nearest class of each colour ``uint8[N, 3]``, and whether it is within the palette's tolerance."""
-    red, green, blue = np.ascontiguousarray(colours.T, dtype=np.int32)
-    nearest = np.zeros(len(colours), dtype=np.uint8)
-    least = np.full(len(colours), np.iinfo(np.int32).max, dtype=np.int32)
+    red, green, blue = np.ascontiguousarray(colors.T, dtype=np.int32)
+    nearest = np.zeros(len(colors), dtype=np.uint8)
+    least = np.full(len(colors), np.iinfo(np.int32).max, dtype=np.int32)
     # One class at a time keeps the memory at a few planes, however many classes and pixels there are.
-    for class_id, (class_red, class_green, class_blue) in enumerate(palette.colours):
+    for class_id, (class_red, class_green, class_blue) in enumerate(palette.colors):
         squared = (red - class_red) ** 2 + (green - class_green) ** 2 + (blue - class_blue) ** 2
         np.copyto(nearest, np.uint8(class_id), where=squared < least)
         np.minimum(least, squared, out=least)
@@ -255,7 +255,7 @@ def _possible_blends(
     if not palette.confusable_pairs:
         return blends
     rows, columns = np.nonzero(~flat)
-    colours, own = picture[rows, columns], ids[rows, columns]
+    colors, own = picture[rows, columns], ids[rows, columns]
 
     @functools.cache
     def close_to(class_id: int) -> NDArray[np.bool_]:
@@ -264,7 +264,7 @@ def _possible_blends(
     for first, second in palette.confusable_pairs:
         between = np.flatnonzero(close_to(first) & close_to(second) & (own != first) & (own != second))
         if len(between):
-            off_blend = distance_to_blend(colours[between], palette.array[first], palette.array[second])
+            off_blend = distance_to_blend(colors[between], palette.array[first], palette.array[second])
             between = between[off_blend <= palette.blend_tolerance]
             blends[rows[between], columns[between]] = True
     return blends
@@ -279,25 +279,25 @@ def _grow(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
     return mask
 
 
-def _settle_borders(
-    picture: NDArray[np.uint8], ids: ClassIds, unsettled: NDArray[np.bool_], palette: Palette
+def _assign_borders(
+    picture: NDArray[np.uint8], ids: ClassIds, unassigned: NDArray[np.bool_], palette: Palette
 ) -> tuple[ClassIds, NDArray[np.bool_]]:
-    """Grow the settled areas over the border pixels, ring by ring; each takes the most similar class beside it.
+    """Grow the assigned areas over the border pixels, ring by ring; each takes the most similar class beside it.
 
     Returns the class ids, and the pixels ``bool[H, W]`` beyond `BORDER_REACH`, which keep what they had.
     """
     nobody = -1
     # A frame of nobody's pixels spares the neighbours at the rim a special case.
-    owners = np.pad(np.where(unsettled, nobody, ids).astype(np.int16), 1, constant_values=nobody)
+    owners = np.pad(np.where(unassigned, nobody, ids).astype(np.int16), 1, constant_values=nobody)
     classes = palette.array.astype(np.int32)
-    rows, columns = np.nonzero(unsettled)
+    rows, columns = np.nonzero(unassigned)
     for _ in range(BORDER_REACH):
-        colours = picture[rows, columns].astype(np.int32)
+        colors = picture[rows, columns].astype(np.int32)
         chosen = np.full(len(rows), nobody, dtype=np.int16)
         least = np.full(len(rows), np.iinfo(np.int32).max, dtype=np.int32)
-        for down, right in _NEIGHBOURS:
+        for down, right in _NEIGHBORS:
             beside = owners[rows + 1 + down, columns + 1 + right]
-            red, green, blue = (colours - classes[beside]).T
+            red, green, blue = (colors - classes[beside]).T
             squared = red**2 + green**2 + blue**2
             closer = (beside != nobody) & (squared < least)
             np.copyto(chosen, beside, where=closer)
@@ -317,50 +317,50 @@ def _refuse_foreign_area(picture: NDArray[np.uint8], area: NDArray[np.bool_], pa
         return
     foreign = picture[area]
     # The most frequent colour of the most frequent box: JPEG noise scatters one colour over many values.
-    _, box_of_pixel, votes = np.unique(pack_colours(foreign) & BOX_MASK, return_inverse=True, return_counts=True)
-    colours, counts = np.unique(foreign[box_of_pixel == votes.argmax()], axis=0, return_counts=True)
-    red, green, blue = colours[counts.argmax()].tolist()
-    raise LabelMapColourError(
+    _, box_of_pixel, votes = np.unique(pack_colors(foreign) & BOX_MASK, return_inverse=True, return_counts=True)
+    colors, counts = np.unique(foreign[box_of_pixel == votes.argmax()], axis=0, return_counts=True)
+    red, green, blue = colors[counts.argmax()].tolist()
+    raise LabelMapColorError(
         f"the {what} has an area of unknown colour (about {hex_code((red, green, blue))}, "
         f"{100 * share:.1f} % of it); the palette is {palette}"
     )
 
 
-def _refuse_two_colours(
+def _refuse_two_colors(
     picture: NDArray[np.uint8], ids: ClassIds, area: NDArray[np.bool_], palette: Palette, what: str
 ) -> None:
     """Refuse two flat colours that both are nearest to one class: drift moves all of a class, not half of it."""
-    exact = exact_colours(picture)
+    exact = exact_colors(picture)
     for class_id in range(len(palette)):
-        colours = picture[area & (ids == class_id)]
-        if len(colours) < FOREIGN_SHARE * area.size:
+        colors = picture[area & (ids == class_id)]
+        if len(colors) < FOREIGN_SHARE * area.size:
             continue
-        found = _exact_areas(colours, exact) if exact is not None else _separate_areas(colours)
-        shares = [(hex_code(colour), count / area.size) for colour, count in found]
+        found = _exact_areas(colors, exact) if exact is not None else _separate_areas(colors)
+        shares = [(hex_code(color), count / area.size) for color, count in found]
         large = [f"{code} ({100 * share:.1f} % of it)" for code, share in shares if share >= FOREIGN_SHARE]
         if len(large) > 1:
-            raise LabelMapColourError(
+            raise LabelMapColorError(
                 f"the {what} has areas of {' and '.join(large)}, all nearest to {palette.hex_codes[class_id]}: one "
                 f"class has one colour; the palette is {palette}{_hint_of_ids(picture, palette)}"
             )
 
 
-def _exact_areas(colours: NDArray[np.uint8], exact: NDArray[np.uint8]) -> list[tuple[tuple[int, int, int], int]]:
+def _exact_areas(colors: NDArray[np.uint8], exact: NDArray[np.uint8]) -> list[tuple[tuple[int, int, int], int]]:
     """How many of colours ``uint8[N, 3]`` are each of those of an exact map, most frequent first."""
-    packed = pack_colours(colours)
-    counted = [(tuple(each.tolist()), int(np.count_nonzero(packed == pack_colours(each)))) for each in exact]
+    packed = pack_colors(colors)
+    counted = [(tuple(each.tolist()), int(np.count_nonzero(packed == pack_colors(each)))) for each in exact]
     return sorted(counted, key=lambda pair: -pair[1])
 
 
-def _separate_areas(colours: NDArray[np.uint8]) -> list[tuple[tuple[int, int, int], int]]:
+def _separate_areas(colors: NDArray[np.uint8]) -> list[tuple[tuple[int, int, int], int]]:
     """Clusters of colours ``uint8[N, 3]`` that noise does not explain, most frequent first, with their pixels."""
-    clusters = colour_clusters(colours)
-    return [(median_colour(colours[cluster]), int(np.count_nonzero(cluster))) for cluster in clusters]
+    clusters = color_clusters(colors)
+    return [(median_color(colors[cluster]), int(np.count_nonzero(cluster))) for cluster in clusters]
 
 
 def _hint_of_ids(picture: NDArray[np.uint8], palette: Palette) -> str:
-    grey = (picture == picture[..., :1]).all()
-    if grey and picture.max() < len(palette):
+    gray = (picture == picture[..., :1]).all()
+    if gray and picture.max() < len(palette):
         return "; it looks like class ids: paint it in the palette's colours, or send the ids as an array"
     return ""
 
@@ -373,7 +373,7 @@ def class_ids_from_image(image: Image.Image, palette: Palette, canvas: Canvas, w
     Raises:
         ImageError: if the picture was opened lazily and its file is broken.
         LabelMapSizeError: if the proportions do not fit.
-        LabelMapColourError: if the colours do not.
+        LabelMapColorError: if the colours do not.
     """
     fit_to_canvas(image, canvas, what)
     label = label_picture(image, palette, what)
@@ -387,7 +387,7 @@ def read_class_ids(path: Path, palette: Palette, canvas: Canvas) -> ClassIds:
     Raises:
         ImageError: if the file cannot be read.
         LabelMapSizeError: if the proportions do not fit.
-        LabelMapColourError: if the colours do not.
+        LabelMapColorError: if the colours do not.
     """
     return class_ids_from_image(open_image(path), palette, canvas, what=f"label map {path}")
 

@@ -1,18 +1,32 @@
-"""The model card: what a bundle is, where it comes from, and how it was checked."""
+"""The model card: what a bundle is, where it comes from, how it was checked; and the bundle that it describes."""
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass
-from pathlib import Path
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 
 from semia.core.errors import InputError
-from semia.core.files import check_model_name, write_text
+from semia.core.files import check_model_name, sha256_of_file, write_text
 from semia.core.labels import Canvas
 from semia.core.palette import MIN_SEPARATION, Palette
+
+DEFAULT_ENGINE_CACHE = PurePosixPath("/var/tmp/semia-tensorrt")  # noqa: S108  # it outlives restarts; nothing in it is secret
+"""Where ONNX Runtime keeps the TensorRT engines that it builds, on the server's machine or in its container."""
+
+
+class Accelerator(StrEnum):
+    """Instead of ONNX Runtime's CPU and CUDA kernels as they come."""
+
+    TENSORRT = "tensorrt"
+    CUDA = "cuda"
+    OPENVINO = "openvino"
+
 
 MODEL_FILE = "model.onnx"
 PLAN_FILE = "model.plan"
@@ -58,8 +72,8 @@ def changed_classes(before: Palette, after: Palette) -> tuple[str, ...]:
     class changes nothing, nor do new classes behind the others.
     """
     changes = []
-    for class_id, colour in enumerate(before.colours):
-        distances = np.linalg.norm(after.array.astype(np.float64) - colour, axis=1)
+    for class_id, color in enumerate(before.colors):
+        distances = np.linalg.norm(after.array.astype(np.float64) - color, axis=1)
         same = {int(distances.argmin())} if distances.min() < MIN_SEPARATION / 2 else set[int]()
         same |= {other for other, name in enumerate(after.names) if name in before.names[class_id : class_id + 1]}
         if same - {class_id} or (not same and class_id < len(after)):
@@ -212,3 +226,63 @@ class ModelCard:
             raise InputError(f"no model card at {path}") from None
         except (InputError, OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(f"{path} is not a model card: {type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Bundle(os.PathLike[str]):
+    """A folder of ``model.onnx``, ``model_card.json`` and, where there is a TensorRT engine, ``model.plan``.
+
+    A version in a model repository is laid out likewise. Functions that take a path take a bundle too.
+    """
+
+    path: Path
+    card: ModelCard
+
+    @classmethod
+    def open(cls, path: Path) -> "Bundle":
+        """Read the card, and make sure that the graph is the one that it describes.
+
+        Raises:
+            InputError: if a file is missing, the card cannot be read, or the graph is another.
+        """
+        bundle = cls(path, ModelCard.read(path / CARD_FILE))
+        if not bundle.graph.is_file():
+            raise InputError(f"{path} has no {MODEL_FILE}, which its {CARD_FILE} describes: export it again")
+        if problem := hash_problem(bundle.graph, bundle.card):
+            raise InputError(f"{bundle.graph} {problem}: export it again")
+        return bundle
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @property
+    def graph(self) -> Path:
+        """The ONNX file."""
+        return self.path / MODEL_FILE
+
+    def with_quality(self, quality: dict[str, float]) -> "Bundle":
+        """Write figures of quality into the card; returns the bundle with it."""
+        bundle = dataclasses.replace(self, card=dataclasses.replace(self.card, quality=quality))
+        bundle.card.write(self.path / CARD_FILE)
+        return bundle
+
+    @staticmethod
+    def is_bundle(path: Path) -> bool:
+        """Whether there is a bundle, or a version of a model repository, at a path."""
+        return (path / CARD_FILE).is_file()
+
+
+def hash_problem(file: Path, card: ModelCard) -> str | None:
+    """What a ``model.onnx`` or ``model.plan`` is not, in words that follow its name; None if its hash is the card's."""
+    sha256, expected = sha256_of_file(file), described_sha256(file.name, card)
+    if sha256 == expected:
+        return None
+    kind = "engine" if file.name == PLAN_FILE else "graph"
+    return f"is not the {kind} its card describes (SHA-256 {sha256[:12]}..., the card says {expected[:12]}...)"
+
+
+def described_sha256(file: str, card: ModelCard) -> str:
+    """The hash that a card gives of its ``model.onnx`` or ``model.plan``; "of none" where it has no engine."""
+    if file != PLAN_FILE:
+        return card.graph_sha256
+    return "of none" if card.engine is None else card.engine.plan_sha256

@@ -32,7 +32,7 @@ MIN_EXACT_PIXELS = 9
 EXACT_SHARE = 0.999
 """Where so many of the pixels have such colours, the label map is exact: every one of them is a class."""
 
-MAX_EXACT_COLOURS = 4096
+MAX_EXACT_COLORS = 4096
 """With more different colours, a label map was compressed, scaled, or is none."""
 
 NOISE_SPAN, NOISE_CONTACTS = 2, 0.3
@@ -52,31 +52,31 @@ MAX_DRIFT = 80.0
 class Palette:
     """The colours of a scene's classes; a class id is an index into it."""
 
-    colours: tuple[tuple[int, int, int], ...]  # RGB, 0-255
+    colors: tuple[tuple[int, int, int], ...]  # RGB, 0-255
     names: tuple[str, ...] = ()  # one per colour, or empty where the scene names none
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.colours) <= MAX_CLASSES:
-            raise LabelMapError(f"a palette has 1 to {MAX_CLASSES} colours, not {len(self.colours)}")
-        if len(set(self.colours)) != len(self.colours):
+        if not 1 <= len(self.colors) <= MAX_CLASSES:
+            raise LabelMapError(f"a palette has 1 to {MAX_CLASSES} colours, not {len(self.colors)}")
+        if len(set(self.colors)) != len(self.colors):
             raise LabelMapError(f"a palette's colours must differ: {self}")
-        if self.names and len(self.names) != len(self.colours):
-            raise LabelMapError(f"a palette of {len(self.colours)} colours cannot have {len(self.names)} names")
+        if self.names and len(self.names) != len(self.colors):
+            raise LabelMapError(f"a palette of {len(self.colors)} colours cannot have {len(self.names)} names")
 
     def __len__(self) -> int:
-        return len(self.colours)
+        return len(self.colors)
 
     def __str__(self) -> str:
         return ", ".join(map(self.describe, range(len(self))))
 
     def describe(self, class_id: int) -> str:
         """A class's colour and, where it has one, its name."""
-        return " ".join([hex_code(self.colours[class_id]), *self.names[class_id : class_id + 1]])
+        return " ".join([hex_code(self.colors[class_id]), *self.names[class_id : class_id + 1]])
 
     @property
     def hex_codes(self) -> tuple[str, ...]:
         """The colours as ``#RRGGBB``."""
-        return tuple(hex_code(colour) for colour in self.colours)
+        return tuple(hex_code(color) for color in self.colors)
 
     @classmethod
     def from_hex(cls, codes: list[str], names: list[str] | None = None) -> "Palette":
@@ -85,12 +85,12 @@ class Palette:
         Raises:
             LabelMapError: if a code is not of that form.
         """
-        return cls(tuple(colour_from_hex(code) for code in codes), tuple(names or ()))
+        return cls(tuple(color_from_hex(code) for code in codes), tuple(names or ()))
 
     @cached_property
     def array(self) -> NDArray[np.uint8]:
         """The colours as ``uint8[K, 3]``."""
-        return np.array(self.colours, dtype=np.uint8)
+        return np.array(self.colors, dtype=np.uint8)
 
     @cached_property
     def tolerance(self) -> float:
@@ -100,8 +100,8 @@ class Palette:
         """
         if len(self) == 1:
             return MAX_DRIFT
-        colours = self.array.astype(np.float64)
-        distances = np.linalg.norm(colours[:, None] - colours[None], axis=-1)
+        colors = self.array.astype(np.float64)
+        distances = np.linalg.norm(colors[:, None] - colors[None], axis=-1)
         return min(MAX_DRIFT, float(distances[np.triu_indices(len(self), 1)].min()))
 
     @property
@@ -127,7 +127,7 @@ class Palette:
         """Colour ``uint8[H, W]`` class ids as ``uint8[H, W, 3]``."""
         return self.array[class_ids]
 
-    def with_names(self, colour_of_name: Mapping[str, str]) -> "Palette":
+    def with_names(self, color_of_name: Mapping[str, str]) -> "Palette":
         """The same classes with names given by colour, and in the order of the names, as in a scene's ``classes.json``.
 
         Names of colours that the palette has not are left out: one file may serve several photographs.
@@ -136,8 +136,8 @@ class Palette:
             LabelMapError: if a class gets no name, or two.
         """
         names: dict[int, str] = {}
-        for name, code in colour_of_name.items():
-            distances = np.linalg.norm(self.array.astype(np.float64) - np.array(colour_from_hex(code)), axis=1)
+        for name, code in color_of_name.items():
+            distances = np.linalg.norm(self.array.astype(np.float64) - np.array(color_from_hex(code)), axis=1)
             nearest = int(distances.argmin())
             if distances[nearest] > self.tolerance:
                 continue
@@ -149,17 +149,17 @@ class Palette:
             names[nearest] = name
         missing = [self.hex_codes[index] for index in range(len(self)) if index not in names]
         if missing:
-            known = ", ".join(f"{code} {name}" for name, code in colour_of_name.items())
+            known = ", ".join(f"{code} {name}" for name, code in color_of_name.items())
             raise LabelMapError(f"no class name is given for {', '.join(missing)} of the label map, only for {known}")
-        return Palette(tuple(self.colours[index] for index in names), tuple(names.values()))
+        return Palette(tuple(self.colors[index] for index in names), tuple(names.values()))
 
 
-def hex_code(colour: tuple[int, int, int]) -> str:
+def hex_code(color: tuple[int, int, int]) -> str:
     """``#RRGGBB`` of an RGB colour."""
-    return "#{:02X}{:02X}{:02X}".format(*colour)
+    return "#{:02X}{:02X}{:02X}".format(*color)
 
 
-def colour_from_hex(code: str) -> tuple[int, int, int]:
+def color_from_hex(code: str) -> tuple[int, int, int]:
     """RGB of a ``#RRGGBB`` code.
 
     Raises:
@@ -175,20 +175,20 @@ def colour_from_hex(code: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def pack_colours(colours: NDArray[np.uint8]) -> NDArray[np.uint32]:
+def pack_colors(colors: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """Colours ``uint8[..., 3]`` as one number each, ``uint32[...]``: compared and counted in one step."""
-    packed = np.zeros((*colours.shape[:-1], 4), dtype=np.uint8)
-    packed[..., :3] = colours
+    packed = np.zeros((*colors.shape[:-1], 4), dtype=np.uint8)
+    packed[..., :3] = colors
     return packed.view(np.uint32)[..., 0]
 
 
 def distance_to_blend(
-    colours: NDArray[np.uint8], first: NDArray[np.uint8], second: NDArray[np.uint8]
+    colors: NDArray[np.uint8], first: NDArray[np.uint8], second: NDArray[np.uint8]
 ) -> NDArray[np.float64]:
     """How far (Euclidean RGB) each of ``uint8[N, 3]`` is from the nearest blend of two colours, as ``float64[N]``."""
     start = first.astype(np.float64)
     span = second - start
-    offsets = colours - start
+    offsets = colors - start
     shares = np.clip(offsets @ span / (span @ span), 0.0, 1.0)
     distances: NDArray[np.float64] = np.linalg.norm(offsets - shares[:, np.newaxis] * span, axis=1)
     return distances
@@ -212,16 +212,16 @@ def flat_area(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return flat
 
 
-def exact_colours(picture: NDArray[np.uint8], void: NDArray[np.bool_] | None = None) -> NDArray[np.uint8] | None:
+def exact_colors(picture: NDArray[np.uint8], void: NDArray[np.bool_] | None = None) -> NDArray[np.uint8] | None:
     """The colours ``uint8[K, 3]`` of a label map ``uint8[H, W, 3]`` as a program writes it, most frequent first.
 
     None for a map that was compressed, scaled or softly drawn: its colours are read with tolerance. ``void``,
     ``bool[H, W]``, tells pixels that do not count.
     """
-    packed = pack_colours(picture)
+    packed = pack_colors(picture)
     counted = packed if void is None else packed[~void]
     values, counts = np.unique(counted, return_counts=True)
-    if len(values) > MAX_EXACT_COLOURS:
+    if len(values) > MAX_EXACT_COLORS:
         return None
     often = counts >= min(MIN_EXACT_PIXELS, counted.size)
     if not 1 <= np.count_nonzero(often) <= MAX_CLASSES:
@@ -231,12 +231,12 @@ def exact_colours(picture: NDArray[np.uint8], void: NDArray[np.bool_] | None = N
     index = _index_of(packed, values, order)
     if void is not None:
         index[void] = -1
-    colours, counts = values[order].view(np.uint8).reshape(-1, 4)[:, :3], counts[order]
-    contacts = _contacts(index, len(colours))
-    if _has_noise(colours, counts, contacts):
+    colors, counts = values[order].view(np.uint8).reshape(-1, 4)[:, :3], counts[order]
+    contacts = _contacts(index, len(colors))
+    if _has_noise(colors, counts, contacts):
         return None
-    kept = ~_soft_borders(colours, counts, contacts)
-    return colours[kept] if counts[kept].sum() >= EXACT_SHARE * counted.size else None
+    kept = ~_soft_borders(colors, counts, contacts)
+    return colors[kept] if counts[kept].sum() >= EXACT_SHARE * counted.size else None
 
 
 def _index_of(packed: NDArray[np.uint32], values: NDArray[np.uint32], order: NDArray[np.intp]) -> NDArray[np.int64]:
@@ -246,18 +246,18 @@ def _index_of(packed: NDArray[np.uint32], values: NDArray[np.uint32], order: NDA
     return np.where(values[found] == packed, index, -1)
 
 
-def _contacts(index: NDArray[np.int64], colours: int) -> NDArray[np.int64]:
+def _contacts(index: NDArray[np.int64], colors: int) -> NDArray[np.int64]:
     """How often pixels of each two colours lie beside each other, ``int64[K, K]``, symmetric."""
-    contacts = np.zeros((colours, colours), dtype=np.int64)
+    contacts = np.zeros((colors, colors), dtype=np.int64)
     for first, second in ((index[1:], index[:-1]), (index[:, 1:], index[:, :-1])):
         both = (first >= 0) & (second >= 0)
-        pairs = first[both] * colours + second[both]
-        contacts += np.bincount(pairs, minlength=colours**2).reshape(colours, colours)
+        pairs = first[both] * colors + second[both]
+        contacts += np.bincount(pairs, minlength=colors**2).reshape(colors, colors)
     return contacts + contacts.T
 
 
-def _has_noise(colours: NDArray[np.uint8], counts: NDArray[np.int64], contacts: NDArray[np.int64]) -> bool:
-    wide = colours.astype(np.int16)
+def _has_noise(colors: NDArray[np.uint8], counts: NDArray[np.int64], contacts: NDArray[np.int64]) -> bool:
+    wide = colors.astype(np.int16)
     near = np.abs(wide[:, None] - wide[None]).max(axis=-1) <= NOISE_SPAN
     np.fill_diagonal(near, val=False)
     if (near & (contacts > NOISE_CONTACTS * np.maximum(counts[:, None], counts[None]))).any():
@@ -268,20 +268,20 @@ def _has_noise(colours: NDArray[np.uint8], counts: NDArray[np.int64], contacts: 
 
 
 def _soft_borders(
-    colours: NDArray[np.uint8], counts: NDArray[np.int64], contacts: NDArray[np.int64]
+    colors: NDArray[np.uint8], counts: NDArray[np.int64], contacts: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """Which colours ``bool[K]`` are lines between two others, and blends of those."""
-    soft = np.zeros(len(colours), dtype=np.bool_)
-    if len(colours) < 3:
+    soft = np.zeros(len(colors), dtype=np.bool_)
+    if len(colors) < 3:
         return soft
-    for each in range(len(colours)):
+    for each in range(len(colors)):
         beside = contacts[each].copy()
         beside[each] = 0
         first, second = np.argsort(-beside, kind="stable")[:2]
         if beside[second] < counts[each] / 2 or counts[each] > min(counts[first], counts[second]):
             continue  # an area, not a line; or more of it than of what it would be a blend of
-        apart = np.linalg.norm(colours[first].astype(np.float64) - colours[second])
-        distance = distance_to_blend(colours[each : each + 1], colours[first], colours[second])[0]
+        apart = np.linalg.norm(colors[first].astype(np.float64) - colors[second])
+        distance = distance_to_blend(colors[each : each + 1], colors[first], colors[second])[0]
         soft[each] = apart >= MIN_SEPARATION and distance <= BLEND_DISTANCE
     return soft
 
@@ -318,21 +318,21 @@ def extract_palette(
     """
     if void is not None and void.all():
         raise LabelMapError("the whole label map is void: draw each class in its own colour")
-    exact = exact_colours(picture, void)
+    exact = exact_colors(picture, void)
     if exact is not None:
-        labelled = picture if void is None else picture[~void]
-        colours = _dark_to_light(map(tuple, exact.tolist()))
+        labeled = picture if void is None else picture[~void]
+        colors = _dark_to_light(map(tuple, exact.tolist()))
         if numbers is not None:
-            colours = tuple(sorted(colours, key=numbers.__getitem__))
-        return FoundPalette(Palette(colours), _left_out(labelled, exact))
+            colors = tuple(sorted(colors, key=numbers.__getitem__))
+        return FoundPalette(Palette(colors), _left_out(labeled, exact))
     flat = flat_area(picture)
-    return _dominant_colours(picture[flat if void is None else flat & ~void], picture.shape[0] * picture.shape[1])
+    return _dominant_colors(picture[flat if void is None else flat & ~void], picture.shape[0] * picture.shape[1])
 
 
-def _left_out(labelled: NDArray[np.uint8], exact: NDArray[np.uint8]) -> tuple[str, ...]:
+def _left_out(labeled: NDArray[np.uint8], exact: NDArray[np.uint8]) -> tuple[str, ...]:
     """A line for colours of an exact map that are no class."""
-    packed = pack_colours(labelled).reshape(-1)
-    others = packed[~np.isin(packed, pack_colours(exact))]
+    packed = pack_colors(labeled).reshape(-1)
+    others = packed[~np.isin(packed, pack_colors(exact))]
     if not len(others):
         return ()
     values, counts = np.unique(others, return_counts=True)
@@ -344,47 +344,47 @@ def _left_out(labelled: NDArray[np.uint8], exact: NDArray[np.uint8]) -> tuple[st
     )
 
 
-def colour_clusters(colours: NDArray[np.uint8]) -> Iterator[NDArray[np.bool_]]:
+def color_clusters(colors: NDArray[np.uint8]) -> Iterator[NDArray[np.bool_]]:
     """Which of colours ``uint8[N, 3]`` are one but for noise, cluster by cluster, each as ``bool[N]``.
 
     A cluster is all, not claimed before, that is nearer than `MIN_SEPARATION` to the most frequent colour left.
     """
     # Vote in boxes of 8 levels a channel, then in clusters of boxes: JPEG noise around one colour is one candidate.
     _, first_pixel, box_of_pixel, votes = np.unique(
-        pack_colours(colours) & BOX_MASK, return_index=True, return_inverse=True, return_counts=True
+        pack_colors(colors) & BOX_MASK, return_index=True, return_inverse=True, return_counts=True
     )
-    centres = colours[first_pixel] // 8 * 8.0 + 3.5
-    unclaimed = np.ones(len(centres), dtype=np.bool_)
+    centers = colors[first_pixel] // 8 * 8.0 + 3.5
+    unclaimed = np.ones(len(centers), dtype=np.bool_)
     for box in np.argsort(-votes, kind="stable"):
         if unclaimed[box]:
-            cluster = unclaimed & (np.linalg.norm(centres - centres[box], axis=1) < MIN_SEPARATION)
+            cluster = unclaimed & (np.linalg.norm(centers - centers[box], axis=1) < MIN_SEPARATION)
             unclaimed &= ~cluster
             yield cluster[box_of_pixel]
 
 
-def median_colour(colours: NDArray[np.uint8]) -> tuple[int, int, int]:
+def median_color(colors: NDArray[np.uint8]) -> tuple[int, int, int]:
     """Of ``uint8[N, 3]``, channel by channel."""
-    red, green, blue = np.median(colours, axis=0).astype(int).tolist()
+    red, green, blue = np.median(colors, axis=0).astype(int).tolist()
     return red, green, blue
 
 
-def _dominant_colours(flat: NDArray[np.uint8], pixels: int) -> FoundPalette:
+def _dominant_colors(flat: NDArray[np.uint8], pixels: int) -> FoundPalette:
     """The classes of flat pixels ``uint8[N, 3]`` of a map of so many."""
-    colours: list[tuple[int, int, int]] = []
+    colors: list[tuple[int, int, int]] = []
     notes: list[str] = []
-    for cluster in colour_clusters(flat):
-        colour, share = median_colour(flat[cluster]), np.count_nonzero(cluster) / pixels
+    for cluster in color_clusters(flat):
+        color, share = median_color(flat[cluster]), np.count_nonzero(cluster) / pixels
         if share >= MIN_CLASS_SHARE:
-            colours.append(colour)
+            colors.append(color)
         else:
-            code = hex_code(colour)
+            code = hex_code(color)
             notes.append(f"an area of about {code} ({100 * share:.3f} % of the label map) is too small to be a class")
-    if not colours:
+    if not colors:
         raise LabelMapError("the label map has no area of one flat colour: draw each class in its own colour")
-    if len(colours) > MAX_CLASSES:
-        raise LabelMapError(f"the label map has {len(colours)} colours; at most {MAX_CLASSES} classes are possible")
-    return FoundPalette(Palette(_dark_to_light(colours)), tuple(notes))
+    if len(colors) > MAX_CLASSES:
+        raise LabelMapError(f"the label map has {len(colors)} colours; at most {MAX_CLASSES} classes are possible")
+    return FoundPalette(Palette(_dark_to_light(colors)), tuple(notes))
 
 
-def _dark_to_light(colours: Iterable[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:
-    return tuple(sorted(colours, key=lambda colour: (np.dot(colour, BRIGHTNESS), colour)))
+def _dark_to_light(colors: Iterable[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:
+    return tuple(sorted(colors, key=lambda color: (np.dot(color, BRIGHTNESS), color)))

@@ -32,7 +32,7 @@ def class_ids_from_target(target: Target, palette: Palette, canvas: Canvas, gene
         LabelMapTypeError: if the target is none of the forms of `Target`, or an id has no class.
         ImageError: if its picture cannot be read.
         LabelMapSizeError: if it does not fit the canvas.
-        LabelMapColourError: if an area has a colour far from every class.
+        LabelMapColorError: if an area has a colour far from every class.
     """
     if isinstance(target, (str, os.PathLike)):
         return read_class_ids(Path(target), palette, canvas)

@@ -70,15 +70,15 @@ FLOOR = 1e-4
 """Gradient added before the ratio is taken: flat colour beside flat colour is no difference."""
 
 
-class LabelledPicture(NamedTuple):
+class LabeledPicture(NamedTuple):
     """A picture and the class of each of its pixels."""
 
     picture: RGB  # uint8[H, W, 3]
     labels: ClassIds  # uint8[H, W]
 
-    def halved(self) -> "LabelledPicture":
+    def halved(self) -> "LabeledPicture":
         """Half the size, odd sides rounded up: pixels are averaged, labels are picked."""
-        return LabelledPicture(np.asarray(Image.fromarray(self.picture).reduce(2)), self.labels[::2, ::2])
+        return LabeledPicture(np.asarray(Image.fromarray(self.picture).reduce(2)), self.labels[::2, ::2])
 
     def share(self, class_id: int) -> float:
         """The share of the pixels that a class has, 0 to 1."""
@@ -106,7 +106,7 @@ class PictureMeasure:
             palette: the classes' colours.
         """
         self._judged_class = judged_classes(labels, palette)
-        self._source = LabelledPicture(photograph, self._judged_class[labels])
+        self._source = LabeledPicture(photograph, self._judged_class[labels])
         self._seams = SeamMeasure(photograph)
         self._stream = np.random.default_rng(SEED)
         pixels = self._stream.choice(labels.size, min(FOREST_PIXELS, labels.size), replace=False)
@@ -115,7 +115,7 @@ class PictureMeasure:
 
     def figures(self, picture: RGB, layout: ClassIds) -> Figures:
         """The figures of a picture ``uint8[H, W, 3]`` that was made of a layout ``uint8[H, W]``."""
-        output = LabelledPicture(picture, self._judged_class[layout])
+        output = LabeledPicture(picture, self._judged_class[layout])
         present = [int(class_id) for class_id in np.unique(output.labels)]
         judged = [class_id for class_id in present if output.share(class_id) >= JUDGED_SHARE]
         # Each picture meets the stream as the forest left it: figures do not depend on what was judged before.
@@ -134,7 +134,7 @@ class PictureMeasure:
             means |= zip(PatchFigures._fields, averages, strict=True)
         return Figures(align=self._alignment(output), seams=self._seams.measure(picture), **means)
 
-    def _alignment(self, output: LabelledPicture) -> float | None:
+    def _alignment(self, output: LabeledPicture) -> float | None:
         seen = self._forest.predict(_texture(output.picture)).reshape(output.labels.shape)
         overlaps = []
         for class_id in np.unique(output.labels):
@@ -150,20 +150,20 @@ def judged_classes(labels: ClassIds, palette: Palette) -> NDArray[np.uint8]:
     `PALETTE_SHARE` and `PALETTE_SEPARATION` say which classes are taken for others.
     """
     areas = np.bincount(labels.ravel(), minlength=len(palette))
-    by_area = sorted(range(len(palette)), key=lambda class_id: (-areas[class_id], palette.colours[class_id]))
-    colours = palette.array.astype(np.int64)
+    by_area = sorted(range(len(palette)), key=lambda class_id: (-areas[class_id], palette.colors[class_id]))
+    colors = palette.array.astype(np.int64)
     kept = by_area[:1]
     for class_id in by_area[1:]:
-        separation = np.abs(colours[kept] - colours[class_id]).sum(axis=1).min()
+        separation = np.abs(colors[kept] - colors[class_id]).sum(axis=1).min()
         if areas[class_id] >= PALETTE_SHARE * labels.size and separation > PALETTE_SEPARATION:
             kept.append(class_id)
-    distances = ((colours[:, np.newaxis] - colours[kept]) ** 2).sum(axis=-1)
+    distances = ((colors[:, np.newaxis] - colors[kept]) ** 2).sum(axis=-1)
     nearest: NDArray[np.uint8] = distances.argmin(axis=1).astype(np.uint8)
     return nearest
 
 
 def patch_figures(
-    source: LabelledPicture, output: LabelledPicture, class_id: int, stream: np.random.Generator
+    source: LabeledPicture, output: LabeledPicture, class_id: int, stream: np.random.Generator
 ) -> PatchFigures | None:
     """Compare one class's texture in two pictures; None where either has too few patches of it."""
     distances = []
@@ -185,8 +185,8 @@ def patch_figures(
 
 
 def _draw_pair(
-    source: LabelledPicture,
-    output: LabelledPicture,
+    source: LabeledPicture,
+    output: LabeledPicture,
     class_id: int,
     most: tuple[int, int],
     stream: np.random.Generator,
@@ -197,14 +197,14 @@ def _draw_pair(
     return None if first is None or second is None else (first, second)
 
 
-def _draw_patches(labelled: LabelledPicture, class_id: int, most: int, stream: np.random.Generator) -> Floats | None:
+def _draw_patches(labeled: LabeledPicture, class_id: int, most: int, stream: np.random.Generator) -> Floats | None:
     """Patches whose centre has a class, as ``float64[N, 147]`` in [0, 1]."""
     margin = PATCH_SIDE // 2
-    places = np.argwhere(labelled.labels[margin:-margin, margin:-margin] == class_id)
+    places = np.argwhere(labeled.labels[margin:-margin, margin:-margin] == class_id)
     if len(places) < MIN_PATCHES:
         return None
     rows, columns = places[stream.choice(len(places), min(most, len(places)), replace=False)].T
-    channels_first = labelled.picture.transpose(2, 0, 1)
+    channels_first = labeled.picture.transpose(2, 0, 1)
     windows = np.lib.stride_tricks.sliding_window_view(channels_first, (3, PATCH_SIDE, PATCH_SIDE))
     patches: Floats = windows[0, rows, columns].reshape(len(rows), -1) / 255.0
     return patches
@@ -222,11 +222,11 @@ def _sliced_wasserstein(first: Floats, second: Floats, stream: np.random.Generat
 def _mean_distance(asked: Floats, searched: Floats) -> float:
     """Mean Euclidean distance of each patch to the nearest of those searched."""
     # Brute force: in 147 dimensions, a tree is slower.
-    neighbours = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(searched)
-    return float(neighbours.kneighbors(asked)[0].mean())
+    neighbors = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(searched)
+    return float(neighbors.kneighbors(asked)[0].mean())
 
 
-def _sharpness_change(source: LabelledPicture, output: LabelledPicture, class_id: int) -> float:
+def _sharpness_change(source: LabeledPicture, output: LabeledPicture, class_id: int) -> float:
     energies = [_gradient(one.picture)[one.labels == class_id].mean() + FLOOR for one in (source, output)]
     return float(abs(np.log(energies[1] / energies[0])))
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from semia.core.bundle import Bundle
 from semia.core.errors import InputError
 from semia.core.images import RGB
 from semia.core.labels import Canvas, ClassIds
+from semia.core.model_card import Bundle
 from semia.core.palette import Palette
 
 TIMED_DRAWS = 3
@@ -112,7 +112,7 @@ def open_comparable(paths: Sequence[Path]) -> list[OpenedGenerator]:
     generators = [open_generator(path) for path in paths]
     first = generators[0]
     for generator in generators[1:]:
-        if generator.palette.colours != first.palette.colours:
+        if generator.palette.colors != first.palette.colors:
             raise InputError(
                 f"{generator.path} has the classes {generator.palette}, {first.path} {first.palette}: "
                 "compare generators of one scene"

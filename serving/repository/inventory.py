@@ -9,7 +9,7 @@ from semia.core.model_card import ModelCard
 from semia.serving.errors import AccessRefusedError, ServerUnreachableError
 from semia.serving.repository.layout import first_of_the_same, list_models
 from semia.serving.repository.transaction import is_being_changed, unfinished_version
-from semia.serving.triton.control import OPEN_TO_EVERYONE, ModelState, model_states
+from semia.serving.triton.control import ANONYMOUS, ModelState, model_states
 
 State = Literal["ready", "loading", "failed", "not loaded", "unknown"]
 
@@ -37,7 +37,7 @@ class Overview:
     server_problem: str | None  # why the server said nothing; None where it answered, or was not asked
 
 
-def overview(repository: Path | None, url: str | None = None, *, access: ServerAccess = OPEN_TO_EVERYONE) -> Overview:
+def overview(repository: Path | None, url: str | None = None, *, access: ServerAccess = ANONYMOUS) -> Overview:
     """List the models of a repository, of a server, or of both.
 
     Args:

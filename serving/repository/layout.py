@@ -24,7 +24,6 @@ from semia.core.errors import InputError
 from semia.core.files import check_model_name, sha256_of_file, sync_path
 from semia.core.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE, ModelCard, changed_classes
 from semia.core.palette import Palette
-from semia.serving.accelerators import served_file
 from semia.serving.errors import BundleError, ClassesChangedError, PublishError, RepositoryError
 from semia.serving.model_config import (
     CARD_HASH_PARAMETER,
@@ -32,6 +31,7 @@ from semia.serving.model_config import (
     ServingSettings,
     config_text,
     parse_config,
+    served_file,
     settings_from_config,
 )
 from semia.serving.repository.transaction import (
@@ -41,7 +41,7 @@ from semia.serving.repository.transaction import (
     finish,
     locked,
     staging_folder,
-    taken_back_on_failure,
+    undone_on_failure,
 )
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def publish(
     card = read_bundle_card(bundle, name)
     try:
         repository = repository.resolve()  # a link's target has its neighbours on its own disk
-        with locked(repository), taken_back_on_failure(repository):
+        with locked(repository), undone_on_failure(repository):
             settings = settings or present_settings(repository, card.name)
             if not change_classes:
                 check_classes(present_config(repository, card.name), card)

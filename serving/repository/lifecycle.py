@@ -19,9 +19,8 @@ from pathlib import Path
 from semia.core.access import ServerAccess
 from semia.core.errors import InputError
 from semia.core.model_card import CARD_FILE, ModelCard
-from semia.serving.accelerators import served_file
 from semia.serving.errors import ModelLoadError, PublishError, RepositoryError, ServerError, ServerUnreachableError
-from semia.serving.model_config import ServingSettings, settings_from_config
+from semia.serving.model_config import ServingSettings, served_file, settings_from_config
 from semia.serving.repository.layout import (
     PublishedModel,
     add_version,
@@ -36,10 +35,10 @@ from semia.serving.repository.layout import (
     stage_config,
     versions_of,
 )
-from semia.serving.repository.transaction import CONFIG_FILE, finish, locked, staging_folder, taken_back_on_failure
+from semia.serving.repository.transaction import CONFIG_FILE, finish, locked, staging_folder, undone_on_failure
 from semia.serving.triton.control import (
+    ANONYMOUS,
     LOAD_TIMEOUT_S,
-    OPEN_TO_EVERYONE,
     ModelState,
     check_answer,
     load_model,
@@ -80,7 +79,7 @@ def publish_and_load(
     keep: int = DEFAULT_KEEP,
     change_classes: bool = False,
     timeout_s: float = LOAD_TIMEOUT_S,
-    access: ServerAccess = OPEN_TO_EVERYONE,
+    access: ServerAccess = ANONYMOUS,
 ) -> Update:
     """Publish a bundle and put it into service while callers run; they notice a new version and nothing else.
 
@@ -126,7 +125,7 @@ def rollback(
     to: int | None = None,
     url: str | None = None,
     timeout_s: float = LOAD_TIMEOUT_S,
-    access: ServerAccess = OPEN_TO_EVERYONE,
+    access: ServerAccess = ANONYMOUS,
 ) -> Rollback:
     """Publish an older version of a model again, as its newest, run as the newest is run now.
 
@@ -151,7 +150,7 @@ def rollback(
         stage = functools.partial(_stage_again, model, version)
         if url is not None:
             return Rollback(_put_into_service(stage, name, folder, url, timeout_s, access), version)
-        with taken_back_on_failure(folder):
+        with undone_on_failure(folder):
             with staging_folder(folder) as staging:
                 published = add_version(stage(staging), folder)
             finish(folder)
@@ -164,7 +163,7 @@ def prune(
     *,
     keep: int = DEFAULT_KEEP,
     url: str | None = None,
-    access: ServerAccess = OPEN_TO_EVERYONE,
+    access: ServerAccess = ANONYMOUS,
 ) -> tuple[int, ...]:
     """Delete the old versions of a model, but never the one that a server serves; returns those deleted.
 
@@ -195,7 +194,7 @@ def prune(
         return _prune(model, keep, spared=state.version)
 
 
-def remove(repository: Path, name: str, *, url: str | None = None, access: ServerAccess = OPEN_TO_EVERYONE) -> None:
+def remove(repository: Path, name: str, *, url: str | None = None, access: ServerAccess = ANONYMOUS) -> None:
     """Delete a model with all its versions.
 
     Args:
@@ -245,7 +244,7 @@ def _put_into_service(
     before = _state(url, name, access)  # a server that is not there is said before anything is published
     published: PublishedModel | None = None
     try:
-        with taken_back_on_failure(repository):
+        with undone_on_failure(repository):
             with staging_folder(repository) as staging:
                 # A number that the server has tried before means something else to it, and maybe to callers.
                 published = add_version(stage(staging), repository, above=before.newest)

@@ -146,7 +146,7 @@ class ObjectRepository:
                     check_classes(self._present_config(served_as), card)
                 staged = publish(bundle, folder / "model_repository", name=name, settings=settings)
                 config = (staged.folder.parent / CONFIG_FILE).read_text(encoding="utf-8")
-                with _explained(self.url):
+                with _translated_errors(self.url):
                     number, exclusive = self._claim_version(staged.name, (staged.folder / CARD_FILE).read_bytes())
                     for file in sorted(staged.folder.iterdir()):
                         if file.name != CARD_FILE:
@@ -169,7 +169,7 @@ class ObjectRepository:
 
     def _present_config(self, name: str) -> str:
         """A model's config.pbtxt; empty for a model that is not there."""
-        with _explained(self.url):
+        with _translated_errors(self.url):
             try:
                 content: bytes = self._store.cat_file(self._key(name, CONFIG_FILE))
             except FileNotFoundError:
@@ -184,7 +184,7 @@ class ObjectRepository:
         Raises:
             RepositoryError: if the store does not answer, or refuses.
         """
-        with temporary_directory("listing") as repository, _explained(self.url):
+        with temporary_directory("listing") as repository, _translated_errors(self.url):
             for name, model in self._models().items():
                 (repository / name).mkdir()
                 pinned = None
@@ -208,7 +208,7 @@ class ObjectRepository:
         Raises:
             RepositoryError: if the store does not answer or refuses, or lacks something.
         """
-        with _explained(self.url):
+        with _translated_errors(self.url):
             model = self._model(name)
             if not model.config:
                 raise RepositoryError(f"{SCHEME}{self._key(name)} has no {CONFIG_FILE}")
@@ -227,7 +227,7 @@ class ObjectRepository:
         Raises:
             RepositoryError: if the store does not answer, or refuses.
         """
-        with _explained(self.url):
+        with _translated_errors(self.url):
             models = self._models()
             keys = {name: self._key(name, CONFIG_FILE) for name, model in models.items() if model.config}
             configs = self._store.cat([*keys.values()]) if keys else {}  # many at once
@@ -335,7 +335,7 @@ def pinned_version(config: str) -> int | None:
 
 
 @contextlib.contextmanager
-def _explained(url: str) -> Iterator[None]:
+def _translated_errors(url: str) -> Iterator[None]:
     """Say what is wrong with a store in one line.
 
     Raises:

@@ -51,7 +51,7 @@ def locked(repository: Path) -> Iterator[UnfinishedVersion | None]:
         lock = _lock(file)
     with lock:
         try:
-            yield take_back(repository)
+            yield undo_unfinished(repository)
         finally:
             if made and [*repository.iterdir()] == [file]:
                 file.unlink()
@@ -82,7 +82,7 @@ def is_being_changed(repository: Path) -> bool:
     return False
 
 
-def mend(repository: Path) -> UnfinishedVersion | None:
+def recover(repository: Path) -> UnfinishedVersion | None:
     """Take back the version that a killed writer left unfinished, if there is one; a living writer's is let be.
 
     Raises:
@@ -151,17 +151,17 @@ def finish(repository: Path) -> None:
 
 
 @contextlib.contextmanager
-def taken_back_on_failure(repository: Path) -> Iterator[None]:
+def undone_on_failure(repository: Path) -> Iterator[None]:
     """Undo what was begun if the ``with`` block fails or is interrupted."""
     try:
         yield
     except BaseException:
         with contextlib.suppress(OSError):  # whoever takes the lock next tries again
-            take_back(repository)
+            undo_unfinished(repository)
         raise
 
 
-def take_back(repository: Path) -> UnfinishedVersion | None:
+def undo_unfinished(repository: Path) -> UnfinishedVersion | None:
     """Make the repository what it was before its unfinished version, and return that; the lock must be held."""
     unfinished = unfinished_version(repository)
     if unfinished is None:

@@ -49,7 +49,7 @@ def verify(repository: Path, names: tuple[str, ...] = ()) -> list[Verification]:
         folder = model_folder(repository, name) if names else repository / name
         versions = versions_of(folder)
         problems = [interrupted[1]] if interrupted is not None and interrupted[0] == name else []
-        problems += [f"{path.name} is not of a model" for path in _strangers(folder, versions)]
+        problems += [f"{path.name} is not of a model" for path in _unexpected_files(folder, versions)]
         files = 0
         for version in versions:
             read, wrong = _verify_version(folder / str(version))
@@ -91,7 +91,7 @@ def verify_exported(repository: Path, name: str, *, bundle: Path | None = None, 
     return problems
 
 
-def _strangers(folder: Path, versions: tuple[int, ...]) -> list[Path]:
+def _unexpected_files(folder: Path, versions: tuple[int, ...]) -> list[Path]:
     known = {CONFIG_FILE, *map(str, versions)}
     return sorted(path for path in folder.iterdir() if path.name not in known)
 

@@ -25,16 +25,15 @@ from semia.serving.errors import (
     TritonNotFoundError,
 )
 from semia.serving.repository.layout import RepositoryModel, list_models
-from semia.serving.repository.transaction import mend
+from semia.serving.repository.transaction import recover
 from semia.serving.triton.control import ModelState, model_states
 from semia.serving.triton.embedded import TritonCommand, locate_embedded_triton
 from semia.serving.triton.log import last_error
-from semia.serving.triton.options import DEFAULT_OPTIONS, Binary, ServerOptions, check_ports
-from semia.serving.triton.tls import PreparedTls, prepare_tls
+from semia.serving.triton.options import DEFAULT_OPTIONS, Binary, PreparedTls, ServerOptions, check_ports, prepare_tls
 from semia.serving.triton.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from semia.serving.proxy.front_thread import FrontThread
+    from semia.serving.proxy.thread import ProxyThread
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 
@@ -102,8 +101,8 @@ class TritonServer:
     serves, the server runs, and the broken ones are in `failed_models`. Triton's log is a file,
     `log_path`, kept when the server failed and removed with the server otherwise.
 
-    With ``max_loaded``, nothing is loaded at the start: `models` are those that the repository has, a front
-    (`semia.serving.proxy.front`) listens in Triton's place, and Triton itself on a socket in its runtime folder alone.
+    With ``max_loaded``, nothing is loaded at the start: `models` are those that the repository has, a proxy
+    (`semia.serving.proxy`) listens in Triton's place, and Triton itself on a socket in its runtime folder alone.
 
     A model whose process dies is loaded anew (`semia.serving.triton.watchdog`).
 
@@ -121,7 +120,7 @@ class TritonServer:
         self._temporary = contextlib.ExitStack()  # removes it
         self._access = ServerAccess()
         self._tls: PreparedTls | None = None
-        self._front: FrontThread | None = None
+        self._proxy: ProxyThread | None = None
         self._watchdog: Watchdog | None = None
 
     @property
@@ -136,7 +135,7 @@ class TritonServer:
 
     @property
     def _socket(self) -> Path | None:
-        """Where Triton listens if a front stands before it: a socket that only this user can reach."""
+        """Where Triton listens behind a proxy: a socket that only this user can reach."""
         assert self._runtime is not None, "the socket exists from start to stop"
         path = self._runtime / f"grpc:{SOCKET_PORT}"
         if self.options.max_loaded is not None and len(os.fsencode(path)) > MAX_SOCKET_PATH:
@@ -176,7 +175,7 @@ class TritonServer:
         assert self._process is None, "the server is running"
         if self.repository.is_dir():
             with contextlib.suppress(OSError, RepositoryError):  # a repository we cannot write is others' to mend
-                mend(self.repository)
+                recover(self.repository)
         listed = list_models(self.repository)
         if not listed:
             raise RepositoryError(f"nothing is published in {self.repository}: run `semia publish` first")
@@ -194,7 +193,7 @@ class TritonServer:
                 if model.name not in self.models:
                     self.failed_models.setdefault(model.name, model.problem or "Triton does not list it")
             if self.options.max_loaded is not None:
-                self._start_front(self.options.max_loaded)
+                self._start_proxy(self.options.max_loaded)
             self._watchdog = Watchdog(self.pid, self.grpc_url, self.repository, self._access)
             self._watchdog.start()
         except ServerStartError:
@@ -212,9 +211,9 @@ class TritonServer:
         watchdog, self._watchdog = self._watchdog, None
         if watchdog is not None:
             watchdog.stop()
-        if self._front is not None:
-            self._front.stop()
-            self._front = None
+        if self._proxy is not None:
+            self._proxy.stop()
+            self._proxy = None
         self._end_process()
         if watchdog is not None:
             watchdog.join()
@@ -227,12 +226,12 @@ class TritonServer:
         """Block until Triton ends, and return its exit code (negative: the signal that ended it).
 
         Raises:
-            ServerError: if it ended because its front had failed.
+            ServerError: if it ended because its proxy had failed.
         """
         assert self._process is not None, "start the server first"
         code = self._process.wait()
-        if self._front is not None and self._front.failure is not None:
-            raise ServerError(f"the gRPC front failed: {self._front.failure}")
+        if self._proxy is not None and self._proxy.failure is not None:
+            raise ServerError(f"the gRPC proxy failed: {self._proxy.failure}")
         return code
 
     def _prepare_access(self, runtime: Path) -> None:
@@ -268,7 +267,7 @@ class TritonServer:
             if time.monotonic() > deadline:
                 raise self._start_error(f"Triton is not ready after {self.options.timeout_s:g} s")
             time.sleep(POLL_S)
-            # A refused connection would make gRPC pause ever longer: knock first.
+            # A refused connection would make gRPC pause ever longer: try a bare one first.
             if _is_listening(self._socket or (self.options.host, self.options.grpc_port)):
                 with contextlib.suppress(ServerUnreachableError):
                     states = model_states(self._triton_url, access=self._triton_access)
@@ -285,12 +284,12 @@ class TritonServer:
             reasons = "; ".join(f"{name}: {problem}" for name, problem in self.failed_models.items())
             raise ServerStartError(f"Triton can serve no model of {self.repository}: {reasons} (log: {self.log_path})")
 
-    def _start_front(self, max_loaded: int) -> None:
-        from semia.serving.proxy.front_thread import FrontThread  # asyncio, which the others have no use for
+    def _start_proxy(self, max_loaded: int) -> None:
+        from semia.serving.proxy.thread import ProxyThread  # asyncio, which the others have no use for
 
         process = self._process
-        assert process is not None, "the front stands before a running Triton"
-        front = FrontThread(
+        assert process is not None, "the proxy stands before a running Triton"
+        proxy = ProxyThread(
             self.repository,
             self._triton_url,
             self.grpc_url,
@@ -299,8 +298,8 @@ class TritonServer:
             control_metadata=tuple(self._access.headers.items()),
             on_failure=lambda: process.terminate(),
         )
-        front.start()
-        self._front = front
+        proxy.start()
+        self._proxy = proxy
 
     @property
     def _triton_url(self) -> str:
@@ -309,7 +308,7 @@ class TritonServer:
 
     @property
     def _triton_access(self) -> ServerAccess:
-        """What opens Triton itself: behind a front there is no TLS."""
+        """What opens Triton itself: behind a proxy there is no TLS."""
         return self._access if self._socket is None else ServerAccess(admin_key=self._access.admin_key)
 
     def _arguments(self) -> dict[str, str]:

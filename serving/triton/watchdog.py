@@ -4,7 +4,7 @@ The Python backend runs every instance of a model in a process of its own. When 
 where memory runs out, Triton 2.51 goes on calling the model ready and answers its calls, each after a second, with
 INTERNAL. Told to load the model, it finds that nothing has changed. So it is told with a configuration that has: it
 then loads the model anew beside the dead process, and puts it in its place as it would a new version. There is no
-moment in which the model is unknown, and a front (`semia.serving.proxy.front`) sees a model that stays in memory.
+moment in which the model is unknown, and a proxy (`semia.serving.proxy.forwarding`) sees a model that stays in memory.
 """
 
 import datetime
@@ -31,7 +31,7 @@ POLL_S = 0.25
 """Between two looks at Triton's processes; one takes about a millisecond. Who dies sooner after his birth dies unseen,
 but then the model is still being loaded, and that fails."""
 
-REST_S = 10.0
+RESTART_DELAY_S = 10.0
 """After a model was loaded anew, or could not be: one that dies of every call must not keep the others' cores busy."""
 
 RESTARTED = "restarted_at"
@@ -54,7 +54,7 @@ class Watchdog:
 
         Args:
             pid: Triton's process id.
-            url: HOST:PORT of its gRPC interface, or of the front before it.
+            url: HOST:PORT of its gRPC interface, or of the proxy before it.
             repository: the model repository that it serves.
             access: what it asks for.
         """
@@ -64,7 +64,7 @@ class Watchdog:
         self._access = access
         self._living: dict[int, _Instance] = {}  # by process id
         self._due: dict[_Instance, float] = {}  # when what died is to be loaded anew
-        self._rested: dict[str, float] = {}  # from when on it may be
+        self._restart_after: dict[str, float] = {}  # from when on it may be
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="semia-watchdog", daemon=True)
 
@@ -84,10 +84,10 @@ class Watchdog:
         with ThreadPoolExecutor(1) as loader:  # a slow load must not keep it from looking
             while not self._stopping.wait(POLL_S):
                 for dead in self._newly_dead():
-                    self._due[dead] = max(time.monotonic(), self._rested.get(dead.model, 0.0))
+                    self._due[dead] = max(time.monotonic(), self._restart_after.get(dead.model, 0.0))
                 for dead in [dead for dead, due in list(self._due.items()) if due <= time.monotonic()]:
                     del self._due[dead]
-                    loader.submit(self._load_again, dead)
+                    loader.submit(self._reload, dead)
 
     def _newly_dead(self) -> list[_Instance]:
         """What was running at the last look, and did not end in order."""
@@ -114,7 +114,7 @@ class Watchdog:
         except (OSError, ValueError, IndexError):
             return None
 
-    def _load_again(self, dead: _Instance) -> None:
+    def _reload(self, dead: _Instance) -> None:
         began = time.monotonic()
         try:
             state = model_states(self._url, access=self._access).get(dead.model)
@@ -128,10 +128,10 @@ class Watchdog:
             logger.warning("model %s has a process again, after %.2f s", dead.model, time.monotonic() - began)
         except (ServerError, OSError, ValueError, text_format.ParseError) as error:
             if not self._stopping.is_set():
-                logger.warning("%s; trying again in %g s", error, REST_S)
-                self._due[dead] = time.monotonic() + REST_S
+                logger.warning("%s; trying again in %g s", error, RESTART_DELAY_S)
+                self._due[dead] = time.monotonic() + RESTART_DELAY_S
         finally:
-            self._rested[dead.model] = time.monotonic() + REST_S
+            self._restart_after[dead.model] = time.monotonic() + RESTART_DELAY_S
 
 
 def _children(pid: int) -> list[int]:

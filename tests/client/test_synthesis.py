@@ -15,7 +15,7 @@ from semia.client import (
     SynthesisClient,
     TargetSizeError,
     TargetTypeError,
-    UnknownColourError,
+    UnknownColorError,
     UnknownModelError,
     UnreadableTargetError,
 )
@@ -126,9 +126,7 @@ def test_an_unknown_colour_is_named_with_its_share_and_the_palette(client: Synth
     picture[:24] = (250, 250, 10)
     path = tmp_path / "foreign.png"
     Image.fromarray(picture).save(path)
-    with pytest.raises(
-        UnknownColourError, match=r"#FAFA0A.*47\.9 %.*#FF0000 roof, #00FF00 lawn, #0000FF sky"
-    ) as caught:
+    with pytest.raises(UnknownColorError, match=r"#FAFA0A.*47\.9 %.*#FF0000 roof, #00FF00 lawn, #0000FF sky") as caught:
         client.synthesize("tiny", path)
     assert str(path) in str(caught.value)
     assert isinstance(caught.value, LabelMapError)

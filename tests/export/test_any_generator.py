@@ -16,11 +16,10 @@ from semia.training.copying.preparation import prepare_run
 from semia.training.copying.settings import CopyingSettings
 from semia.training.errors import RunError
 from semia.training.published.generator import Generator
-from semia.training.registry import new_generator
-from semia.training.run_folder import RunFolder
+from semia.training.run_folder import RunFolder, new_generator
 from semia.training.scene import Scene
 from semia.training.settings import TrainingSettings
-from semia.training.tensors import SceneTensors, colours_from_ids, pixels_from_tensor
+from semia.training.tensors import SceneTensors, colors_from_ids, pixels_from_tensor
 
 CPU = torch.device("cpu")
 
@@ -33,15 +32,15 @@ class FlatGenerator(SceneGenerator):
     def __init__(self, settings: CopyingSettings, scene: SceneTensors) -> None:
         super().__init__()
         self.register_buffer("photograph", scene.image.clone())
-        self.colours = nn.Parameter(torch.zeros(len(scene.palette), 3))
+        self.colors = nn.Parameter(torch.zeros(len(scene.palette), 3))
 
     @torch.no_grad()
     def prepare(self, on_stage: OnStage) -> None:
         on_stage("colours", 0.0)
-        self.colours.copy_(torch.linspace(-1, 1, self.colours.numel()).view_as(self.colours))
+        self.colors.copy_(torch.linspace(-1, 1, self.colors.numel()).view_as(self.colors))
 
     def synthesise(self, scene: SceneTensors, target_ids: Tensor) -> Tensor:
-        return colours_from_ids(target_ids, self.colours)
+        return colors_from_ids(target_ids, self.colors)
 
 
 class FlatGraph(nn.Module):
@@ -52,10 +51,10 @@ class FlatGraph(nn.Module):
     def __init__(self, generator: FlatGenerator, scene: SceneTensors) -> None:
         super().__init__()
         self.canvas = scene.canvas
-        self.register_buffer("palette", generator.colours.detach())
+        self.register_buffer("palette", generator.colors.detach())
 
     def forward(self, target_labels: Tensor) -> Tensor:
-        return pixels_from_tensor(colours_from_ids(target_labels, self.palette))
+        return pixels_from_tensor(colors_from_ids(target_labels, self.palette))
 
 
 @pytest.fixture(autouse=True)

@@ -15,11 +15,11 @@ from semia.training.run_folder import RunFolder
 
 def test_the_difference_is_measured(tiny_bundle: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiny bundle paints palette colours; a renderer that is 3 levels off in one pixel must be caught."""
-    colours = Palette(((255, 0, 0), (0, 255, 0), (0, 0, 255)))
+    colors = Palette(((255, 0, 0), (0, 255, 0), (0, 0, 255)))
     ids = np.zeros((48, 64), dtype=np.uint8)
 
     def paint(self: Renderer, target: ClassIds) -> RGB:
-        picture = colours.render(target).copy()
+        picture = colors.render(target).copy()
         picture[5, 7, 1] = 3
         return picture
 

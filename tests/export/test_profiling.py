@@ -44,7 +44,7 @@ def _graph(*nodes: onnx.NodeProto) -> onnx.GraphProto:
     return onnx.GraphProto(node=nodes)
 
 
-def _labelled(stage: str, operator: str, inputs: list[str], outputs: list[str], name: str) -> onnx.NodeProto:
+def _labeled(stage: str, operator: str, inputs: list[str], outputs: list[str], name: str) -> onnx.NodeProto:
     node = helper.make_node(operator, inputs, outputs, name=name)
     node.metadata_props.add(key=STAGE_PROPERTY, value=stage)
     return node
@@ -52,11 +52,11 @@ def _labelled(stage: str, operator: str, inputs: list[str], outputs: list[str], 
 
 def test_fused_and_inserted_nodes_find_their_stage() -> None:
     original = _graph(
-        _labelled("encoder", "Conv", ["x", "w"], ["conv"], "node_conv"),
-        _labelled("encoder", "LeakyRelu", ["conv"], ["leaky"], "node_leaky"),
-        _labelled("decoder", "Abs", ["leaky"], ["abs"], "node_abs"),
-        _labelled("pixels", "Neg", ["abs"], ["neg"], "node_neg"),
-        _labelled("pixels", "Add", ["neg", "one"], ["image"], "node_add"),
+        _labeled("encoder", "Conv", ["x", "w"], ["conv"], "node_conv"),
+        _labeled("encoder", "LeakyRelu", ["conv"], ["leaky"], "node_leaky"),
+        _labeled("decoder", "Abs", ["leaky"], ["abs"], "node_abs"),
+        _labeled("pixels", "Neg", ["abs"], ["neg"], "node_neg"),
+        _labeled("pixels", "Add", ["neg", "one"], ["image"], "node_add"),
     )
     optimized = _graph(
         helper.make_node("ReorderInput", ["x"], ["token_1"], name="ReorderInput"),

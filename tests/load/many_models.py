@@ -20,7 +20,7 @@ from tritonclient.grpc import InferenceServerClient
 from semia.client import ClientError, SynthesisClient
 from semia.core.model_card import CARD_FILE, ModelCard
 from semia.serving import publish
-from tests.load.tools import Observer, Picture, bands, colour_key, draw, running_server, write_variant
+from tests.load.tools import Observer, Picture, bands, color_key, draw, running_server, write_variant
 
 QUIET_CALLS = 15
 """Models that are called once cold and once warm when nobody else calls."""
@@ -71,7 +71,7 @@ class Caller:
             return
         seconds = time.perf_counter() - began
         (self.calls.warm_s if self._names[number] in loaded else self.calls.cold_s).append(seconds)
-        self.calls.wrong += not np.array_equal(picture ^ colour_key(number), self._base)
+        self.calls.wrong += not np.array_equal(picture ^ color_key(number), self._base)
 
     def loaded(self) -> set[str]:
         """The names of the models that are in memory."""

@@ -19,9 +19,9 @@ PLOT_STEP_S = 5.0
 """Calls whose quantiles make one point of the plot."""
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
-COLOURS = {"p50": "#1b9e77", "p95": "#3b6fb6", "p99": "#7a5cc0", "max": "#d95f02"}
+COLORS = {"p50": "#1b9e77", "p95": "#3b6fb6", "p99": "#7a5cc0", "max": "#d95f02"}
 PARTS = ("total", "models", "Triton", "serve")
-PART_COLOURS = {"serve": "#bbbbbb", "Triton": "#3b6fb6", "models": "#a6cee3"}
+PART_COLORS = {"serve": "#bbbbbb", "Triton": "#3b6fb6", "models": "#a6cee3"}
 
 Figures = dict[str, Any]
 
@@ -214,8 +214,8 @@ def write_plot(path: Path, figures: Figures, title: str) -> None:
 
 def _draw_latency(axes: Axes, course: list[Figures]) -> None:
     when_s = [point["when_s"] for point in course]
-    for name, colour in COLOURS.items():
-        axes.plot(when_s, [point[f"{name}_ms"] for point in course], label=name, color=colour, lw=1.2)
+    for name, color in COLORS.items():
+        axes.plot(when_s, [point[f"{name}_ms"] for point in course], label=name, color=color, lw=1.2)
     axes.set_yscale("log")
     axes.set_ylabel(f"ms a call, of every {PLOT_STEP_S:g} s")
     axes.legend(fontsize=7, ncols=5, loc="upper right")
@@ -223,8 +223,8 @@ def _draw_latency(axes: Axes, course: list[Figures]) -> None:
 
 def _draw_memory(axes: Axes, figures: Figures) -> None:
     when_s = [sample["when_s"] for sample in figures["samples"]]
-    parts = [[sample["megabytes"][part] for sample in figures["samples"]] for part in PART_COLOURS]
-    axes.stackplot(when_s, parts, labels=[*PART_COLOURS], colors=[*PART_COLOURS.values()], lw=0)
+    parts = [[sample["megabytes"][part] for sample in figures["samples"]] for part in PART_COLORS]
+    axes.stackplot(when_s, parts, labels=[*PART_COLORS], colors=[*PART_COLORS.values()], lw=0)
     windows = figures["memory"]["one_version_mb"]
     middles_s = [window["began_s"] + figures["every_s"] / 2 for window in windows]
     axes.plot(middles_s, [window["total"] for window in windows], "k.-", label="one version alone")

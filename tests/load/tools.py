@@ -25,7 +25,7 @@ SAMPLE_S = 0.5
 Picture = NDArray[np.uint8]
 
 
-def colour_key(number: int) -> NDArray[np.uint8]:
+def color_key(number: int) -> NDArray[np.uint8]:
     """What the pixels of variant number so-and-so are combined with by exclusive or."""
     return np.array([number % 256, number // 256, number * 37 % 256], np.uint8)
 
@@ -37,8 +37,8 @@ def write_variant(bundle: Path, folder: Path, name: str, number: int) -> None:
         for place, output in enumerate(node.output):
             if output == OUTPUT_NAME:
                 node.output[place] = "picture"
-    model.graph.initializer.append(numpy_helper.from_array(colour_key(number), "colour_key"))
-    model.graph.node.append(helper.make_node("BitwiseXor", ["picture", "colour_key"], [OUTPUT_NAME]))
+    model.graph.initializer.append(numpy_helper.from_array(color_key(number), "color_key"))
+    model.graph.node.append(helper.make_node("BitwiseXor", ["picture", "color_key"], [OUTPUT_NAME]))
     folder.mkdir()
     onnx.save(model, folder / MODEL_FILE)
     card = ModelCard.read(bundle / CARD_FILE)

@@ -15,7 +15,7 @@ def test_all_names_exist_and_are_sorted() -> None:
 
 def test_every_error_is_of_the_family() -> None:
     errors = [value for name, value in vars(serving).items() if name.endswith("Error")]
-    assert len(errors) == 13
+    assert len(errors) == 14
     assert all(issubclass(error, serving.ServingError) and issubclass(error, SemiaError) for error in errors)
 
 

@@ -9,10 +9,9 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from semia.core.accelerators import Accelerator
+from semia.core.access import MAX_MESSAGE_BYTES
 from semia.core.errors import InputError
-from semia.core.messages import MAX_MESSAGE_BYTES
-from semia.core.model_card import CARD_FILE, ModelCard
+from semia.core.model_card import CARD_FILE, Accelerator, ModelCard
 from semia.serving import BundleError, ServingSettings, config_text, model_config
 from semia.serving.model_config import settings_from_config
 

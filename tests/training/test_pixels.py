@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from semia.core.palette import Palette
-from semia.training.tensors import colours_from_ids, palette_tensor, picture_from_tensor, tensor_from_picture
+from semia.training.tensors import colors_from_ids, palette_tensor, picture_from_tensor, tensor_from_picture
 
 
 def test_every_level_survives_the_round_trip() -> None:
@@ -20,6 +20,6 @@ def test_values_out_of_range_are_clamped_not_wrapped() -> None:
 
 def test_ids_become_their_palette_colours() -> None:
     palette = Palette(((255, 0, 0), (0, 255, 0)))
-    colours = colours_from_ids(torch.tensor([[[0, 1]]]), palette_tensor(palette))
-    assert colours[0, :, 0, 0].tolist() == [1, -1, -1]
-    assert colours[0, :, 0, 1].tolist() == [-1, 1, -1]
+    colors = colors_from_ids(torch.tensor([[[0, 1]]]), palette_tensor(palette))
+    assert colors[0, :, 0, 0].tolist() == [1, -1, -1]
+    assert colors[0, :, 0, 1].tolist() == [-1, 1, -1]

@@ -126,8 +126,8 @@ def layout() -> ClassIds:
     return ids
 
 
-def coloured(ids: ClassIds, colours: list[tuple[int, int, int]] | None = None) -> Image.Image:
-    return Image.fromarray(np.array(colours or CLASSES, np.uint8)[ids])
+def colored(ids: ClassIds, colors: list[tuple[int, int, int]] | None = None) -> Image.Image:
+    return Image.fromarray(np.array(colors or CLASSES, np.uint8)[ids])
 
 
 def write_scene(folder: Path, label: Image.Image, target: Image.Image | None = None) -> Path:
@@ -145,9 +145,9 @@ def indexed_with_void() -> Image.Image:
     ids = layout()
     ids[8:32, 18:20] = ids[8:32, 50:52] = 255
     image = Image.fromarray(ids, "P")
-    colours = np.zeros((256, 3), np.uint8)
-    colours[:4], colours[255] = CLASSES, (224, 224, 192)
-    image.putpalette(colours.tobytes())
+    colors = np.zeros((256, 3), np.uint8)
+    colors[:4], colors[255] = CLASSES, (224, 224, 192)
+    image.putpalette(colors.tobytes())
     return image
 
 
@@ -157,7 +157,7 @@ def indexed_with_void() -> Image.Image:
         Image.fromarray(layout()),
         Image.fromarray(layout().astype(np.uint16)),
         Image.fromarray(layout().astype(np.uint16) * 85 * 257),
-        coloured(layout(), [(70, 130, 180), (255, 41, 10), (255, 31, 0), (107, 142, 35)]),
+        colored(layout(), [(70, 130, 180), (255, 41, 10), (255, 31, 0), (107, 142, 35)]),
     ],
     ids=["grey ids", "16-bit ids", "16-bit greys", "near colours"],
 )
@@ -171,10 +171,10 @@ def test_exact_label_maps_are_read_exactly(tmp_path: Path, label: Image.Image) -
 
 def indexed(ids: ClassIds, order: list[int]) -> Image.Image:
     """An indexed picture in which class ``i`` has the index ``order[i]``."""
-    colours = np.zeros((256, 3), np.uint8)
-    colours[order] = CLASSES
+    colors = np.zeros((256, 3), np.uint8)
+    colors[order] = CLASSES
     image = Image.fromarray(np.array(order, np.uint8)[ids], "P")
-    image.putpalette(colours.tobytes())
+    image.putpalette(colors.tobytes())
     return image
 
 
@@ -212,7 +212,7 @@ def test_a_touch_up_changes_no_class_id(tmp_path: Path) -> None:
     drawn = layout()
     drawn[2:16, 70:90] = 3
     for number, ids in enumerate((drawn, touched_up(drawn))):
-        folder = write_scene(tmp_path / str(number), coloured(ids))
+        folder = write_scene(tmp_path / str(number), colored(ids))
         assert load_scene(folder).palette.hex_codes == ("#000000", "#800000", "#008000", "#808000")
         (folder / "classes.json").write_text(json.dumps(names))
         assert load_scene(folder).palette.names == ("tree", "sky", "lamp", "road")
@@ -224,8 +224,8 @@ def test_a_touch_up_changes_no_class_id(tmp_path: Path) -> None:
 
 
 def test_grey_ids_with_gaps_are_said(tmp_path: Path) -> None:
-    grey = Image.fromarray(np.array([7, 11, 8, 26], np.uint8)[layout()])
-    scene = load_scene(write_scene(tmp_path / "scene", grey))
+    gray = Image.fromarray(np.array([7, 11, 8, 26], np.uint8)[layout()])
+    scene = load_scene(write_scene(tmp_path / "scene", gray))
     assert scene.palette.hex_codes == ("#070707", "#080808", "#0B0B0B", "#1A1A1A")
     assert scene.notes[-1] == "the label map's own numbers 7, 8, 11, 26 are class ids 0, 1, 2, 3"
 
@@ -243,7 +243,7 @@ def test_void_goes_to_its_neighbours_and_is_said(tmp_path: Path) -> None:
 
 def test_a_colour_may_be_named_void(tmp_path: Path) -> None:
     ids = layout()
-    folder = write_scene(tmp_path / "scene", coloured(ids))
+    folder = write_scene(tmp_path / "scene", colored(ids))
     names = {"road": "#800000", "tree": "#008000", "sky": "#000000", "#808000": None, "cat": "#FFFFFF"}
     (folder / "classes.json").write_text(json.dumps(names), encoding="utf-8-sig")
     scene = load_scene(folder)
@@ -254,21 +254,21 @@ def test_a_colour_may_be_named_void(tmp_path: Path) -> None:
 def test_two_colours_of_a_target_are_never_one_class(tmp_path: Path) -> None:
     drifted = [(70, 130, 180), (128, 64, 128), (70, 70, 70), (107, 142, 35)]
     other = [*drifted[:2], (102, 102, 156), drifted[3]]
-    folder = write_scene(tmp_path / "scene", coloured(layout(), drifted), coloured(layout(), other))
+    folder = write_scene(tmp_path / "scene", colored(layout(), drifted), colored(layout(), other))
     with pytest.raises(SceneError, match=r"#4682B4 \(.* %.*\) and #66669C \(.* %.*\), all nearest to #4682B4"):
         load_scene(folder)
     moved = [(75, 135, 175), *drifted[1:]]
-    assert load_scene(write_scene(tmp_path / "drift", coloured(layout(), drifted), coloured(layout(), moved)))
+    assert load_scene(write_scene(tmp_path / "drift", colored(layout(), drifted), colored(layout(), moved)))
 
 
 def test_a_target_of_ids_against_colours_is_refused_with_a_hint(tmp_path: Path) -> None:
-    folder = write_scene(tmp_path / "scene", coloured(layout()), Image.fromarray(layout()))
+    folder = write_scene(tmp_path / "scene", colored(layout()), Image.fromarray(layout()))
     with pytest.raises(SceneError, match="it looks like class ids"):
         load_scene(folder)
 
 
 def test_names_in_capitals_and_stray_files_do_not_matter(tmp_path: Path) -> None:
-    folder = write_scene(tmp_path / "scene", coloured(layout()))
+    folder = write_scene(tmp_path / "scene", colored(layout()))
     (folder / "img.png").rename(folder / "IMG.PNG")
     (folder / "label.png").rename(folder / "Label.PNG")
     (folder / "cond" / ".DS_Store").touch()

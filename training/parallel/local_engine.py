@@ -10,14 +10,14 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Self
 
-from semia.training.parallel.fleet import Job, News, State, train_job
+from semia.training.parallel.jobs import Job, JobStatus, State, run_job
 
 POLL_S = 0.2
-"""How long to wait for news at a time; as long a Ctrl-C may go unnoticed."""
+"""How long to wait for a status at a time; as long a Ctrl-C may go unnoticed."""
 
 
 class LocalEngine:
-    """Starts processes of `train_job`; they end with this one, however it dies; training keeps what it learnt.
+    """Starts processes of `run_job`; they end with this one, however it dies; training keeps what it learnt.
 
     Processes rather than threads or one pool: a scene that runs out of memory or crashes takes no other with it, and
     what training does to a process (see `semia.training.machine`) ends with the scene.
@@ -49,12 +49,12 @@ class LocalEngine:
         for worker in self._workers:
             worker.stop()
 
-    def news(self) -> list[News]:
-        """What the processes said; a process that died says so."""
+    def poll(self) -> list[JobStatus]:
+        """The new statuses; a process that died has one that says so."""
         connection.wait([worker.pipe for worker in self._workers], POLL_S)
-        news = [entry for worker in self._workers for entry in worker.news()]
+        statuses = [entry for worker in self._workers for entry in worker.poll()]
         self._workers = [worker for worker in self._workers if not worker.ended]
-        return news
+        return statuses
 
 
 class _Worker:
@@ -63,7 +63,7 @@ class _Worker:
     def __init__(self, job: Job, initializer: Callable[[], None] | None) -> None:
         self.ended = False
         self._job = job
-        self._said_last = False
+        self._sent_final = False
         # Spawned, not forked: a fork would inherit half of every library's threads.
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
@@ -81,28 +81,28 @@ class _Worker:
         self._process.join()
         self.pipe.close()
 
-    def news(self) -> list[News]:
-        news: list[News] = []
+    def poll(self) -> list[JobStatus]:
+        statuses: list[JobStatus] = []
         try:
             while self.pipe.poll():
-                news.append(self.pipe.recv())
-                self._said_last |= news[-1].state.final
+                statuses.append(self.pipe.recv())
+                self._sent_final |= statuses[-1].state.final
         except (EOFError, OSError):
             self._process.join()
             self.pipe.close()
             self.ended = True
-            if not self._said_last:
-                news.append(News(self._job.name, State.FAILED, note=self._ending()))
-        return news
+            if not self._sent_final:
+                statuses.append(JobStatus(self._job.name, State.FAILED, note=self._exit_reason()))
+        return statuses
 
-    def _ending(self) -> str:
+    def _exit_reason(self) -> str:
         code = self._process.exitcode or 0
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return f"its process {how} (out of memory?); the same command with --resume goes on"
 
 
 def _serve(job: Job, pipe: Connection, initializer: Callable[[], None] | None) -> None:
-    """The process: does the job, sends news; stops when it is told something, or by SIGTERM, or without its parent."""
+    """The process: does the job, sends its status; stops when it is told to, by SIGTERM, or when its parent is gone."""
     terminated = threading.Event()
 
     def terminate(_signal: int, _frame: FrameType | None) -> None:
@@ -113,11 +113,11 @@ def _serve(job: Job, pipe: Connection, initializer: Callable[[], None] | None) -
     if initializer is not None:
         initializer()
 
-    def tell(news: News) -> None:
+    def on_status(status: JobStatus) -> None:
         with contextlib.suppress(OSError):  # nobody is left to hear it, and so it will stop
-            pipe.send(news)
+            pipe.send(status)
 
-    tell(train_job(job, tell, lambda: terminated.is_set() or pipe.poll()))
+    on_status(run_job(job, on_status, lambda: terminated.is_set() or pipe.poll()))
 
 
 @contextlib.contextmanager

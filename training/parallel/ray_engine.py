@@ -19,19 +19,18 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from semia.core.machine import usable_cores
 from semia.core.staging import temporary_directory
 from semia.training.errors import TrainingError
-from semia.training.parallel.fleet import Job, News, State, train_job
-from semia.training.parallel.ray_environment import LOCAL, LOCAL_ENVIRONMENT
+from semia.training.parallel.jobs import LOCAL, LOCAL_ENVIRONMENT, Job, JobStatus, State, run_job
 from semia.training.request import TrainRequest
 
 POLL_S = 0.5
-"""How long to wait for news at a time."""
+"""How long to wait for a status at a time."""
 
 OBJECT_STORE_BYTES = 100_000_000
-"""Of a Ray that we start: only news pass through it; by default it would take a third of the memory."""
+"""Of a Ray that we start: only statuses pass through it; by default it would take a third of the memory."""
 
 
 class RayEngine:
-    """Starts Ray tasks of `train_job`, each in a process of its own.
+    """Starts Ray tasks of `run_job`, each in a process of its own.
 
     They are not retried: what a killed one learnt is in its run folder, and resuming goes on from there.
     """
@@ -64,8 +63,8 @@ class RayEngine:
             max_calls=1,  # a new process for each: nothing of one scene is left to the next
         )(_train_on_node)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._board: Any = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
-        self._jobs: dict[ray.ObjectRef[News], Job] = {}
+        self._actor: Any = ray.remote(_StatusActor).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._jobs: dict[ray.ObjectRef[JobStatus], Job] = {}
         self._begun: set[str] = set()
         self._marker_of_folder: dict[Path, Path] = {}
 
@@ -87,22 +86,22 @@ class RayEngine:
     def start(self, job: Job) -> None:
         """Hand the job to Ray, which finds a node for it when there is room."""
         job = dataclasses.replace(job, request=_with_absolute_paths(job.request))
-        task = self._task.options(name=job.name).remote(job, self._board, self._marker_beside(job.request.run))
+        task = self._task.options(name=job.name).remote(job, self._actor, self._marker_beside(job.request.run))
         self._jobs[task] = job
 
     def stop(self) -> None:
         """Tell tasks that have begun to stop, and cancel the others."""
-        self._board.stop.remote()
+        self._actor.stop.remote()
         for task, job in self._jobs.items():
             if job.name not in self._begun:
                 ray.cancel(task)
 
-    def news(self) -> list[News]:
-        """What the tasks said; one whose process or node died says so."""
+    def poll(self) -> list[JobStatus]:
+        """The new statuses; a task whose process or node died has one that says so."""
         ended, _ = ray.wait(list(self._jobs), num_returns=1, timeout=POLL_S)
-        news: list[News] = ray.get(self._board.take.remote())
-        self._begun |= {entry.name for entry in news}
-        return news + [self._last_of(task) for task in ended]
+        statuses: list[JobStatus] = ray.get(self._actor.take.remote())
+        self._begun |= {status.name for status in statuses}
+        return statuses + [self._last_of(task) for task in ended]
 
     def _connect(self, address: str) -> None:
         quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -122,17 +121,17 @@ class RayEngine:
             ray.shutdown()
             raise RuntimeError(f"it would listen on {node}: set {', '.join(LOCAL_ENVIRONMENT)} before ray is imported")
 
-    def _last_of(self, task: "ray.ObjectRef[News]") -> News:
+    def _last_of(self, task: "ray.ObjectRef[JobStatus]") -> JobStatus:
         name = self._jobs.pop(task).name
         try:
             return ray.get(task)
         except ray.exceptions.TaskCancelledError:
-            return News(name, State.INTERRUPTED, note="cancelled before it began")
-        except ray.exceptions.RayTaskError as error:  # `train_job` raises nothing: semia itself is not what it is here
-            return News(name, State.FAILED, note=f"cannot run on its node: {_first_line(error.cause)}")
+            return JobStatus(name, State.INTERRUPTED, note="cancelled before it began")
+        except ray.exceptions.RayTaskError as error:  # `run_job` raises nothing: semia itself is not what it is here
+            return JobStatus(name, State.FAILED, note=f"cannot run on its node: {_first_line(error.cause)}")
         except ray.exceptions.RayError as error:
             reason = f"its process died ({type(error).__name__}, out of memory?)"
-            return News(name, State.FAILED, note=f"{reason}; the same command with --resume goes on")
+            return JobStatus(name, State.FAILED, note=f"{reason}; the same command with --resume goes on")
 
     def _marker_beside(self, run: Path) -> Path:
         """A file that nodes which share the run folder's storage see."""
@@ -148,28 +147,28 @@ class RayEngine:
         return self._marker_of_folder[folder]
 
 
-class _Board:
-    """The actor through which tasks and their caller talk."""
+class _StatusActor:
+    """The actor through which tasks report and their caller stops them."""
 
     def __init__(self) -> None:
-        self._news: list[News] = []
+        self._statuses: list[JobStatus] = []
         self._stopping = False
 
-    def tell(self, news: News) -> bool:
-        """Take news; the answer says whether to stop."""
-        self._news.append(news)
+    def update(self, status: JobStatus) -> bool:
+        """Take a status; the answer says whether to stop."""
+        self._statuses.append(status)
         return self._stopping
 
-    def take(self) -> list[News]:
-        """All news since the last time."""
-        news, self._news = self._news, []
-        return news
+    def take(self) -> list[JobStatus]:
+        """All statuses since the last time."""
+        statuses, self._statuses = self._statuses, []
+        return statuses
 
     def stop(self) -> None:
         self._stopping = True
 
 
-def _train_on_node(job: Job, board: Any, marker: Path) -> News:
+def _train_on_node(job: Job, actor: Any, marker: Path) -> JobStatus:
     """The task."""
     node = ray.util.get_node_ip_address()
     if not job.request.scene.is_dir():
@@ -180,20 +179,20 @@ def _train_on_node(job: Job, board: Any, marker: Path) -> News:
         missing = None
     if missing:
         note = f"node {node} sees {missing} on storage that all nodes share under one path?"
-        return News(job.name, State.FAILED, note=note)
-    line = _LineToBoard(board)
-    return train_job(job, line.tell, line.should_stop)
+        return JobStatus(job.name, State.FAILED, note=note)
+    sender = _StatusSender(actor)
+    return run_job(job, sender.update, sender.should_stop)
 
 
-class _LineToBoard:
-    """A task's line to the board: the answer to its last news says whether to stop."""
+class _StatusSender:
+    """Sends a task's statuses to the actor: the answer to the last says whether to stop."""
 
-    def __init__(self, board: Any) -> None:
-        self._board = board
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
         self._answers: list[ray.ObjectRef[bool]] = []
 
-    def tell(self, news: News) -> None:
-        self._answers.append(self._board.tell.remote(news))
+    def update(self, status: JobStatus) -> None:
+        self._answers.append(self._actor.update.remote(status))
 
     def should_stop(self) -> bool:
         if not self._answers:

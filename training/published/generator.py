@@ -155,7 +155,7 @@ class Generator(SceneGenerator):
         count = len(target_ids)
         image = scene.image.expand(count, -1, -1, -1)
         source_labels = scene.labels.expand(count, -1, -1, -1)
-        synthesis: Synthesis = self(image, source_labels, scene.colours(target_ids))
+        synthesis: Synthesis = self(image, source_labels, scene.colors(target_ids))
         return synthesis.image
 
     def translate(self, source_features: list[Tensor], target_features: list[Tensor]) -> Translation:

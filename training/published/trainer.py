@@ -130,7 +130,7 @@ class AlternatingTrainer:
         height, width = self.scene.image.shape[2:]
         grid = draw_grid(self.settings.augmentation, strength, height, width, self.scene.image.device)
         class_ids = warp_ids(self.scene.class_ids, grid)
-        image, labels = warp(self.scene.image, grid), self.scene.colours(class_ids)
+        image, labels = warp(self.scene.image, grid), self.scene.colors(class_ids)
         return View(_channels_last(image), class_ids, _channels_last(labels))
 
     def _sample(self, source: View, target: View) -> dict[str, float]:

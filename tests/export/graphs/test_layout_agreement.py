@@ -12,7 +12,7 @@ SOURCE_MARK = 9.0  # no feature is this large
 def changed(generator: Generator, tensors: SceneTensors, target: Tensor) -> list[Tensor]:
     """Where each level's features differ from the source's, ``bool[h, w]``: what a feature sees."""
     with torch.no_grad():
-        source, moved = generator.label_encoder(tensors.labels), generator.label_encoder(tensors.colours(target))
+        source, moved = generator.label_encoder(tensors.labels), generator.label_encoder(tensors.colors(target))
     return [(one != other).any(1)[0] for one, other in zip(source, moved, strict=True)]
 
 

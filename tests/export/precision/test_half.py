@@ -154,8 +154,8 @@ def test_a_network_beyond_float16_is_drawn_and_no_lesser_conversion_draws_it(
 
 def reference_scene(folder: Path) -> tuple[Generator, Scene]:
     pair: Mapping[str, NDArray[np.uint8]] = np.load(folder / "io.npz")
-    colours = [(int(red), int(green), int(blue)) for red, green, blue in pair["palette"]]
-    palette = Palette(tuple(colours), tuple(f"class{index}" for index in range(len(colours))))
+    colors = [(int(red), int(green), int(blue)) for red, green, blue in pair["palette"]]
+    palette = Palette(tuple(colors), tuple(f"class{index}" for index in range(len(colors))))
     scene = Scene("pair", pair["source_image"], pair["source_labels"], palette, {"target": pair["target_labels"]})
     return read_published_generator(folder / "latest_net_G.pth"), scene
 

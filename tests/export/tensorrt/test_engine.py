@@ -21,10 +21,9 @@ from semia.core.files import sha256_of_file
 from semia.core.labels import Canvas, ClassIds
 from semia.core.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE, ModelCard
 from semia.export.errors import EngineError, ParityError, TensorRTMissingError
-from semia.export.tensorrt import renderer
-from semia.export.tensorrt.add_engine import add_engine
+from semia.export.tensorrt import engine as engine_module
 from semia.export.tensorrt.build import BatchProfile, build_plan, tensorrt_model, this_machine
-from semia.export.tensorrt.renderer import EngineRenderer
+from semia.export.tensorrt.engine import EngineRenderer, add_engine
 from semia.training.run_folder import RunFolder
 from semia.training.scene import Scene
 from tests.export.tensorrt import stand_in
@@ -61,7 +60,7 @@ def version(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     monkeypatch.setattr(torch.cuda, "Stream", lambda: SimpleNamespace(cuda_stream=7, synchronize=lambda: None))
     monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
-    monkeypatch.setattr(renderer, "DEVICE", "cpu")
+    monkeypatch.setattr(engine_module, "DEVICE", "cpu")
     return str(request.param)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from semia.bench.load import Worker
 from semia.bench.ways import onnxruntime_way
-from semia.bench.worker import Worker
 from semia.core.errors import SemiaError
 from semia.export.errors import ExportError
 

@@ -6,12 +6,12 @@ import pytest
 from rich.console import Console
 
 from semia.cli import console
-from semia.cli.console import ClockDisplay, PhaseDisplay, StageDisplay, StepDisplay, clock
+from semia.cli.console import ClockDisplay, PhaseDisplay, StageDisplay, StepDisplay, format_duration
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (63, "1:03"), (3600, "1:00:00"), (36_061, "10:01:01")])
 def test_durations_read_like_clocks(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_steps_are_counted_and_the_last_is_always_said(capsys: pytest.CaptureFixture[str]) -> None:

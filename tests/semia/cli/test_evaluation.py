@@ -220,9 +220,9 @@ def test_generators_of_different_scenes_are_not_compared(
     wide = make_bundle(tmp_path / "wide", palette=scene.palette, height=44, width=64)
     with pytest.raises(InputError, match=r"wide draws 64x44, .*run 60x44: compare generators of one size"):
         open_comparable([run, wide])
-    grey = make_bundle(tmp_path / "grey", palette=Palette(((9, 9, 9), (99, 99, 99))), height=44, width=60)
+    gray = make_bundle(tmp_path / "grey", palette=Palette(((9, 9, 9), (99, 99, 99))), height=44, width=60)
     with pytest.raises(InputError, match=r"grey has the classes #090909, #636363, .*: compare generators of one scene"):
-        open_comparable([run, grey])
+        open_comparable([run, gray])
     other = shutil.copytree(run, tmp_path / "other")
     write_rgb(other / "scene" / "img.png", np.flip(scene.image, axis=1))
     with pytest.raises(InputError, match=r"other was made of another photograph or label map than .*run"):

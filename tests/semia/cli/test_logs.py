@@ -34,10 +34,10 @@ def in_a_process(script: str) -> subprocess.CompletedProcess[str]:
 def test_what_is_said_becomes_events() -> None:
     result = in_a_process("""
         import logging, pathlib, warnings
-        say("published: m", "published", path=pathlib.Path("m/1"), version=3)
-        complain("cannot\\nserve m", "model_failed", logging.WARNING, model="m")
-        record("model_loaded", model="m", duration_s=0.12345678, psnr=float("inf"), note=None)
-        show("a table")
+        print_info("published: m", "published", path=pathlib.Path("m/1"), version=3)
+        print_error("cannot\\nserve m", "model_failed", logging.WARNING, model="m")
+        log_event("model_loaded", model="m", duration_s=0.12345678, psnr=float("inf"), note=None)
+        print_view("a table")
         logging.getLogger("library").warning("careful with %s", "this")
         warnings.warn("old", stacklevel=1)
     """)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from semia.cli.train import how_far
+from semia.cli.train import describe_progress
 from semia.core.errors import InputError
 from semia.training.copying.settings import CopyingSettings
 from semia.training.published.generator import Generator
@@ -59,4 +59,4 @@ def test_how_far_a_run_is_is_told_by_what_ends_it(
     timed = dataclasses.replace(settings, minutes=minutes)
     run = RunFolder.create(tmp_path / "run", scene, timed, seed=0)
     run.save_checkpoint(Checkpoint(4, 63.0, {}), Generator.from_settings(settings))
-    assert how_far(run, timed) == words
+    assert describe_progress(run, timed) == words

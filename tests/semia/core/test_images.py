@@ -153,9 +153,9 @@ def test_pictures_are_listed_by_name(tmp_path: Path) -> None:
     ids=["16 bits", "16 dark bits", "32 bits", "floats"],
 )
 def test_deep_greys_are_scaled_not_clipped(values: NDArray[np.generic], expected: list[list[int]]) -> None:
-    grey = rgb_array(Image.fromarray(values))
-    assert grey.shape == (2, 2, 3)
-    assert grey[..., 0].tolist() == expected
+    gray = rgb_array(Image.fromarray(values))
+    assert gray.shape == (2, 2, 3)
+    assert gray[..., 0].tolist() == expected
 
 
 def test_names_are_found_whatever_their_case_and_only_one(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from semia.core.errors import ImageError, LabelMapColourError, LabelMapError, LabelMapSizeError
+from semia.core.errors import ImageError, LabelMapColorError, LabelMapError, LabelMapSizeError
 from semia.core.labels import (
     Canvas,
     class_ids_from_image,
@@ -32,10 +32,10 @@ Spoil = Callable[[Image.Image], RGB]
 
 def draw(palette: Palette, scale: int = 4) -> Image.Image:
     """Every class beside every other, drawn `scale` times too large for the canvas, with hard edges."""
-    image = Image.new("RGB", (CANVAS.width * scale, CANVAS.height * scale), palette.colours[0])
+    image = Image.new("RGB", (CANVAS.width * scale, CANVAS.height * scale), palette.colors[0])
     pen = ImageDraw.Draw(image)
-    pen.ellipse([value * scale for value in (20.3, 30.6, 170.2, 160.7)], fill=palette.colours[1])
-    third = palette.colours[-1]
+    pen.ellipse([value * scale for value in (20.3, 30.6, 170.2, 160.7)], fill=palette.colors[1])
+    third = palette.colors[-1]
     pen.polygon([(x * scale, y * scale) for x, y in ((150.4, 20.2), (270.3, 60.1), (180.8, 180.9))], fill=third)
     return image
 
@@ -175,7 +175,7 @@ def test_a_palette_of_one_class() -> None:
     picture = np.full((*CANVAS, 3), GREEN, dtype=np.uint8)
     assert not class_ids_from_picture(picture, palette).any()
     picture[50:100, 50:100] = ORANGE
-    with pytest.raises(LabelMapColourError, match="#FF9300"):
+    with pytest.raises(LabelMapColorError, match="#FF9300"):
         class_ids_from_picture(picture, palette)
 
 
@@ -202,8 +202,8 @@ def test_256_classes() -> None:
 def test_a_foreign_area_is_refused_with_colour_share_and_palette() -> None:
     picture = hard(draw(SCENE)).copy()
     picture[10:30, 10:110] = (200, 30, 220)  # 2000 of 53392 pixels; its border is not flat, so not counted
-    palette = Palette(SCENE.colours, ("lawn", "house", "sky"))
-    with pytest.raises(LabelMapColourError) as caught:
+    palette = Palette(SCENE.colors, ("lawn", "house", "sky"))
+    with pytest.raises(LabelMapColorError) as caught:
         class_ids_from_picture(picture, palette, "label map zebra.png")
     message = str(caught.value)
     assert "label map zebra.png" in message
@@ -215,7 +215,7 @@ def test_a_foreign_area_is_refused_with_colour_share_and_palette() -> None:
 def test_a_foreign_area_is_refused_however_compressed() -> None:
     image = draw(SCENE)
     ImageDraw.Draw(image).rectangle((40, 40, 440, 120), fill=(200, 30, 220))
-    with pytest.raises(LabelMapColourError, match=r"about #C[0-9A-F][12][0-9A-F]D[0-9A-F]"):
+    with pytest.raises(LabelMapColorError, match=r"about #C[0-9A-F][12][0-9A-F]D[0-9A-F]"):
         class_ids_from_picture(jpeg(image), SCENE)
 
 
@@ -229,7 +229,7 @@ def test_a_photograph_is_no_label_map() -> None:
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 255, (24, 36, 3), dtype=np.uint8))
     photograph = np.asarray(coarse.resize((CANVAS.width, CANVAS.height), Image.Resampling.BICUBIC))
-    with pytest.raises(LabelMapColourError):
+    with pytest.raises(LabelMapColorError):
         class_ids_from_picture(photograph, Palette((CYAN, ORANGE)))
 
 
@@ -238,7 +238,7 @@ def test_a_gradient_is_no_label_map() -> None:
     picture = np.zeros((*CANVAS, 3), dtype=np.uint8)
     picture[..., 0] = ramp
     picture[..., 2] = 255 - ramp
-    with pytest.raises(LabelMapColourError):
+    with pytest.raises(LabelMapColorError):
         class_ids_from_picture(picture, Palette(((255, 0, 0), (0, 0, 255))))
 
 
@@ -259,7 +259,7 @@ def test_other_sizes_are_refused(size: tuple[int, int]) -> None:
 
 def test_fitting_knows_no_blends() -> None:
     fitted = fit_to_canvas(draw(SCENE, scale=2), CANVAS)
-    assert set(map(tuple, np.unique(np.asarray(fitted).reshape(-1, 3), axis=0).tolist())) == set(SCENE.colours)
+    assert set(map(tuple, np.unique(np.asarray(fitted).reshape(-1, 3), axis=0).tolist())) == set(SCENE.colors)
 
 
 @pytest.mark.parametrize("mode", ["P", "RGBA", "CMYK", "HSV"])
@@ -311,5 +311,5 @@ def test_the_palette_of_a_compressed_source_reads_a_clean_target() -> None:
 
 def test_errors_are_label_map_errors() -> None:
     assert issubclass(LabelMapSizeError, LabelMapError)
-    assert issubclass(LabelMapColourError, LabelMapError)
+    assert issubclass(LabelMapColorError, LabelMapError)
     assert str(CANVAS) == "284x188"

@@ -15,12 +15,12 @@ from semia.core.palette import (
     MAX_CLASSES,
     MAX_DRIFT,
     Palette,
-    colour_from_hex,
+    color_from_hex,
     distance_to_blend,
     extract_palette,
     flat_area,
     hex_code,
-    pack_colours,
+    pack_colors,
 )
 
 GREEN, ORANGE, CYAN = (0, 249, 0), (255, 147, 0), (0, 253, 255)
@@ -48,16 +48,16 @@ def classes(picture: NDArray[np.uint8]) -> Palette:
 
 
 def test_the_classes_are_the_flat_colours_from_dark_to_light() -> None:
-    assert classes(source()).colours == (GREEN, ORANGE, CYAN)
-    assert classes(source(blur=1.5)).colours == (GREEN, ORANGE, CYAN)
+    assert classes(source()).colors == (GREEN, ORANGE, CYAN)
+    assert classes(source(blur=1.5)).colors == (GREEN, ORANGE, CYAN)
 
 
 @pytest.mark.parametrize("quality", [95, 75])
 def test_a_compressed_source_has_the_same_classes(quality: int) -> None:
     palette = classes(source(jpeg_quality=quality))
     assert len(palette) == 3
-    for colour, expected in zip(palette.colours, (GREEN, ORANGE, CYAN), strict=True):
-        assert np.abs(np.subtract(colour, expected)).max() <= 6
+    for color, expected in zip(palette.colors, (GREEN, ORANGE, CYAN), strict=True):
+        assert np.abs(np.subtract(color, expected)).max() <= 6
 
 
 def test_noise_across_a_box_border_does_not_split_a_class_out_of_existence() -> None:
@@ -67,7 +67,7 @@ def test_noise_across_a_box_border_does_not_split_a_class_out_of_existence() -> 
     picture[100:110, 100:110] = (128, 64, 200) - rng.integers(0, 2, (10, 10, 3), dtype=np.uint8)
     palette = classes(picture)
     assert len(palette) == 2
-    assert np.abs(np.subtract(palette.colours[0], (128, 64, 200))).max() <= 1
+    assert np.abs(np.subtract(palette.colors[0], (128, 64, 200))).max() <= 1
 
 
 def compressed(picture: NDArray[np.uint8], quality: int = 90) -> NDArray[np.uint8]:
@@ -82,7 +82,7 @@ def test_tiny_classes_count_and_specks_do_not() -> None:
     picture[100:110, 100:111] = CYAN  # 110 of 213568 pixels: 0.05 %
     picture[200:204, 200:202] = ORANGE  # 8 pixels
     found = extract_palette(picture)
-    assert found.palette.colours == (GREEN, CYAN)
+    assert found.palette.colors == (GREEN, CYAN)
     assert found.notes == (
         "8 pixels of #FF9300 are too few for a class, or the soft border of two: they go to the classes beside them",
     )
@@ -113,8 +113,8 @@ def test_similar_colours_of_an_exact_map_are_classes_and_of_a_compressed_one_are
 def test_exact_colours_are_read_back_to_the_same_ids(seed: int, count: int, height: int) -> None:
     """Any colours, in areas of any size from 9 pixels on, wherever they lie."""
     rng = np.random.default_rng(seed)
-    colours = rng.choice(2**24, count, replace=False).astype(np.uint32)
-    palette = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=-1).astype(np.uint8)
+    colors = rng.choice(2**24, count, replace=False).astype(np.uint32)
+    palette = np.stack([colors >> 16, colors >> 8 & 255, colors & 255], axis=-1).astype(np.uint8)
     ids = np.zeros((height, 97), dtype=np.uint8)
     cells = rng.permutation((height // 5) * 19)[: count - 1]
     for class_id, cell in enumerate(cells, start=1):
@@ -134,10 +134,10 @@ def test_near_colours_a_pole_and_ids_are_classes() -> None:
     ids[30:] = 1
     ids[10:50, 40] = 2
     ids[5:10, 5:10] = 3
-    for colours in ([(0,) * 3, (1,) * 3, (2,) * 3, (3,) * 3], [(9, 9, 9), (255, 41, 10), (255, 31, 0), (90, 80, 0)]):
-        picture = np.array(colours, np.uint8)[ids]
+    for colors in ([(0,) * 3, (1,) * 3, (2,) * 3, (3,) * 3], [(9, 9, 9), (255, 41, 10), (255, 31, 0), (90, 80, 0)]):
+        picture = np.array(colors, np.uint8)[ids]
         found = extract_palette(picture)
-        assert set(found.palette.colours) == set(colours)
+        assert set(found.palette.colors) == set(colors)
         assert np.array_equal(found.palette.array[class_ids_from_picture(picture, found.palette)], picture)
 
 
@@ -147,7 +147,7 @@ def test_the_soft_border_of_two_classes_is_no_third() -> None:
     picture[1000:] = (0, 0, 200)
     picture[1000] = (0, 124, 100)
     found = extract_palette(picture)
-    assert found.palette.colours == ((0, 0, 200), GREEN)
+    assert found.palette.colors == ((0, 0, 200), GREEN)
     assert "the soft border of two" in found.notes[0]
 
 
@@ -155,14 +155,14 @@ def test_void_pixels_are_no_class() -> None:
     picture = np.full((40, 40, 3), GREEN, dtype=np.uint8)
     picture[25:] = ORANGE
     picture[18:22] = CYAN
-    assert extract_palette(picture, void=(picture == CYAN).all(axis=-1)).palette.colours == (GREEN, ORANGE)
+    assert extract_palette(picture, void=(picture == CYAN).all(axis=-1)).palette.colors == (GREEN, ORANGE)
     with pytest.raises(LabelMapError, match="the whole label map is void"):
         extract_palette(picture, void=np.ones((40, 40), np.bool_))
 
 
 def test_small_and_single_coloured_maps() -> None:
-    assert classes(np.full((1, 1, 3), 7, dtype=np.uint8)).colours == ((7, 7, 7),)
-    assert classes(np.full((40, 3, 3), ORANGE, dtype=np.uint8)).colours == (ORANGE,)
+    assert classes(np.full((1, 1, 3), 7, dtype=np.uint8)).colors == ((7, 7, 7),)
+    assert classes(np.full((40, 3, 3), ORANGE, dtype=np.uint8)).colors == (ORANGE,)
 
 
 def test_a_map_without_flat_colours_is_refused() -> None:
@@ -200,7 +200,7 @@ def test_impossible_palettes_are_refused() -> None:
 def test_a_palette_shows_its_colours_and_names() -> None:
     assert str(Palette((GREEN, ORANGE))) == "#00F900, #FF9300"
     assert str(Palette((GREEN, ORANGE), ("lawn", "house"))) == "#00F900 lawn, #FF9300 house"
-    assert Palette.from_hex(["#00F900", "ff9300"]).colours == (GREEN, ORANGE)
+    assert Palette.from_hex(["#00F900", "ff9300"]).colors == (GREEN, ORANGE)
 
 
 def test_the_tolerance_never_exceeds_the_closest_classes() -> None:
@@ -219,13 +219,13 @@ def test_confusable_pairs_are_those_with_a_class_between() -> None:
 
 def test_distance_to_blend() -> None:
     black, white = np.array((0, 0, 0), dtype=np.uint8), np.array((200, 0, 0), dtype=np.uint8)
-    colours = np.array([(0, 0, 0), (100, 30, 40), (200, 0, 0), (230, 40, 0)], dtype=np.uint8)
-    np.testing.assert_allclose(distance_to_blend(colours, black, white), [0, 50, 0, 50])
+    colors = np.array([(0, 0, 0), (100, 30, 40), (200, 0, 0), (230, 40, 0)], dtype=np.uint8)
+    np.testing.assert_allclose(distance_to_blend(colors, black, white), [0, 50, 0, 50])
 
 
 def test_packed_colours_differ_as_colours_do() -> None:
-    colours = np.random.default_rng(0).integers(0, 4, (500, 3), dtype=np.uint8)
-    assert len(np.unique(pack_colours(colours))) == len(np.unique(colours, axis=0))
+    colors = np.random.default_rng(0).integers(0, 4, (500, 3), dtype=np.uint8)
+    assert len(np.unique(pack_colors(colors))) == len(np.unique(colors, axis=0))
 
 
 @pytest.mark.parametrize(
@@ -233,11 +233,11 @@ def test_packed_colours_differ_as_colours_do() -> None:
 )
 def test_colours_are_written_in_one_way(code: str) -> None:
     with pytest.raises(LabelMapError, match="write #RRGGBB"):
-        colour_from_hex(code)
+        color_from_hex(code)
 
 
 def test_hex_codes_go_both_ways() -> None:
-    assert hex_code(colour_from_hex("#0a0B0c")) == "#0A0B0C"
+    assert hex_code(color_from_hex("#0a0B0c")) == "#0A0B0C"
 
 
 def test_names_are_given_by_colour() -> None:

@@ -128,14 +128,14 @@ def test_what_cannot_be_measured_is_none_and_no_warning() -> None:
 
 def test_classes_are_judged_in_the_order_of_their_area() -> None:
     assert judged_classes(layout(10), PALETTE).tolist() == [0, 1, 2]
-    reversed_palette = Palette(PALETTE.colours[::-1])
+    reversed_palette = Palette(PALETTE.colors[::-1])
     assert judged_classes((2 - layout(10)).astype(np.uint8), reversed_palette).tolist() == [2, 1, 0]
 
 
 def test_a_speck_or_a_hardly_other_colour_is_no_class_of_its_own() -> None:
     ids = layout(10)
     ids[0, :20] = 3  # 0.37 %
-    assert judged_classes(ids, Palette((*PALETTE.colours, (200, 0, 60)))).tolist() == [0, 1, 2, 2]
+    assert judged_classes(ids, Palette((*PALETTE.colors, (200, 0, 60)))).tolist() == [0, 1, 2, 2]
     ids[0, :] = 3
-    assert judged_classes(ids, Palette((*PALETTE.colours, (200, 0, 60)))).tolist() == [0, 1, 2, 3]
-    assert judged_classes(ids, Palette((*PALETTE.colours, (200, 0, 30)))).tolist() == [0, 1, 2, 2]
+    assert judged_classes(ids, Palette((*PALETTE.colors, (200, 0, 60)))).tolist() == [0, 1, 2, 3]
+    assert judged_classes(ids, Palette((*PALETTE.colors, (200, 0, 30)))).tolist() == [0, 1, 2, 2]

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semia.core.errors import ImageError, LabelMapColourError
+from semia.core.errors import ImageError, LabelMapColorError
 from semia.core.labels import Canvas
 from semia.core.palette import Palette
-from semia.evaluation.judge import Judge, JudgedTarget, judged_size, load_judged_scene, read_targets, target_folder
+from semia.evaluation.evaluate import Judge, JudgedTarget, judged_size, load_judged_scene, read_targets, target_folder
 from semia.training.errors import EvaluationError, SceneError
 from semia.training.scene import Scene
 
@@ -30,7 +30,7 @@ def test_one_unusable_target_is_one_too_many(scene: Scene, scene_folder: Path) -
         read_targets(targets, scene.palette, scene.canvas)
     (targets / "moved.bmp").unlink()
     Image.new("RGB", (60, 44), (255, 255, 0)).save(targets / "yellow.png")
-    with pytest.raises(LabelMapColourError, match=r"yellow\.png has an area of unknown colour"):
+    with pytest.raises(LabelMapColorError, match=r"yellow\.png has an area of unknown colour"):
         read_targets(targets, scene.palette, scene.canvas)
     (targets / "yellow.png").write_bytes(b"no picture")
     with pytest.raises(ImageError, match=r"yellow\.png"):
@@ -73,6 +73,8 @@ def test_too_few_pixels_are_refused(scene: Scene) -> None:
 
 
 def test_judging_needs_no_torch() -> None:
-    script = "import sys, semia.evaluation.judge; print(sorted({'torch', 'onnx', 'tritonclient'} & set(sys.modules)))"
+    script = (
+        "import sys, semia.evaluation.evaluate; print(sorted({'torch', 'onnx', 'tritonclient'} & set(sys.modules)))"
+    )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -32,7 +32,7 @@ from semia.serving import (
     publish,
     verify,
 )
-from semia.serving.repository.transaction import LOCK_FILE, mend
+from semia.serving.repository.transaction import LOCK_FILE, recover
 from tests.conftest import TINY_PALETTE, MakeBundle, SmallDisk
 
 
@@ -84,7 +84,7 @@ def test_publishing_again_adds_the_next_version_and_its_configuration(
     assert listed.card.palette == ("#010203", "#C80000")
 
 
-ROOF, LAWN, SKY = TINY_PALETTE.colours
+ROOF, LAWN, SKY = TINY_PALETTE.colors
 POND = (0, 90, 90)
 
 
@@ -124,10 +124,10 @@ def test_a_version_whose_ids_mean_other_classes_is_refused(
         Palette((ROOF, LAWN, SKY), ("tiles", "meadow", "sky")),
         Palette(((250, 2, 0), (1, 251, 0), (3, 0, 255))),
         Palette((POND, LAWN, SKY), TINY_PALETTE.names),
-        Palette((*TINY_PALETTE.colours, POND), (*TINY_PALETTE.names, "pond")),
+        Palette((*TINY_PALETTE.colors, POND), (*TINY_PALETTE.names, "pond")),
         Palette((ROOF, LAWN)),
     ],
-    ids=["unnamed", "renamed", "compressed", "recoloured", "one more behind", "the last one gone"],
+    ids=["unnamed", "renamed", "compressed", "recolored", "one more behind", "the last one gone"],
 )
 def test_classes_may_be_renamed_recoloured_and_added(
     palette: Palette, tiny_bundle: Path, repository: Path, make_bundle: MakeBundle, tmp_path: Path
@@ -278,7 +278,7 @@ def test_a_read_only_repository_is_one_line_and_can_be_read(tiny_bundle: Path, s
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk.path)], check=True)
     with pytest.raises(PublishError, match=r"cannot publish 'tiny' to .*Read-only file system"):
         publish(tiny_bundle, repository)
-    assert mend(repository) is None
+    assert recover(repository) is None
     assert [model.versions for model in list_models(repository)] == [(1,)]
     assert [each.problems for each in verify(repository)] == [()]
 

@@ -28,7 +28,7 @@ from semia.core.model_card import CARD_FILE, INPUT_NAME, MODEL_FILE, OUTPUT_NAME
 from semia.core.palette import Palette
 from semia.serving import ServingSettings, TritonServer
 from semia.serving.model_config import settings_from_config
-from semia.serving.repository.transaction import JOURNAL_FILE, LOCK_FILE, mend
+from semia.serving.repository.transaction import JOURNAL_FILE, LOCK_FILE, recover
 
 MakeBundle = Callable[..., Path]
 
@@ -392,7 +392,7 @@ def test_the_version_of_a_killed_publisher_is_reported_and_taken_back(
     said = "publishing version 2 was interrupted"
     assert said in (scene.look().problem or "")
     assert said in serving.verify(scene.repository, (scene.name,))[0].problems[0]
-    taken_back = mend(scene.repository)
+    taken_back = recover(scene.repository)
     assert taken_back is not None
     assert (taken_back.model, taken_back.version) == (scene.name, 2)
     assert contents(scene.repository) == before

@@ -76,10 +76,10 @@ def corrupt(bundle: Path, folder: Path, make_name: str = "broken") -> Path:
 
 def test_pixels_are_the_graphs(triton: TritonServer) -> None:
     ids = np.random.default_rng(0).integers(0, 3, (8, 48, 64), dtype=np.uint8)
-    colours = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255)], np.uint8)
+    colors = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255)], np.uint8)
     image = ask(triton.grpc_url, ids)
     assert image.dtype == np.uint8
-    np.testing.assert_array_equal(image, colours[ids])
+    np.testing.assert_array_equal(image, colors[ids])
     assert triton.models == {"tiny": 1}
     assert triton.failed_models == {}
 
@@ -146,14 +146,14 @@ def test_a_broken_model_is_named_and_the_others_serve(server: TritonServer) -> N
 def test_a_new_version_is_loaded_while_running_and_survives_a_broken_one(
     server: TritonServer, make_bundle: MakeBundle, tmp_path: Path
 ) -> None:
-    grey = make_bundle(tmp_path / "grey", palette=Palette(((9, 9, 9), (250, 250, 250))), height=20, width=30)
-    assert serving.publish(grey, server.repository, name="tiny", change_classes=True).version == 2
+    gray = make_bundle(tmp_path / "grey", palette=Palette(((9, 9, 9), (250, 250, 250))), height=20, width=30)
+    assert serving.publish(gray, server.repository, name="tiny", change_classes=True).version == 2
     assert (ask(server.grpc_url, np.ones((1, 48, 64), np.uint8)) == (0, 255, 0)).all(), "not before it is told to"
 
     assert serving.load_model(server.grpc_url, "tiny") == 2
     assert (ask(server.grpc_url, np.ones((1, 20, 30), np.uint8)) == 250).all()
 
-    assert serving.publish(corrupt(grey, tmp_path / "broken"), server.repository, name="tiny").version == 3
+    assert serving.publish(corrupt(gray, tmp_path / "broken"), server.repository, name="tiny").version == 3
     with pytest.raises(serving.ModelLoadError, match=r"cannot load model 'tiny'.*INVALID_PROTOBUF"):
         serving.load_model(server.grpc_url, "tiny")
     assert (ask(server.grpc_url, np.ones((1, 20, 30), np.uint8)) == 250).all()
@@ -161,7 +161,7 @@ def test_a_new_version_is_loaded_while_running_and_survives_a_broken_one(
     assert state.version == 2
     assert "INVALID_PROTOBUF" in (state.problem or "")
 
-    assert serving.publish(grey, server.repository, name="tiny", change_classes=True).version == 4
+    assert serving.publish(gray, server.repository, name="tiny", change_classes=True).version == 4
     assert serving.load_model(server.grpc_url, "tiny") == 4
 
 

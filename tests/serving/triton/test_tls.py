@@ -23,8 +23,7 @@ from semia.cli.serve import _warn
 from semia.client import SynthesisClient
 from semia.core.errors import InputError
 from semia.serving import ServerAccess, ServerOptions, ServerTls, TlsOptions, TritonServer
-from semia.serving.triton.options import find_free_ports
-from semia.serving.triton.tls import certified_name
+from semia.serving.triton.options import certified_name, find_free_ports
 from tests.command import complaint, semia
 
 MakeOptions = Callable[[], ServerOptions]
@@ -247,7 +246,7 @@ def test_serve_warns_of_what_others_may_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr("semia.cli.serve.complain", lambda line, *_: said.append(line))
+    monkeypatch.setattr("semia.cli.serve.print_error", lambda line, *_: said.append(line))
     tls = None
     if client_ca is not None:
         admitted = certificates / client_ca if client_ca else None

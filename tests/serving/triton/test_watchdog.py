@@ -19,7 +19,7 @@ from semia.serving import TritonServer
 from semia.serving.triton.watchdog import POLL_S, RESTARTED, _children
 
 IDS = np.ones((48, 64), np.uint8)
-PALETTES = [Palette(((1, 1, 1), colour), ("ground", "sky")) for colour in ((10, 20, 30), (40, 50, 60))]
+PALETTES = [Palette(((1, 1, 1), color), ("ground", "sky")) for color in ((10, 20, 30), (40, 50, 60))]
 
 
 def process_of(server: TritonServer, model: str) -> int:
@@ -60,7 +60,7 @@ def test_a_model_whose_process_is_killed_comes_back_under_its_callers(
             while not over.is_set():
                 began = time.monotonic()
                 try:
-                    assert client.synthesize("mortal", IDS).getpixel((0, 0)) in [each.colours[1] for each in PALETTES]
+                    assert client.synthesize("mortal", IDS).getpixel((0, 0)) in [each.colors[1] for each in PALETTES]
                 except ClientError as error:
                     problems.append(error)
                 seconds.append(time.monotonic() - began)
@@ -87,6 +87,6 @@ def test_a_model_whose_process_is_killed_comes_back_under_its_callers(
     new = make_bundle(tmp_path / "new", name="mortal", palette=PALETTES[1])
     assert serving.publish_and_load(new, server.repository, server.grpc_url).published.version == 2
     with SynthesisClient(server.grpc_url) as client:
-        assert client.synthesize("mortal", IDS).getpixel((0, 0)) == PALETTES[1].colours[1]
+        assert client.synthesize("mortal", IDS).getpixel((0, 0)) == PALETTES[1].colors[1]
     with InferenceServerClient(server.grpc_url) as bare:
         assert RESTARTED not in bare.get_model_config("mortal").config.parameters

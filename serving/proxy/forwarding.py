@@ -1,15 +1,16 @@
-"""A gRPC front before a Triton that keeps few of its models in memory: it has a model loaded when it is called.
+"""A gRPC proxy in front of a Triton that keeps few of its models in memory: it has a model loaded when it is called.
 
 Requests and answers pass as they are, bytes, statuses and metadata; of a request only the model's name is read.
 What differs from Triton's own interface:
 
-- a call that needs a model waits until the model is in memory (`semia.serving.proxy.residency`);
+- a call that needs a model waits until the model is in memory (`semia.serving.proxy.model_cache`);
 - every model of the repository counts as ready, for calling it is all it takes. The index tells those that are
   not in memory by `LOADED_WHEN_CALLED`; asking about readiness loads nothing, so that probes cost no memory;
 - what an operator loads counts, too; what an operator unloads is not served until it is loaded by one.
 """
 
 import asyncio
+import collections
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -28,10 +29,76 @@ from semia.serving.errors import (
     ServerUnreachableError,
     ServingError,
 )
-from semia.serving.proxy.front_stream import StreamForwarder
-from semia.serving.proxy.residency import ResidentModels
+from semia.serving.proxy.model_cache import ModelCache
 from semia.serving.repository.layout import newest_versions
-from semia.serving.triton.channel import SERVICE, STREAM, TritonChannel, passed_on
+from semia.serving.triton.control import SERVICE, STREAM, TritonChannel, forwarded_metadata
+
+InMemory = Callable[[str], contextlib.AbstractAsyncContextManager[None]]
+
+
+class StreamForwarder:
+    """One stream of a caller, and the one to Triton behind it."""
+
+    def __init__(self, triton: TritonChannel, resident: InMemory) -> None:
+        """Forward nothing yet.
+
+        Args:
+            triton: where requests go.
+            resident: keeps a model in memory as long as its ``async with`` block runs.
+        """
+        self._triton = triton
+        self._in_memory = resident
+        self._in_use: collections.deque[contextlib.AsyncExitStack] = collections.deque()  # of unanswered requests
+        self._writing = asyncio.Lock()  # gRPC takes one answer at a time
+
+    async def forward(self, requests: AsyncIterator[bytes], context: Any) -> None:
+        """Handle the stream until both sides have ended it, or either has failed."""
+        call = self._triton.open_stream(context.time_remaining(), forwarded_metadata(context.invocation_metadata()))
+        sender = asyncio.create_task(self._send(requests, call, context))
+        try:
+            async for answer in call:
+                await self._write(answer, context)
+                # Triton answers each request once, most often in their order; should it be another's turn, a model
+                # may be sent away with calls in flight, which Triton still finishes.
+                if self._in_use:
+                    await self._in_use.popleft().aclose()
+            await sender
+            context.set_trailing_metadata(forwarded_metadata(await call.trailing_metadata()))
+        except grpc.aio.AioRpcError as error:
+            await context.abort(error.code(), error.details() or "", forwarded_metadata(error.trailing_metadata()))
+        finally:
+            sender.cancel()
+            call.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+            while self._in_use:
+                await self._in_use.popleft().aclose()
+
+    async def _send(
+        self, requests: AsyncIterator[bytes], call: "grpc.aio.StreamStreamCall[bytes, bytes]", context: Any
+    ) -> None:
+        async for request in requests:
+            try:
+                name = kserve.ModelInferRequest.FromString(request).model_name
+            except DecodeError:
+                await call.write(request)  # Triton says what is wrong with it
+                continue
+            in_use = contextlib.AsyncExitStack()
+            try:
+                await in_use.enter_async_context(self._in_memory(name))
+            except ServingError as error:
+                # As Triton does: the stream goes on after a request that fails.
+                await self._write(
+                    kserve.ModelStreamInferResponse(error_message=str(error)).SerializeToString(), context
+                )
+                continue
+            self._in_use.append(in_use)
+            await call.write(request)
+        await call.done_writing()
+
+    async def _write(self, answer: bytes, context: Any) -> None:
+        async with self._writing:
+            await context.write(answer)
+
 
 LOADED_WHEN_CALLED = "not in memory: loaded when called"
 """The reason that the index gives, beside READY, for a model that is not in memory."""
@@ -49,13 +116,13 @@ Context = Any  # grpc.aio's ServicerContext, whose stubs know no bytes
 Handler = Callable[[bytes, Context], Awaitable[bytes]]
 
 
-class Front(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its stubs alone
+class OnDemandProxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its stubs alone
     """Answers for every method of Triton's gRPC interface."""
 
-    def __init__(self, repository: Path, triton: TritonChannel, residents: ResidentModels) -> None:
+    def __init__(self, repository: Path, triton: TritonChannel, cache: ModelCache) -> None:
         self._repository = repository
         self._triton = triton
-        self._residents = residents
+        self._cache = cache
         with_model = self._with_model
         self._handlers: dict[str, Handler] = {
             f"{SERVICE}ModelInfer": partial(with_model, "ModelInfer", kserve.ModelInferRequest, "model_name"),
@@ -71,45 +138,47 @@ class Front(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its
         """The handler of a method; None, which grpc answers with UNIMPLEMENTED, where there is no such method."""
         path = handler_call_details.method
         if path == SERVICE + STREAM:
-            return grpc.stream_stream_rpc_method_handler(StreamForwarder(self._triton, self.resident).forward)
-        if not self._triton.knows(path):
+            return grpc.stream_stream_rpc_method_handler(StreamForwarder(self._triton, self.in_memory).forward)
+        if not self._triton.has_method(path):
             return None
         return grpc.unary_unary_rpc_method_handler(self._handlers.get(path) or partial(self._forward, path))
 
     @contextlib.asynccontextmanager
-    async def resident(self, name: str) -> AsyncIterator[None]:
+    async def in_memory(self, name: str) -> AsyncIterator[None]:
         """Have a model in memory as long as the ``async with`` block runs.
 
         Raises:
             ServingError: one of `STATUS`, if it cannot be had.
         """
-        if not self._residents.is_loaded(name) and name not in await self._on_disk():
+        if not self._cache.is_loaded(name) and name not in await self._on_disk():
             raise ModelNotFoundError(f"Request for unknown model: '{name}' is not found")  # as Triton says it
-        async with self._residents.use(name):
+        async with self._cache.use(name):
             yield
 
     async def _forward(self, path: str, request: bytes, context: Context) -> bytes:
-        call = self._triton.call(path, request, context.time_remaining(), passed_on(context.invocation_metadata()))
+        call = self._triton.call(
+            path, request, context.time_remaining(), forwarded_metadata(context.invocation_metadata())
+        )
         try:
             answer = await call
         except grpc.aio.AioRpcError as error:
-            await context.abort(error.code(), error.details() or "", passed_on(error.trailing_metadata()))
-        if initial := passed_on(await call.initial_metadata()):
+            await context.abort(error.code(), error.details() or "", forwarded_metadata(error.trailing_metadata()))
+        if initial := forwarded_metadata(await call.initial_metadata()):
             await context.send_initial_metadata(initial)
-        context.set_trailing_metadata(passed_on(await call.trailing_metadata()))
+        context.set_trailing_metadata(forwarded_metadata(await call.trailing_metadata()))
         return answer
 
     async def _with_model(self, method: str, message: Any, field: str, request: bytes, context: Context) -> bytes:
         name = _read(message, field, request)
         if name is None:
             return await self._forward(SERVICE + method, request, context)  # Triton says what is wrong with it
-        async with _refusals(context), self.resident(name):
+        async with _refusals(context), self.in_memory(name):
             return await self._forward(SERVICE + method, request, context)
         raise AssertionError("either block ends the call")
 
     async def _model_ready(self, request: bytes, context: Context) -> bytes:
         name, version = (_read(kserve.ModelReadyRequest, field, request) for field in ("name", "version"))
-        if name is not None and self._waits_to_be_called(name) and self._residents.recent_failure(name) is None:
+        if name is not None and self._is_loadable(name) and self._cache.recent_failure(name) is None:
             newest = (await self._on_disk()).get(name)
             if newest is not None and version in ("", str(newest)):
                 ready: bytes = kserve.ModelReadyResponse(ready=True).SerializeToString()
@@ -119,7 +188,7 @@ class Front(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its
     async def _index(self, request: bytes, context: Context) -> bytes:
         answer = await self._forward(SERVICE + "RepositoryIndex", request, context)
         only_ready = kserve.RepositoryIndexRequest.FromString(request).ready
-        waiting = {name: version for name, version in (await self._on_disk()).items() if self._waits_to_be_called(name)}
+        waiting = {name: version for name, version in (await self._on_disk()).items() if self._is_loadable(name)}
         # Triton's word counts for what is in memory and for other versions.
         models = [
             model
@@ -127,7 +196,7 @@ class Front(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its
             if model.name not in waiting or model.version not in ("", str(waiting[model.name]))
         ]
         for name, version in waiting.items():
-            failure = self._residents.recent_failure(name)
+            failure = self._cache.recent_failure(name)
             if failure is not None and only_ready:
                 continue
             state, reason = ("READY", LOADED_WHEN_CALLED) if failure is None else ("UNAVAILABLE", str(failure))
@@ -144,26 +213,26 @@ class Front(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its
         if name is None:
             return await load(request, context)
         await self._check_operator(context)
-        self._residents.admit(name)
+        self._cache.allow(name)
         try:
             return await load(request, context)
         finally:
-            self._residents.admit(name)  # a failure was told: what is there is tried anew
+            self._cache.allow(name)  # a failure was told: what is there is tried anew
 
     async def _unload(self, request: bytes, context: Context) -> bytes:
         name = _read(kserve.RepositoryModelUnloadRequest, "model_name", request)
         if name is not None:
             await self._check_operator(context)
-            if self._residents.is_loaded(name) or name in await self._on_disk():
-                await self._residents.unload(name)
+            if self._cache.is_loaded(name) or name in await self._on_disk():
+                await self._cache.unload(name)
         return await self._forward(SERVICE + "RepositoryModelUnload", request, context)
 
     async def _check_operator(self, context: Context) -> None:
         """Let Triton refuse a caller who may not change its models, by a call that changes none."""
         await self._forward(SERVICE + "RepositoryIndex", b"", context)
 
-    def _waits_to_be_called(self, name: str) -> bool:
-        return not self._residents.is_loaded(name) and not self._residents.is_banned(name)
+    def _is_loadable(self, name: str) -> bool:
+        return not self._cache.is_loaded(name) and not self._cache.is_unloaded(name)
 
     async def _on_disk(self) -> dict[str, int]:
         return await asyncio.to_thread(newest_versions, self._repository)

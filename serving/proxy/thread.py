@@ -1,4 +1,4 @@
-"""Running the front in a thread with a loop of its own, beside the thread that waits for Triton to end."""
+"""Running the proxy in a thread with a loop of its own, beside the thread that waits for Triton to end."""
 
 import asyncio
 import threading
@@ -8,21 +8,21 @@ from pathlib import Path
 
 import grpc
 
-from semia.core.messages import MAX_MESSAGE_BYTES
+from semia.core.access import MAX_MESSAGE_BYTES
 from semia.serving.errors import ServerStartError
-from semia.serving.proxy.front import Front
-from semia.serving.proxy.residency import ResidentModels
-from semia.serving.triton.channel import Metadata, TritonChannel
+from semia.serving.proxy.forwarding import OnDemandProxy
+from semia.serving.proxy.model_cache import ModelCache
+from semia.serving.triton.control import Metadata, TritonChannel
 
 MAX_CALLS = 1024
 """Calls that may wait or be answered at once; further ones are refused with RESOURCE_EXHAUSTED."""
 
 GRACE_S = 10.0
-"""How long calls in flight may delay a stopping front."""
+"""How long calls in flight may delay a stopping proxy."""
 
 
-class FrontThread:
-    """A front that listens from `start` to `stop`."""
+class ProxyThread:
+    """A proxy that listens from `start` to `stop`."""
 
     def __init__(
         self,
@@ -43,8 +43,8 @@ class FrontThread:
             address: HOST:PORT to listen on.
             max_loaded: how many models may be in memory.
             credentials: for TLS; None: plain text.
-            control_metadata: what the front's own calls of Triton carry, such as the key of a restricted protocol.
-            on_failure: called if the front ends without being told to.
+            control_metadata: what the proxy's own calls of Triton carry, such as the key of a restricted protocol.
+            on_failure: called if the proxy ends without being told to.
         """
         self._repository = repository
         self._triton_url = triton_url
@@ -56,7 +56,7 @@ class FrontThread:
         self.failure: BaseException | None = None  # what ended it, unless it was told to
         self._listening: Future[None] = Future()
         self._stop: Callable[[], object] = lambda: None
-        self._thread = threading.Thread(target=self._run, name="semia-front", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="semia-proxy", daemon=True)
 
     def start(self) -> None:
         """Return when it listens.
@@ -85,9 +85,9 @@ class FrontThread:
     async def _serve(self) -> None:
         loop, stopped = asyncio.get_running_loop(), asyncio.Event()
         triton = TritonChannel(self._triton_url, self._control_metadata)
-        residents = ResidentModels(self._max_loaded, triton)
+        cache = ModelCache(self._max_loaded, triton)
         server = grpc.aio.server(
-            handlers=[Front(self._repository, triton, residents)],
+            handlers=[OnDemandProxy(self._repository, triton, cache)],
             options=[
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),  # it holds a whole request at a time
                 ("grpc.max_send_message_length", -1),
@@ -107,5 +107,5 @@ class FrontThread:
         self._listening.set_result(None)
         await stopped.wait()
         await server.stop(GRACE_S)
-        await residents.close()
+        await cache.close()
         await triton.close()

@@ -12,11 +12,11 @@ from rich.live import Live
 from rich.table import Table
 
 from semia.cli import console, logs
-from semia.cli.console import clock, complain, live, losses_in_words, say, stop_on_signals
+from semia.cli.console import format_duration, format_losses, is_interactive, print_error, print_info, stop_on_signals
 from semia.core.errors import InputError, SemiaError
 
 if TYPE_CHECKING:
-    from semia.training.parallel.fleet import Engine, Job, News
+    from semia.training.parallel.jobs import Engine, Job, JobStatus
     from semia.training.request import TrainRequest
 
 DEFAULT_ADDRESS = "auto"
@@ -54,7 +54,7 @@ class EngineName(StrEnum):
 
 
 @dataclass(frozen=True)
-class Where:
+class EngineOptions:
     """An engine as it was asked for; None where an option was left out."""
 
     engine: EngineName
@@ -67,14 +67,14 @@ class Where:
             raise InputError("--address and --cpus are for --engine ray: add it, or drop them")
 
 
-def train_many(requests: "Sequence[TrainRequest]", where: Where) -> None:
+def train_many(requests: "Sequence[TrainRequest]", where: EngineOptions) -> None:
     """Train or prepare all with everything shown.
 
     Raises:
         SemiaError: if any failed.
         SystemExit: with 130, if a signal stopped it.
     """
-    from semia.training.parallel.fleet import State, plan, threads_of_each, train_fleet
+    from semia.training.parallel.jobs import State, plan, run_jobs, threads_of_each
 
     if where.engine is EngineName.RAY:
         at_once, threads = where.jobs or len(requests), where.cpus or DEFAULT_CPUS
@@ -85,38 +85,38 @@ def train_many(requests: "Sequence[TrainRequest]", where: Where) -> None:
     engine = _engine(where, threads, requests[0].device)
     many = f"{len(jobs)} scenes" if len(jobs) > 1 else "1 scene"
     work, unit = ("preparing", "stage") if requests[0].is_prepared else ("training", "iteration")
-    say(f"{work} {many}, {threads} CPU threads each", "fleet_started", scenes=[job.name for job in jobs])
+    print_info(f"{work} {many}, {threads} CPU threads each", "fleet_started", scenes=[job.name for job in jobs])
     began = time.monotonic()
-    with FleetDisplay(jobs) as display, stop_on_signals(unit) as stop:
-        ended = train_fleet(jobs, engine, at_once=at_once, tell=display.tell, should_stop=stop)
-    counts = {state.value: sum(news.state is state for news in ended.values()) for state in State if state.final}
+    with JobsDisplay(jobs) as display, stop_on_signals(unit) as stop:
+        ended = run_jobs(jobs, engine, at_once=at_once, on_status=display.update, should_stop=stop)
+    counts = {state.value: sum(status.state is state for status in ended.values()) for state in State if state.final}
     words = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    say(f"{many}: {words}", "fleet_finished", **counts, duration_s=time.monotonic() - began)
+    print_info(f"{many}: {words}", "fleet_finished", **counts, duration_s=time.monotonic() - began)
     if counts[State.INTERRUPTED]:
-        say("the same command with --resume goes on")
+        print_info("the same command with --resume goes on")
         raise SystemExit(130)
-    failed = [news for news in ended.values() if news.state is State.FAILED]
+    failed = [status for status in ended.values() if status.state is State.FAILED]
     if failed:
         raise SemiaError(f"{len(failed)} of {many} failed; the first: {failed[0].name}: {failed[0].note}")
-    say(f"next: semia export {jobs[0].request.run}")
+    print_info(f"next: semia export {jobs[0].request.run}")
 
 
-def _engine(where: Where, cpus: int, device: str) -> "Engine":
+def _engine(where: EngineOptions, cpus: int, device: str) -> "Engine":
     if where.engine is EngineName.LOCAL:
         from semia.training.parallel.local_engine import LocalEngine
 
         log_format = logs.LogFormat.JSON if logs.structured() else logs.LogFormat.TEXT
         return LocalEngine(functools.partial(logs.choose_format, log_format))
-    from semia.training.parallel.ray_environment import LOCAL, prepare_environment
+    from semia.training.parallel.jobs import LOCAL, prepare_environment
 
     address = where.address or DEFAULT_ADDRESS
     prepare_environment(address)
     from semia.training.parallel.ray_engine import RayEngine
 
-    say("starting a Ray on this machine" if address == LOCAL else f"connecting to Ray at {address}")
+    print_info("starting a Ray on this machine" if address == LOCAL else f"connecting to Ray at {address}")
     engine = RayEngine(address, cpus=cpus, device=device)
     if not engine.has_room:
-        complain(
+        print_error(
             f"warning: no node has {cpus} CPUs for a scene (and a GPU, where there are any): "
             "they wait until one joins the cluster; --cpus asks for fewer",
             "waiting_for_node",
@@ -125,17 +125,17 @@ def _engine(where: Where, cpus: int, device: str) -> "Engine":
     return engine
 
 
-class FleetDisplay:
+class JobsDisplay:
     """Every job's state: a live table on a terminal; elsewhere a line an event, and one now and then for progress."""
 
     def __init__(self, jobs: "Sequence[Job]") -> None:
         self._jobs = {job.name: job for job in jobs}
-        self._news: dict[str, News] = {}
+        self._status: dict[str, JobStatus] = {}
         self._said_at = dict.fromkeys(self._jobs, time.monotonic())
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        if live():
+        if is_interactive():
             self._live = Live(console=console.stdout, get_renderable=self._table, refresh_per_second=2)
             self._live.start(refresh=True)
         return self
@@ -144,45 +144,45 @@ class FleetDisplay:
         if self._live is not None:
             self._live.stop()
 
-    def tell(self, news: "News") -> None:
-        """Take a job's news."""
-        before = self._news.get(news.name)
-        self._news[news.name] = news
+    def update(self, status: "JobStatus") -> None:
+        """Take a job's status."""
+        before = self._status.get(status.name)
+        self._status[status.name] = status
         if self._live is not None:
             return
         now = time.monotonic()
-        if before is None or before.state is not news.state:
-            self._say_state(news)
-        elif now - self._said_at[news.name] >= console.LINE_INTERVAL_S:
-            self._said_at[news.name] = now
-            self._say_progress(news)
+        if before is None or before.state is not status.state:
+            self._say_state(status)
+        elif now - self._said_at[status.name] >= console.LINE_INTERVAL_S:
+            self._said_at[status.name] = now
+            self._say_progress(status)
 
-    def _say_state(self, news: "News") -> None:
-        request = self._jobs[news.name].request
-        event = (PREPARATION_EVENTS if request.is_prepared else TRAINING_EVENTS)[news.state]
+    def _say_state(self, status: "JobStatus") -> None:
+        request = self._jobs[status.name].request
+        event = (PREPARATION_EVENTS if request.is_prepared else TRAINING_EVENTS)[status.state]
         fields = {
-            "scene": news.name,
+            "scene": status.name,
             "run": request.run,
-            "iteration": None if request.is_prepared else news.iteration,
-            "duration_s": news.seconds,
-            "note": news.note or None,
+            "iteration": None if request.is_prepared else status.iteration,
+            "duration_s": status.seconds,
+            "note": status.note or None,
         }
-        if news.state == "failed":
-            complain(f"{news.name} failed: {news.note}", event, logging.ERROR, **fields)
+        if status.state == "failed":
+            print_error(f"{status.name} failed: {status.note}", event, logging.ERROR, **fields)
         else:
-            say(f"{news.name}: {_so_far(news)}", event, **fields)
+            print_info(f"{status.name}: {_so_far(status)}", event, **fields)
 
-    def _say_progress(self, news: "News") -> None:
-        is_prepared = news.state == "preparing"
-        say(
-            f"{news.name}: {_so_far(news)}  {_detail(news)}",
+    def _say_progress(self, status: "JobStatus") -> None:
+        is_prepared = status.state == "preparing"
+        print_info(
+            f"{status.name}: {_so_far(status)}  {_detail(status)}",
             "preparation_progress" if is_prepared else "training_progress",
-            scene=news.name,
-            stage=news.stage or None,
-            iteration=None if is_prepared else news.iteration,
-            losses=None if is_prepared else dict(news.losses),
-            duration_s=news.seconds,
-            left_s=news.left_s,
+            scene=status.name,
+            stage=status.stage or None,
+            iteration=None if is_prepared else status.iteration,
+            losses=None if is_prepared else dict(status.losses),
+            duration_s=status.seconds,
+            left_s=status.left_s,
         )
 
     def _table(self) -> Table:
@@ -192,29 +192,31 @@ class FleetDisplay:
         table.add_column("iteration", justify="right")
         table.add_column("left", justify="right")
         table.add_column("", overflow="ellipsis", no_wrap=True)
-        states = {name: self._news[name].state.value if name in self._news else "waiting" for name in self._jobs}
+        states = {name: self._status[name].state.value if name in self._status else "waiting" for name in self._jobs}
         for name in sorted(states, key=lambda name: list(STATE_STYLES).index(states[name])):
-            news, style = self._news.get(name), STATE_STYLES[states[name]]
-            if news is None:
+            status, style = self._status.get(name), STATE_STYLES[states[name]]
+            if status is None:
                 table.add_row(name, states[name], style=style)
                 continue
-            left = "" if news.left_s is None else clock(news.left_s)
-            iteration = "" if self._jobs[name].request.is_prepared else str(news.iteration)
-            table.add_row(name, f"[{style}]{news.state}[/]", iteration, left, news.note or _detail(news))
+            left = "" if status.left_s is None else format_duration(status.left_s)
+            iteration = "" if self._jobs[name].request.is_prepared else str(status.iteration)
+            table.add_row(name, f"[{style}]{status.state}[/]", iteration, left, status.note or _detail(status))
         return table
 
 
-def _detail(news: "News") -> str:
+def _detail(status: "JobStatus") -> str:
     """What a job is at: the stage of its preparation, or the losses of its last iteration."""
-    return news.stage or losses_in_words(news.losses)
+    return status.stage or format_losses(status.losses)
 
 
-def _so_far(news: "News") -> str:
-    parts = [str(news.state), news.note] if news.note else [str(news.state)]
-    if news.iteration:
-        parts.append(f"{news.iteration} iterations in {clock(news.seconds)}")
-    elif news.seconds:
-        parts.append(f"in {clock(news.seconds)}" if news.state.final else f"{clock(news.seconds)} gone")
-    if news.left_s is not None:
-        parts.append(f"{clock(news.left_s)} left")
+def _so_far(status: "JobStatus") -> str:
+    parts = [str(status.state), status.note] if status.note else [str(status.state)]
+    if status.iteration:
+        parts.append(f"{status.iteration} iterations in {format_duration(status.seconds)}")
+    elif status.seconds:
+        parts.append(
+            f"in {format_duration(status.seconds)}" if status.state.final else f"{format_duration(status.seconds)} gone"
+        )
+    if status.left_s is not None:
+        parts.append(f"{format_duration(status.left_s)} left")
     return ", ".join(parts)

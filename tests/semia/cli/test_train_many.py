@@ -8,30 +8,30 @@ import pytest
 from rich.console import Console
 
 from semia.cli import console
-from semia.cli.fleet import FleetDisplay
-from semia.training.parallel.fleet import News, State, plan
+from semia.cli.train_many import JobsDisplay
+from semia.training.parallel.jobs import JobStatus, State, plan
 from semia.training.request import TrainRequest
 
 TRAINED = [
-    News("cat", State.TRAINING),
-    News("cat", State.TRAINING, 12, 63.0, 117.0, {"matching": 0.5}),
-    News("cat", State.DONE, 40, 180.0),
-    News("dog", State.FAILED, note="no scene folder at dog"),
-    News("hen", State.INTERRUPTED, note="not begun"),
+    JobStatus("cat", State.TRAINING),
+    JobStatus("cat", State.TRAINING, 12, 63.0, 117.0, {"matching": 0.5}),
+    JobStatus("cat", State.DONE, 40, 180.0),
+    JobStatus("dog", State.FAILED, note="no scene folder at dog"),
+    JobStatus("hen", State.INTERRUPTED, note="not begun"),
 ]
 
 PREPARED = [
-    News("cat", State.PREPARING),
-    News("cat", State.PREPARING, seconds=9.0, left_s=3.0, stage="variants"),
-    News("cat", State.DONE, seconds=12.0),
-    News("dog", State.FAILED, note="no scene folder at dog"),
-    News("hen", State.DONE, note="was prepared already"),
+    JobStatus("cat", State.PREPARING),
+    JobStatus("cat", State.PREPARING, seconds=9.0, left_s=3.0, stage="variants"),
+    JobStatus("cat", State.DONE, seconds=12.0),
+    JobStatus("dog", State.FAILED, note="no scene folder at dog"),
+    JobStatus("hen", State.DONE, note="was prepared already"),
 ]
 
 
-def display(preset: str) -> FleetDisplay:
+def display(preset: str) -> JobsDisplay:
     requests = [TrainRequest(scene=Path(n), run=Path("runs", n), preset=preset) for n in ("cat", "dog", "hen", "pig")]
-    return FleetDisplay(plan(requests, threads=1))
+    return JobsDisplay(plan(requests, threads=1))
 
 
 def test_where_there_is_no_terminal_every_event_is_a_line(
@@ -39,8 +39,8 @@ def test_where_there_is_no_terminal_every_event_is_a_line(
 ) -> None:
     monkeypatch.setattr(console, "LINE_INTERVAL_S", 0.0)
     with display("paper") as shown:
-        for news in TRAINED:
-            shown.tell(news)
+        for status in TRAINED:
+            shown.update(status)
     output = capsys.readouterr()
     assert output.out.splitlines() == [
         "cat: training",
@@ -56,8 +56,8 @@ def test_preparations_are_told_by_their_stages(
 ) -> None:
     monkeypatch.setattr(console, "LINE_INTERVAL_S", 0.0)
     with display("default") as shown:
-        for news in PREPARED:
-            shown.tell(news)
+        for status in PREPARED:
+            shown.update(status)
     output = capsys.readouterr()
     assert output.out.splitlines() == [
         "cat: preparing",
@@ -75,11 +75,11 @@ def test_a_preparations_events_have_names_of_their_own(monkeypatch: pytest.Monke
     def keep(_message: str, event: str, _level: int = 0, **fields: object) -> None:
         events.append((event, {name: value for name, value in fields.items() if value is not None}))
 
-    monkeypatch.setattr("semia.cli.fleet.say", keep)
-    monkeypatch.setattr("semia.cli.fleet.complain", keep)
+    monkeypatch.setattr("semia.cli.train_many.print_info", keep)
+    monkeypatch.setattr("semia.cli.train_many.print_error", keep)
     with display("default") as shown:
-        for news in [*PREPARED, News("pig", State.INTERRUPTED, note="not begun")]:
-            shown.tell(news)
+        for status in [*PREPARED, JobStatus("pig", State.INTERRUPTED, note="not begun")]:
+            shown.update(status)
     assert [event for event, _ in events] == [
         "preparation_started",
         "preparation_progress",
@@ -96,8 +96,8 @@ def test_a_terminal_shows_a_table_of_all(monkeypatch: pytest.MonkeyPatch) -> Non
     terminal = io.StringIO()
     monkeypatch.setattr(console, "stdout", Console(file=terminal, force_terminal=True, width=100, color_system=None))
     with display("paper") as shown:
-        for news in TRAINED:
-            shown.tell(news)
+        for status in TRAINED:
+            shown.update(status)
     text = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", terminal.getvalue())
     lines = [line.split() for line in text.splitlines() if line.strip()][-5:]
     assert [line[:2] for line in lines] == [

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from semia.serving.errors import ModelLoadError, ModelUnloadedError, NoRoomError
-from semia.serving.proxy.residency import LEAVING_BESIDE, PARALLEL_LOADS, ResidentModels
+from semia.serving.proxy.model_cache import EXTRA_UNLOADING, PARALLEL_LOADS, ModelCache
 
 
 class Shelf:
@@ -61,7 +61,7 @@ def scenario(test: Callable[[Shelf], Awaitable[None]]) -> Callable[[], None]:
     return run
 
 
-async def call(models: ResidentModels, *names: str) -> None:
+async def call(models: ModelCache, *names: str) -> None:
     for name in names:
         async with models.use(name):
             assert models.is_loaded(name)
@@ -72,7 +72,7 @@ async def settle() -> None:
 
 
 @contextlib.asynccontextmanager
-async def in_use(models: ResidentModels, *names: str) -> AsyncIterator[None]:
+async def in_use(models: ModelCache, *names: str) -> AsyncIterator[None]:
     async with contextlib.AsyncExitStack() as stack:
         for name in names:
             await stack.enter_async_context(models.use(name))
@@ -81,7 +81,7 @@ async def in_use(models: ResidentModels, *names: str) -> AsyncIterator[None]:
 
 @scenario
 async def test_the_least_recently_used_leaves(shelf: Shelf) -> None:
-    models = ResidentModels(2, shelf)
+    models = ModelCache(2, shelf)
     await call(models, "a", "b", "a", "c")
     await settle()
     assert shelf.loaded == {"a", "c"}
@@ -94,14 +94,14 @@ async def test_the_least_recently_used_leaves(shelf: Shelf) -> None:
 
 @scenario
 async def test_a_hundred_callers_of_a_cold_model_load_it_once(shelf: Shelf) -> None:
-    models = ResidentModels(2, shelf)
+    models = ModelCache(2, shelf)
     await asyncio.gather(*(call(models, "a") for _ in range(100)))
     assert shelf.log == ["+a"]
 
 
 @scenario
 async def test_a_model_with_calls_in_flight_stays(shelf: Shelf) -> None:
-    models = ResidentModels(2, shelf)
+    models = ModelCache(2, shelf)
     async with models.use("a"):
         await call(models, "b", "c", "d")
         await settle()
@@ -111,7 +111,7 @@ async def test_a_model_with_calls_in_flight_stays(shelf: Shelf) -> None:
 
 @scenario
 async def test_a_newcomer_waits_until_a_busy_model_is_idle_and_newcomers_keep_their_order(shelf: Shelf) -> None:
-    models = ResidentModels(1, shelf)
+    models = ModelCache(1, shelf)
     arrivals: list[str] = []
 
     async def come(name: str) -> None:
@@ -131,7 +131,7 @@ async def test_a_newcomer_waits_until_a_busy_model_is_idle_and_newcomers_keep_th
 
 @scenario
 async def test_models_stay_until_a_newcomer_can_be_loaded_in_their_place(shelf: Shelf) -> None:
-    models = ResidentModels(6, shelf)
+    models = ModelCache(6, shelf)
     await call(models, *"abcdef")
     shelf.held.clear()
     newcomers = [asyncio.create_task(call(models, name)) for name in "uvwxyz"]
@@ -145,7 +145,7 @@ async def test_models_stay_until_a_newcomer_can_be_loaded_in_their_place(shelf: 
 
 @scenario
 async def test_a_newcomer_is_turned_away_where_no_model_falls_idle(shelf: Shelf) -> None:
-    models = ResidentModels(2, shelf, patience_s=0.05)
+    models = ModelCache(2, shelf, room_timeout_s=0.05)
     async with in_use(models, "a", "b"):
         with pytest.raises(NoRoomError, match=r"no room among the 2 models that may be in memory, for 0\.05 s"):
             await call(models, "c")
@@ -156,7 +156,7 @@ async def test_a_newcomer_is_turned_away_where_no_model_falls_idle(shelf: Shelf)
 
 @scenario
 async def test_a_newcomer_that_gives_up_leaves_nothing_behind(shelf: Shelf) -> None:
-    models = ResidentModels(1, shelf)
+    models = ModelCache(1, shelf)
     async with models.use("a"):
         waiting = [asyncio.create_task(call(models, "b")) for _ in range(2)]
         await settle()
@@ -173,7 +173,7 @@ async def test_a_newcomer_that_gives_up_leaves_nothing_behind(shelf: Shelf) -> N
 
 @scenario
 async def test_a_load_whose_callers_have_gone_is_finished_and_counts(shelf: Shelf) -> None:
-    models = ResidentModels(1, shelf)
+    models = ModelCache(1, shelf)
     shelf.held.clear()
     caller = asyncio.create_task(call(models, "a"))
     await settle()
@@ -191,7 +191,7 @@ async def test_a_load_whose_callers_have_gone_is_finished_and_counts(shelf: Shel
 async def test_a_model_that_cannot_be_loaded_says_why_takes_no_room_and_is_tried_again_after_a_pause(
     shelf: Shelf,
 ) -> None:
-    models = ResidentModels(1, shelf, retry_after_s=0.1)
+    models = ModelCache(1, shelf, retry_after_s=0.1)
     shelf.broken.add("a")
     results = await asyncio.gather(*(call(models, "a") for _ in range(5)), return_exceptions=True)
     assert [str(result) for result in results] == ["a is broken"] * 5
@@ -209,18 +209,18 @@ async def test_a_model_that_cannot_be_loaded_says_why_takes_no_room_and_is_tried
 
 @scenario
 async def test_a_failure_can_be_forgotten(shelf: Shelf) -> None:
-    models = ResidentModels(1, shelf)
+    models = ModelCache(1, shelf)
     shelf.broken.add("a")
     with pytest.raises(ModelLoadError):
         await call(models, "a")
     shelf.broken.clear()
-    models.admit("a")
+    models.allow("a")
     await call(models, "a")
 
 
 @scenario
 async def test_unloading_waits_for_the_calls_in_flight_and_later_calls_are_refused(shelf: Shelf) -> None:
-    models = ResidentModels(2, shelf)
+    models = ModelCache(2, shelf)
     await models.unload("never loaded")
     async with models.use("a"):
         unloading = asyncio.create_task(models.unload("a"))
@@ -231,17 +231,17 @@ async def test_unloading_waits_for_the_calls_in_flight_and_later_calls_are_refus
         assert not later.done()
         assert shelf.log == ["+a"]
     await unloading
-    assert models.is_banned("a")
+    assert models.is_unloaded("a")
     with pytest.raises(ModelUnloadedError, match="'a' was unloaded"):
         await later
     assert shelf.log == ["+a", "-a"]
-    models.admit("a")
+    models.allow("a")
     await call(models, "a")
 
 
 @scenario
 async def test_unloading_a_model_on_its_way_in(shelf: Shelf) -> None:
-    models = ResidentModels(1, shelf)
+    models = ModelCache(1, shelf)
     shelf.held.clear()
     caller = asyncio.create_task(call(models, "a"))
     await settle()
@@ -255,7 +255,7 @@ async def test_unloading_a_model_on_its_way_in(shelf: Shelf) -> None:
 
 @scenario
 async def test_closing_ends_what_goes_on(shelf: Shelf) -> None:
-    models = ResidentModels(1, shelf)
+    models = ModelCache(1, shelf)
     shelf.held.clear()
     callers = [asyncio.create_task(call(models, name)) for name in ("a", "b")]
     await settle()
@@ -268,7 +268,7 @@ async def test_closing_ends_what_goes_on(shelf: Shelf) -> None:
 def test_the_bounds_hold_whatever_comes(limit: int) -> None:
     @scenario
     async def storm(shelf: Shelf) -> None:
-        models = ResidentModels(limit, shelf, retry_after_s=0.005)
+        models = ModelCache(limit, shelf, retry_after_s=0.005)
         shelf.broken = {"m3"}
         chance = np.random.default_rng(limit)
 
@@ -280,14 +280,14 @@ def test_the_bounds_hold_whatever_comes(limit: int) -> None:
                     async with asyncio.timeout(chance.choice([0.0005, 5, 5, 5])):
                         if chance.random() < 0.1:
                             await models.unload(name)
-                            models.admit(name)
+                            models.allow(name)
                             continue
                         async with models.use(name):
                             assert name in shelf.loaded
                             await asyncio.sleep(chance.random() / 1000)
                             assert name in shelf.loaded, "it left while it was used"
                 except (TimeoutError, ModelUnloadedError):
-                    models.admit(name)
+                    models.allow(name)
                 except ModelLoadError:
                     assert name == "m3"
                     failures += 1
@@ -297,12 +297,12 @@ def test_the_bounds_hold_whatever_comes(limit: int) -> None:
         await settle()
         assert failures > 0
         assert 1 <= shelf.most_loaded <= limit
-        assert shelf.most_inside <= limit + LEAVING_BESIDE
+        assert shelf.most_inside <= limit + EXTRA_UNLOADING
         assert shelf.most_loading <= PARALLEL_LOADS
         assert len(shelf.inside) <= limit
         assert shelf.inside == shelf.loaded
         for number in range(20):
-            models.admit(f"m{number}")
+            models.allow(f"m{number}")
         await call(models, *(f"m{number}" for number in range(20) if number != 3))
 
     storm()

@@ -1,5 +1,6 @@
 """Making generators of many scenes: each in a process of its own, on this machine or on a cluster."""
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +19,8 @@ from semia.training.loop import Progress, train
 from semia.training.request import OpenedRun, TrainRequest
 from semia.training.settings import TrainingSettings
 
-NEWS_INTERVAL_S = 1.0
-"""A job tells how it gets on every so many seconds."""
+STATUS_INTERVAL_S = 1.0
+"""Between two statuses of a running job."""
 
 
 class State(StrEnum):
@@ -42,14 +43,14 @@ class State(StrEnum):
 class Job:
     """One scene to make a generator of."""
 
-    name: str  # the scene's; no two jobs of a fleet share one
+    name: str  # the scene's; no two jobs share one
     request: TrainRequest
     threads: int  # of the CPU
 
 
 @dataclass(frozen=True)
-class News:
-    """How a job gets on."""
+class JobStatus:
+    """Where a job is, and how far."""
 
     name: str  # the job's
     state: State
@@ -62,7 +63,7 @@ class News:
 
 
 class Engine(Protocol):
-    """Starts jobs, each in a process of its own, and knows how they get on.
+    """Starts jobs, each in a process of its own, and collects their statuses.
 
     As a context manager: what still runs at its end is killed.
     """
@@ -79,8 +80,8 @@ class Engine(Protocol):
         """Ask every job that was started to end soon; training keeps what it learnt."""
         ...
 
-    def news(self) -> list[News]:
-        """What is new, waiting a moment for it; the last of every job is final, however its process ends."""
+    def poll(self) -> list[JobStatus]:
+        """The statuses since the last call, after a moment's wait; each job's last is final, however it ends."""
         ...
 
 
@@ -112,37 +113,37 @@ def threads_of_each(jobs_at_once: int) -> int:
     return max(1, usable_cores() // jobs_at_once)
 
 
-def train_fleet(
+def run_jobs(
     jobs: Sequence[Job],
     engine: Engine,
     *,
     at_once: int,
-    tell: Callable[[News], None],
+    on_status: Callable[[JobStatus], None],
     should_stop: Callable[[], bool] = lambda: False,
-) -> dict[str, News]:
-    """Do all jobs; one that fails does not stop the others.
+) -> dict[str, JobStatus]:
+    """Run all jobs; one that fails does not stop the others.
 
     Args:
         jobs: what to do, in this order.
         engine: where.
         at_once: how many jobs are started at a time.
-        tell: told every news; of each job the last is final.
+        on_status: called with every status; of each job the last is final.
         should_stop: asked again and again; after a true answer no job is started, and those started are stopped.
 
     Returns:
-        The final news of every job, by name.
+        The final status of every job, by name.
 
     Raises:
         TrainingError: if the engine cannot work.
     """
     waiting, running = deque(jobs), set[str]()
-    ended: dict[str, News] = {}
+    ended: dict[str, JobStatus] = {}
 
-    def hear(news: News) -> None:
-        if news.state.final:
-            ended[news.name] = news
-            running.discard(news.name)
-        tell(news)
+    def handle(status: JobStatus) -> None:
+        if status.state.final:
+            ended[status.name] = status
+            running.discard(status.name)
+        on_status(status)
 
     stopping = False
     with engine:
@@ -151,85 +152,110 @@ def train_fleet(
                 stopping = True
                 engine.stop()
                 while waiting:
-                    hear(News(waiting.popleft().name, State.INTERRUPTED, note="not begun"))
+                    handle(JobStatus(waiting.popleft().name, State.INTERRUPTED, note="not begun"))
             while waiting and len(running) < at_once:
                 job = waiting.popleft()
                 running.add(job.name)
                 engine.start(job)
-            for news in engine.news():
-                if news.name in running:  # what a job said may arrive after its end
-                    hear(news)
+            for status in engine.poll():
+                if status.name in running:  # a status may arrive after the job's end
+                    handle(status)
     return ended
 
 
-def train_job(job: Job, tell: Callable[[News], None], should_stop: Callable[[], bool]) -> News:
+def run_job(job: Job, on_status: Callable[[JobStatus], None], should_stop: Callable[[], bool]) -> JobStatus:
     """Train or prepare one generator in this process, which is the job's own; what goes wrong is in the answer.
 
     Args:
         job: the scene.
-        tell: told news meanwhile.
-        should_stop: asked after every iteration, or whenever a preparation has news.
+        on_status: called with each status but the final one.
+        should_stop: asked after every iteration, or stage of a preparation.
 
     Returns:
-        The final news.
+        The final status.
     """
     torch.set_num_threads(job.threads)
     try:
         with job.request.open_run() as opened:
             settings = opened.run.config.settings
             if isinstance(settings, CopyingSettings):
-                return _prepare(job.name, opened, tell, should_stop)
-            return _train(job.name, opened, settings, tell, should_stop)
+                return _prepare(job.name, opened, on_status, should_stop)
+            return _train(job.name, opened, settings, on_status, should_stop)
     except SemiaError as error:
-        return News(job.name, State.FAILED, note=" ".join(str(error).split()))
+        return JobStatus(job.name, State.FAILED, note=" ".join(str(error).split()))
     except Exception as error:  # one scene's trouble, whatever it is, is not the others'
-        return News(job.name, State.FAILED, note=f"unexpected {type(error).__name__}: {' '.join(str(error).split())}")
+        return JobStatus(
+            job.name, State.FAILED, note=f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
+        )
 
 
-def _prepare(name: str, opened: OpenedRun, tell: Callable[[News], None], should_stop: Callable[[], bool]) -> News:
+def _prepare(
+    name: str, opened: OpenedRun, on_status: Callable[[JobStatus], None], should_stop: Callable[[], bool]
+) -> JobStatus:
     run = opened.run
     if run.finished:
-        return News(name, State.DONE, note="was prepared already")
-    tell(News(name, State.PREPARING))
+        return JobStatus(name, State.DONE, note="was prepared already")
+    on_status(JobStatus(name, State.PREPARING))
 
     def on_progress(progress: PreparationProgress) -> None:
-        tell(News(name, State.PREPARING, 0, progress.seconds, progress.left_s, stage=progress.stage))
+        on_status(JobStatus(name, State.PREPARING, 0, progress.seconds, progress.left_s, stage=progress.stage))
 
     finished = prepare_run(run, opened.device, on_progress=on_progress, should_stop=should_stop)
-    return News(name, State.DONE if finished else State.INTERRUPTED, seconds=run.preparation_s or 0.0)
+    return JobStatus(name, State.DONE if finished else State.INTERRUPTED, seconds=run.preparation_s or 0.0)
 
 
 def _train(
     name: str,
     opened: OpenedRun,
     settings: TrainingSettings,
-    tell: Callable[[News], None],
+    on_status: Callable[[JobStatus], None],
     should_stop: Callable[[], bool],
-) -> News:
+) -> JobStatus:
     run = opened.run
     if run.finished:
-        return News(name, State.DONE, run.iterations_done, run.seconds_done, note="was trained already")
-    tell(News(name, State.TRAINING, run.iterations_done, run.seconds_done))
+        return JobStatus(name, State.DONE, run.iterations_done, run.seconds_done, note="was trained already")
+    on_status(JobStatus(name, State.TRAINING, run.iterations_done, run.seconds_done))
     finished = train(
         run,
         opened.device,
         patch_features=opened.patch_features,
-        on_progress=_now_and_then(name, settings, tell),
+        on_progress=_throttled(name, settings, on_status),
         should_stop=should_stop,
     )
-    return News(name, State.DONE if finished else State.INTERRUPTED, run.iterations_done, run.seconds_done)
+    return JobStatus(name, State.DONE if finished else State.INTERRUPTED, run.iterations_done, run.seconds_done)
 
 
-def _now_and_then(name: str, settings: TrainingSettings, tell: Callable[[News], None]) -> Callable[[Progress], None]:
-    told_at = -NEWS_INTERVAL_S
+def _throttled(
+    name: str, settings: TrainingSettings, on_status: Callable[[JobStatus], None]
+) -> Callable[[Progress], None]:
+    told_at = -STATUS_INTERVAL_S
 
     def on_progress(progress: Progress) -> None:
         nonlocal told_at
-        if time.monotonic() - told_at < NEWS_INTERVAL_S:
+        if time.monotonic() - told_at < STATUS_INTERVAL_S:
             return
         told_at = time.monotonic()
         share = settings.progress(progress.iteration, progress.seconds)
         left_s = progress.seconds * (1 / share - 1)
-        tell(News(name, State.TRAINING, progress.iteration, progress.seconds, left_s, progress.losses))
+        on_status(JobStatus(name, State.TRAINING, progress.iteration, progress.seconds, left_s, progress.losses))
 
     return on_progress
+
+
+LOCAL = "local"
+"""The address that starts a Ray for this call, on loopback."""
+
+LOCAL_ENVIRONMENT = {
+    # Otherwise it listens, without a password, on every address: single machines are what this says Windows runs.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anyone
+}
+
+
+def prepare_environment(address: str) -> None:
+    """Set the environment for an address; to be called before `semia.training.parallel.ray_engine` is imported.
+
+    A cluster is left as those who run it set it up.
+    """
+    if address == LOCAL:
+        os.environ.update(LOCAL_ENVIRONMENT)

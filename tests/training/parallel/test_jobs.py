@@ -10,7 +10,7 @@ import pytest
 
 from semia.core.errors import InputError
 from semia.core.machine import usable_cores
-from semia.training.parallel.fleet import News, State, plan, threads_of_each, train_fleet, train_job
+from semia.training.parallel.jobs import JobStatus, State, plan, run_job, run_jobs, threads_of_each
 from semia.training.parallel.local_engine import LocalEngine
 from semia.training.request import TrainRequest
 from semia.training.run_folder import RunFolder
@@ -37,13 +37,13 @@ def test_a_failure_and_a_kill_do_not_stop_the_others(request_of: TrainRequest) -
     missing = dataclasses.replace(another(request_of, "missing"), scene=Path("nowhere"))
     jobs = plan([request_of, missing, another(request_of, "killed")], threads=1)
 
-    def kill(news: News) -> None:
-        if news.name == "killed" and news.state is State.TRAINING:
+    def kill(status: JobStatus) -> None:
+        if status.name == "killed" and status.state is State.TRAINING:
             (child,) = (child for child in multiprocessing.active_children() if child.name == "killed")
             assert child.pid is not None
             os.kill(child.pid, signal.SIGKILL)
 
-    ended = train_fleet(jobs, LocalEngine(), at_once=3, tell=kill)
+    ended = run_jobs(jobs, LocalEngine(), at_once=3, on_status=kill)
     assert (ended["good"].state, ended["good"].iteration) == (State.DONE, 1)
     assert RunFolder.open(request_of.run).finished
     assert (ended["missing"].state, ended["missing"].note) == (State.FAILED, "no scene folder at nowhere")
@@ -53,47 +53,47 @@ def test_a_failure_and_a_kill_do_not_stop_the_others(request_of: TrainRequest) -
 
 
 def test_a_stopped_fleet_keeps_what_it_learnt_and_begins_no_more(request_of: TrainRequest) -> None:
-    seen: list[News] = []
+    seen: list[JobStatus] = []
     jobs = plan([another(request_of, "stopped"), another(request_of, "waiting")], threads=1)
-    ended = train_fleet(
+    ended = run_jobs(
         jobs,
         LocalEngine(),
         at_once=1,
-        tell=seen.append,
-        should_stop=lambda: any(news.iteration for news in seen),
+        on_status=seen.append,
+        should_stop=lambda: any(status.iteration for status in seen),
     )
-    assert [news.state for news in ended.values()] == [State.INTERRUPTED, State.INTERRUPTED]
+    assert [status.state for status in ended.values()] == [State.INTERRUPTED, State.INTERRUPTED]
     assert ended["waiting"].note == "not begun"
     run = RunFolder.open(jobs[0].request.run)
     assert run.iterations_done == ended["stopped"].iteration >= 1
     assert not jobs[1].request.run.exists()
-    progress = next(news for news in seen if news.iteration)
+    progress = next(status for status in seen if status.iteration)
     assert {"adversarial", "alignment"} <= progress.losses.keys()
     assert progress.left_s is not None
 
 
 def test_generators_are_prepared_side_by_side_and_those_done_are_left(request_of: TrainRequest) -> None:
-    seen: list[News] = []
+    seen: list[JobStatus] = []
     missing = dataclasses.replace(prepared(request_of, "missing"), scene=Path("nowhere"))
     requests = [prepared(request_of, "one"), prepared(request_of, "two"), missing]
-    ended = train_fleet(plan(requests, threads=1), LocalEngine(), at_once=2, tell=seen.append)
-    assert {name: news.state for name, news in ended.items()} == {
+    ended = run_jobs(plan(requests, threads=1), LocalEngine(), at_once=2, on_status=seen.append)
+    assert {name: status.state for name, status in ended.items()} == {
         "one": State.DONE, "two": State.DONE, "missing": State.FAILED
     }  # fmt: skip
-    assert "variants" in {news.stage for news in seen if news.state is State.PREPARING}
+    assert "variants" in {status.stage for status in seen if status.state is State.PREPARING}
     one, two = (RunFolder.open(request.run) for request in requests[:2])
     assert one.generator_sha256() == two.generator_sha256()
     assert ended["one"].seconds == one.preparation_s
 
     again = [dataclasses.replace(request, resume=True) for request in requests[:2]]
-    ended = train_fleet(plan(again, threads=1), LocalEngine(), at_once=2, tell=seen.append)
-    assert {news.note for news in ended.values()} == {"was prepared already"}
+    ended = run_jobs(plan(again, threads=1), LocalEngine(), at_once=2, on_status=seen.append)
+    assert {status.note for status in ended.values()} == {"was prepared already"}
 
 
 def test_a_stopped_preparation_leaves_no_generator(request_of: TrainRequest) -> None:
     (job,) = plan([prepared(request_of, "stopped")], threads=1)
-    told: list[News] = []
-    last = train_job(job, told.append, lambda: any(news.stage for news in told))
+    told: list[JobStatus] = []
+    last = run_job(job, told.append, lambda: any(status.stage for status in told))
     assert (last.state, last.seconds) == (State.INTERRUPTED, 0.0)
     assert not RunFolder.open(job.request.run).finished
 

@@ -1,4 +1,4 @@
-"""Which models are in memory: loaded when they are called, and the least recently used leaves for a newcomer.
+"""Which models are in memory: loaded when they are called; the least recently used is unloaded to make room.
 
 This is bookkeeping alone: how a model is loaded and unloaded is handed in, so that nothing here knows of Triton.
 Everything runs in one asyncio loop.
@@ -18,18 +18,18 @@ from semia.serving.errors import ModelLoadError, ModelUnloadedError, NoRoomError
 
 logger = logging.getLogger(__name__)
 
-LEAVING_BESIDE = 1
-"""Models that may still be leaving beside a full house.
+EXTRA_UNLOADING = 1
+"""Models that may still be unloading beside those that are allowed in memory.
 
-The Python backend takes more than a second to end a model's process, a second of it asleep. A newcomer that waited
-for that would be answered several times later; so there may be one process more than models allowed, for a moment.
+The Python backend takes more than a second to end a model's process, a second of it asleep. A model that waited
+for that would be loaded several times later; so there may be one process more than models allowed, for a moment.
 """
 
 PARALLEL_LOADS = 2
 """Models that are loaded at the same time: more would only share the same cores."""
 
-PATIENCE_S = 30.0
-"""How long a newcomer waits for room, be it that every loaded model has calls in flight, or that others came first."""
+ROOM_TIMEOUT_S = 30.0
+"""How long a model waits for room: every loaded model may have calls in flight, or others may come first."""
 
 RETRY_AFTER_S = 10.0
 """How long a model that could not be loaded is not tried again."""
@@ -53,30 +53,30 @@ class _State(enum.Enum):
     QUEUED = enum.auto()  # waits for room
     LOADING = enum.auto()
     READY = enum.auto()
-    DRAINING = enum.auto()  # takes no more calls, and leaves when its last ones are over
-    LEAVING = enum.auto()  # is being unloaded
+    DRAINING = enum.auto()  # takes no more calls, and is unloaded when its last ones are over
+    UNLOADING = enum.auto()  # is being unloaded
 
 
-_ON_THE_WAY_OUT = (_State.DRAINING, _State.LEAVING)
+_EVICTED = (_State.DRAINING, _State.UNLOADING)
 
 
 @dataclass(eq=False)
 class _Model:
-    """A model that is in memory, or on its way in or out."""
+    """A model that is in memory, or being loaded or unloaded."""
 
     name: str
     state: _State = _State.QUEUED
     users: int = 0  # calls that need it, those that wait for it included
-    turn: asyncio.Event = field(default_factory=asyncio.Event)  # there is room for it
+    has_room: asyncio.Event = field(default_factory=asyncio.Event)  # there is room for it
     drained: asyncio.Event = field(default_factory=asyncio.Event)  # its last calls are over
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
-    arrival: asyncio.Task[None] = field(init=False)  # ends when it is loaded, or says why it is not
+    unloaded: asyncio.Event = field(default_factory=asyncio.Event)
+    loading: asyncio.Task[None] = field(init=False)  # ends when it is loaded, or says why it is not
 
 
-class ResidentModels:
+class ModelCache:
     """At most so many loaded models, each loaded once however many callers wait for it.
 
-    A model with calls in flight stays. Where all have some, newcomers wait in the order of their arrival.
+    A model with calls in flight stays. Where all have some, others wait in the order of their calls.
     """
 
     def __init__(
@@ -84,24 +84,24 @@ class ResidentModels:
         limit: int,
         control: ModelControl,
         *,
-        patience_s: float = PATIENCE_S,
+        room_timeout_s: float = ROOM_TIMEOUT_S,
         retry_after_s: float = RETRY_AFTER_S,
     ) -> None:
         """Begin with nothing in memory.
 
         Args:
-            limit: how many models may be loaded, or on their way in, at once.
+            limit: how many models may be loaded, or being loaded, at once.
             control: what loads and unloads them.
-            patience_s: how long a newcomer waits for room.
+            room_timeout_s: how long a model waits for room.
             retry_after_s: how long after a failure a model is not tried again.
         """
         self._limit = limit
         self._control = control
-        self._patience_s = patience_s
+        self._room_timeout_s = room_timeout_s
         self._retry_after_s = retry_after_s
         self._models: dict[str, _Model] = {}  # least recently used first
         self._failures: dict[str, tuple[float, ModelLoadError]] = {}  # when it may be tried again, and why not before
-        self._banned: set[str] = set()
+        self._unloaded: set[str] = set()
         self._queue: collections.deque[_Model] = collections.deque()  # wait for room, first come first
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -118,21 +118,21 @@ class ResidentModels:
         model.users += 1
         self._models[name] = self._models.pop(name)  # the most recently used
         try:
-            await asyncio.shield(model.arrival)  # others wait for it, too
+            await asyncio.shield(model.loading)  # others wait for it, too
             yield
         finally:
             self._release(model)
 
     async def unload(self, name: str) -> None:
-        """Have a model leave as soon as the calls that use it are over, and stay away; return when it is gone."""
-        self._banned.add(name)
+        """Unload a model as soon as the calls that use it are over; return when it is unloaded."""
+        self._unloaded.add(name)
         while (model := self._models.get(name)) is not None:
             if model.state is _State.READY:
-                self._send_away(model)
-            if model.state in _ON_THE_WAY_OUT:
-                await model.gone.wait()
+                self._evict(model)
+            if model.state in _EVICTED:
+                await model.unloaded.wait()
             else:
-                await asyncio.wait([model.arrival])
+                await asyncio.wait([model.loading])
 
     def is_loaded(self, name: str) -> bool:
         """Whether a call of this model would be answered without loading it."""
@@ -147,13 +147,13 @@ class ResidentModels:
         self._failures.pop(name, None)
         return None
 
-    def is_banned(self, name: str) -> bool:
+    def is_unloaded(self, name: str) -> bool:
         """Whether a model was unloaded and has not been admitted since."""
-        return name in self._banned
+        return name in self._unloaded
 
-    def admit(self, name: str) -> None:
+    def allow(self, name: str) -> None:
         """Let a model be loaded by the next call, whether it was unloaded or could not be loaded before."""
-        self._banned.discard(name)
+        self._unloaded.discard(name)
         self._failures.pop(name, None)
 
     async def close(self) -> None:
@@ -164,24 +164,24 @@ class ResidentModels:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _find(self, name: str) -> _Model:
-        """The model if it is in memory or will be; else a newcomer."""
+        """The model if it is in memory or will be; else it is queued."""
         while (model := self._models.get(name)) is not None:
-            if model.state not in _ON_THE_WAY_OUT:
+            if model.state not in _EVICTED:
                 return model
-            await self._wait(model.gone, f"model {name!r} is on its way out")
-        if name in self._banned:
+            await self._wait(model.unloaded, f"model {name!r} is being unloaded")
+        if name in self._unloaded:
             raise ModelUnloadedError(f"model {name!r} was unloaded, and is not served until it is loaded")
         if (failure := self.recent_failure(name)) is not None:
             raise failure
         model = self._models[name] = _Model(name)
         self._queue.append(model)
-        model.arrival = self._run(self._bring_in(model))
+        model.loading = self._run(self._load(model))
         self._dispatch()
         return model
 
-    async def _bring_in(self, model: _Model) -> None:
+    async def _load(self, model: _Model) -> None:
         try:
-            await self._wait(model.turn, f"no room among the {self._limit} models that may be in memory")
+            await self._wait(model.has_room, f"no room among the {self._limit} models that may be in memory")
             began = time.monotonic()
             await self._control.load(model.name)
         except BaseException as error:
@@ -192,14 +192,14 @@ class ResidentModels:
             raise
         model.state = _State.READY
         logger.info("loaded %s in %.2f s", model.name, time.monotonic() - began)
-        self._dispatch()  # whoever wanted it may be gone
+        self._dispatch()  # its callers may have given up
 
     def _release(self, model: _Model) -> None:
         model.users -= 1
         if model.users:
             return
         if model.state is _State.QUEUED:
-            model.arrival.cancel()  # all who waited for it have given up
+            model.loading.cancel()  # all who waited for it have given up
             self._remove(model)
         elif model.state is _State.DRAINING:
             model.drained.set()
@@ -207,33 +207,33 @@ class ResidentModels:
             self._dispatch()
 
     def _dispatch(self) -> None:
-        """Let newcomers in as far as there is room, and have idle models leave for the others."""
-        # Only as many as can be loaded now: whoever leaves earlier than it must may be called again meanwhile.
+        """Load queued models as far as there is room, and evict idle models for the others."""
+        # Only as many as can be loaded now: a model evicted too early may be called again meanwhile.
         loadable = min(len(self._queue), PARALLEL_LOADS - len(self._in_state(_State.LOADING)))
         staying = self._in_state(_State.LOADING, _State.READY)
         idle = [model for model in staying if model.state is _State.READY and not model.users]
         for model in idle[: max(0, loadable - (self._limit - len(staying)))]:
-            self._send_away(model)
+            self._evict(model)
         loaded = len(self._in_state(_State.LOADING, _State.READY, _State.DRAINING))
-        inside = loaded + len(self._in_state(_State.LEAVING))
-        room = min(self._limit - loaded, self._limit + LEAVING_BESIDE - inside)
+        inside = loaded + len(self._in_state(_State.UNLOADING))
+        room = min(self._limit - loaded, self._limit + EXTRA_UNLOADING - inside)
         for _ in range(min(loadable, room)):
             model = self._queue.popleft()
             model.state = _State.LOADING
-            model.turn.set()
+            model.has_room.set()
 
     def _in_state(self, *states: _State) -> list[_Model]:
         return [model for model in self._models.values() if model.state in states]
 
-    def _send_away(self, model: _Model) -> None:
+    def _evict(self, model: _Model) -> None:
         model.state = _State.DRAINING
         if not model.users:
             model.drained.set()
-        self._run(self._see_off(model))
+        self._run(self._unload(model))
 
-    async def _see_off(self, model: _Model) -> None:
+    async def _unload(self, model: _Model) -> None:
         await model.drained.wait()
-        model.state = _State.LEAVING
+        model.state = _State.UNLOADING
         self._dispatch()
         began = time.monotonic()
         await self._control.unload(model.name)
@@ -246,15 +246,15 @@ class ResidentModels:
         if model.state is _State.QUEUED:
             with contextlib.suppress(ValueError):
                 self._queue.remove(model)
-        model.gone.set()
+        model.unloaded.set()
         self._dispatch()
 
     async def _wait(self, event: asyncio.Event, reason: str) -> None:
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(self._room_timeout_s):
                 await event.wait()
         except TimeoutError:
-            raise NoRoomError(f"{reason}, for {self._patience_s:g} s now: call again later") from None
+            raise NoRoomError(f"{reason}, for {self._room_timeout_s:g} s now: call again later") from None
 
     def _run(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -1,4 +1,4 @@
-"""A real Triton with more models on disk than may be in memory, called through its front."""
+"""A real Triton with more models on disk than may be in memory, called through its proxy."""
 
 import contextlib
 import dataclasses
@@ -27,8 +27,8 @@ from semia.core.files import sha256_of_file
 from semia.core.model_card import CARD_FILE, MODEL_FILE
 from semia.core.palette import Palette
 from semia.serving import ServerOptions, TritonServer
-from semia.serving.proxy.front import LOADED_WHEN_CALLED
-from semia.serving.proxy.front_thread import FrontThread
+from semia.serving.proxy.forwarding import LOADED_WHEN_CALLED
+from semia.serving.proxy.thread import ProxyThread
 from semia.serving.triton.watchdog import POLL_S, _children
 
 MakeBundle = Callable[..., Path]
@@ -38,7 +38,7 @@ COUNT, MAX_LOADED = 6, 2
 IDS = np.ones((48, 64), np.uint8)
 
 
-def colour(number: int) -> tuple[int, int, int]:
+def color(number: int) -> tuple[int, int, int]:
     """What model number so-and-so paints class 1 in: a picture tells which model made it."""
     return (number, 255 - number, 7)
 
@@ -64,7 +64,7 @@ def server(
     folder = tmp_path_factory.mktemp("many")
     repository = folder / "model_repository"
     for number in range(COUNT):
-        palette = Palette(((9, 9, number), colour(number)))
+        palette = Palette(((9, 9, number), color(number)))
         serving.publish(make_bundle(folder / str(number), name=f"model{number}", palette=palette), repository)
     broken = make_bundle(folder / "broken", name="broken")
     whole = sha256_of_file(broken / MODEL_FILE)
@@ -78,7 +78,7 @@ def server(
 
 @pytest.fixture(scope="module")
 def triton(server: TritonServer) -> Iterator[InferenceServerClient]:
-    """Triton's own client, of the front."""
+    """Triton's own client, of the proxy."""
     with InferenceServerClient(server.grpc_url) as connected:
         yield connected
 
@@ -121,7 +121,7 @@ def test_every_call_is_answered_by_the_model_it_is_for_and_memory_is_bounded(
         chance = np.random.default_rng(caller)
         for number in chance.integers(COUNT, size=3):
             picture = np.asarray(client.synthesize(f"model{number}", IDS))
-            assert (picture == colour(int(number))).all(), f"another model answered for model{number}"
+            assert (picture == color(int(number))).all(), f"another model answered for model{number}"
 
     with SynthesisClient(server.grpc_url, timeout_s=60) as client, ThreadPoolExecutor(4) as pool:
         looking = pool.submit(look)
@@ -181,7 +181,7 @@ def test_an_operators_loads_and_unloads_count(
         change_classes=True,
     )
     result = triton.infer("model4", request(), client_timeout=20)
-    assert (result.as_numpy("image") == colour(4)).all(), "not before it is told to"
+    assert (result.as_numpy("image") == color(4)).all(), "not before it is told to"
     assert serving.load_model(server.grpc_url, "model4") == 2
     assert (triton.infer("model4", request(), client_timeout=20).as_numpy("image") == 2).all()
     triton.unload_model("model4", client_timeout=20)
@@ -199,7 +199,7 @@ def test_an_operators_loads_and_unloads_count(
 def test_a_model_whose_process_is_killed_comes_back_and_memory_stays_bounded(
     server: TritonServer, triton: InferenceServerClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert (triton.infer("model2", request(), client_timeout=20).as_numpy("image") == colour(2)).all()
+    assert (triton.infer("model2", request(), client_timeout=20).as_numpy("image") == color(2)).all()
     time.sleep(2 * POLL_S)  # now the watchdog knows its process
     (killed,) = [pid for pid in _children(server.pid) if "/model2/" in Path(f"/proc/{pid}/cmdline").read_text()]
     with caplog.at_level(logging.WARNING):
@@ -208,7 +208,7 @@ def test_a_model_whose_process_is_killed_comes_back_and_memory_stays_bounded(
         while "model model2 has a process again" not in caplog.text:
             assert time.monotonic() < give_up, caplog.text
             time.sleep(0.02)
-    assert (triton.infer("model2", request(), client_timeout=20).as_numpy("image") == colour(2)).all()
+    assert (triton.infer("model2", request(), client_timeout=20).as_numpy("image") == color(2)).all()
     assert "model2" in in_memory(triton)
     assert len(in_memory(triton)) <= MAX_LOADED
 
@@ -223,7 +223,7 @@ def test_a_stream_has_its_models_loaded_too(server: TritonServer, triton: Infere
             result, error = answers.get(timeout=20)
             seen.append(str(error) if error is not None else tuple(result.as_numpy("image")[0, 0, 0]))
         client.stop_stream()
-    assert seen == [colour(0), "Request for unknown model: 'nonesuch' is not found", colour(1), colour(0)]
+    assert seen == [color(0), "Request for unknown model: 'nonesuch' is not found", color(1), color(0)]
 
 
 def test_other_methods_pass_and_unknown_ones_are_refused(server: TritonServer, triton: InferenceServerClient) -> None:
@@ -262,15 +262,15 @@ def test_a_front_that_fails_ends_triton(
 ) -> None:
     serving.publish(tiny_bundle, tmp_path / "repository")
 
-    async def fail(front: FrontThread) -> None:
-        front._listening.set_result(None)
+    async def fail(proxy: ProxyThread) -> None:
+        proxy._listening.set_result(None)
         raise OSError("out of file descriptors")
 
-    monkeypatch.setattr(FrontThread, "_serve", fail)
+    monkeypatch.setattr(ProxyThread, "_serve", fail)
     options = dataclasses.replace(server_options(), max_loaded=1)
     with (
         TritonServer(tmp_path / "repository", options) as server,
-        pytest.raises(serving.ServerError, match="the gRPC front failed: out of file descriptors"),
+        pytest.raises(serving.ServerError, match="the gRPC proxy failed: out of file descriptors"),
     ):
         server.wait()
 
