@@ -22,7 +22,7 @@ from semia.cli import (
     synthesize,
     train,
 )
-from semia.cli.console import end_like_ctrl_c, log_event, print_error, stdout
+from semia.cli.console import accept_any_text, end_like_ctrl_c, log_event, print_error, stdout
 from semia.cli.logs import LogFormat, choose_format
 from semia.core import __version__
 from semia.core.errors import SemiaError
@@ -101,6 +101,7 @@ def main() -> None:
     """Run the command; errors become one line and an exit status: 2 for bad input, 1 for a failure."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines about what we report in one of ours
     end_like_ctrl_c()
+    accept_any_text()
     began = time.monotonic()
     status = _run(sys.argv[1:] or ["--help"])
     log_event("command_finished", exit_status=status, duration_s=time.monotonic() - began)

@@ -4,6 +4,8 @@ Information goes to standard output, errors to standard error. With ``--log-form
 structured log on standard error, and standard output has only what was asked for.
 """
 
+import codecs
+import io
 import logging
 import os
 import signal
@@ -29,8 +31,9 @@ from rich.progress import (
 
 from semia.cli import logs
 
-stdout = Console(highlight=False)
-stderr = Console(stderr=True, highlight=False)
+# What users typed is shown as they typed it: nothing is markup, and ":sun:" is no picture.
+stdout = Console(highlight=False, markup=False, emoji=False)
+stderr = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 LINE_INTERVAL_S = 15.0
 """Where output goes to a file or a log, progress is one line every so many seconds."""
@@ -41,7 +44,7 @@ def print_info(message: str, event: str = "message", **fields: object) -> None:
     if logs.structured():
         logs.write_event(event, message, logging.INFO, fields)
     else:
-        stdout.print(message, markup=False, soft_wrap=True)
+        stdout.print(message, soft_wrap=True)
 
 
 def print_error(message: str, event: str = "error", level: int = logging.ERROR, **fields: object) -> None:
@@ -50,7 +53,7 @@ def print_error(message: str, event: str = "error", level: int = logging.ERROR, 
     if logs.structured():
         logs.write_event(event, message, level, fields)
     else:
-        stderr.print(f"semia: {message}", markup=False, soft_wrap=True)
+        stderr.print(f"semia: {message}", soft_wrap=True)
 
 
 def log_event(event: str, **fields: object) -> None:
@@ -63,6 +66,27 @@ def print_view(view: RenderableType) -> None:
     """Print a table, unless the log is structured: then use `log_event` for what is in it."""
     if not logs.structured():
         stdout.print(view)
+
+
+def accept_any_text() -> None:
+    """Have standard output and error take any text, whatever characters the locale has.
+
+    File names come out byte by byte as they went in, even those that are no text.
+    """
+    codecs.register_error("semia", _encode_anyway)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="semia")
+
+
+def _encode_anyway(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    try:
+        return text.encode("ascii", "surrogateescape"), error.end
+    except UnicodeEncodeError:
+        return text.encode("ascii", "backslashreplace"), error.end
 
 
 def is_interactive() -> bool:
@@ -88,10 +112,10 @@ class _Display:
     def __enter__(self) -> Self:
         if is_interactive():
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 *self._columns,
-                TextColumn("{task.fields[detail]}"),
+                TextColumn("{task.fields[detail]}", markup=False),
                 console=stdout,
                 speed_estimate_period=600,
             )
@@ -207,7 +231,11 @@ class PhaseDisplay:
     def __enter__(self) -> Self:
         if is_interactive():
             self._bars = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=stdout
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                console=stdout,
             )
             self._bars.start()
         return self

@@ -112,7 +112,7 @@ def _show(result: "EvaluatedGenerator") -> None:
     from semia.evaluation.evaluate import FIGURE_HEADINGS, figures_row
 
     table = Table(box=None)
-    table.add_column("target")
+    table.add_column("target", overflow="fold")
     for heading in FIGURE_HEADINGS:
         table.add_column(heading, justify="right")
     for name, figures in result.evaluation.targets.items():

@@ -174,7 +174,7 @@ def _add_engine(run: "RunFolder", bundle: Path, batches: str, tolerance: int) ->
 def _show_parity(parity: "tuple[TargetParity, ...]", reference: str = "PyTorch") -> None:
     print_info(f"difference from {reference}, in levels of 255:")
     table = Table(box=None)
-    table.add_column("target")
+    table.add_column("target", overflow="fold")
     table.add_column("max", justify="right")
     table.add_column("mean", justify="right")
     for entry in parity:
@@ -209,7 +209,7 @@ def _show_precision(precision: str, check: "PrecisionCheck") -> None:
 
     print_info(f"{precision}, likeness to fp32's pictures; at least {check.min_psnr:g} dB is wanted:")
     table = Table(box=None)
-    table.add_column("target")
+    table.add_column("target", overflow="fold")
     table.add_column("PSNR, dB", justify="right")
     for target, psnr in check.psnr.items():
         table.add_row(target, f"{psnr:.1f}")

@@ -92,7 +92,7 @@ def _list(repository: Path, url: str | None, timeout: float, access: "ServerAcce
         )
     palettes = _palettes(found, url or DEFAULT_URL, timeout, access)
     if as_json:
-        stdout.print(json.dumps(_for_programs(found, palettes), indent=2), markup=False, soft_wrap=True)
+        stdout.print(json.dumps(_for_programs(found, palettes), indent=2), soft_wrap=True)
     else:
         _show(found, palettes)
         if found.server_problem is not None and url is None:

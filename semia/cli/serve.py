@@ -75,6 +75,7 @@ def serve(
     repository in an object store it serves a local copy, made at the start.
     """
     from semia.serving import ServerOptions, TritonServer
+    from semia.serving.triton.options import join_address
 
     options = ServerOptions(
         host=host,
@@ -106,7 +107,7 @@ def serve(
             )
         for name, problem in sorted(server.failed_models.items()):
             print_error(f"cannot serve {name}: {problem}", "model_failed", model=name)
-        addresses = {service: f"{host}:{port}" for service, (host, port) in options.addresses.items()}
+        addresses = {service: join_address(host, port) for service, (host, port) in options.addresses.items()}
         listening = ", ".join(f"{service} {address}" for service, address in addresses.items())
         print_info(
             f"serving on {listening}{_requirements(options)}; log {server.log_path}; Ctrl-C stops",

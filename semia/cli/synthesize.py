@@ -118,9 +118,9 @@ class _Counts:
 
 def _write_sheet(path: Path, outcomes: "list[FileOutcome]", palette: "Palette") -> None:
     """Label maps above their pictures."""
-    from semia.core.contact_sheet import Tile, contact_sheet
+    from semia.core.contact_sheet import Tile, pairs_sheet
 
     labels = [Tile(each.target.stem, palette.render(each.class_ids)) for each in outcomes if each.class_ids is not None]
     pictures = [Tile("", read_rgb(each.output)) for each in outcomes]
-    write_rgb(path, contact_sheet([*labels, *pictures], columns=len(outcomes)))
+    write_rgb(path, pairs_sheet(labels, pictures))
     print_info(f"contact sheet: {path}", "contact_sheet", path=path)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from semia.cli import console, logs
 from semia.cli.console import format_duration, format_losses, is_interactive, print_error, print_info, stop_on_signals
@@ -148,6 +149,8 @@ class JobsDisplay:
         """Take a job's status."""
         before = self._status.get(status.name)
         self._status[status.name] = status
+        for note in status.scene_notes:
+            print_info(f"{status.name}: {note}", "scene_note", scene=status.name, note=note)
         if self._live is not None:
             return
         now = time.monotonic()
@@ -200,7 +203,7 @@ class JobsDisplay:
                 continue
             left = "" if status.left_s is None else format_duration(status.left_s)
             iteration = "" if self._jobs[name].request.is_prepared else str(status.iteration)
-            table.add_row(name, f"[{style}]{status.state}[/]", iteration, left, status.note or _detail(status))
+            table.add_row(name, Text(status.state, style), iteration, left, status.note or _detail(status))
         return table
 
 

@@ -14,7 +14,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.grpc import service_pb2 as kserve
 from tritonclient.utils import InferenceServerException
 
-from semia.core.access import RESTRICTED, ServerAccess, tls_problem
+from semia.core.access import RESTRICTED, ServerAccess, check_address, tls_problem
 from semia.core.labels import Canvas
 from semia.core.model_card import INPUT_NAME, OUTPUT_NAME
 from semia.serving.errors import (
@@ -210,7 +210,9 @@ def _connection(url: str, access: ServerAccess) -> Iterator[InferenceServerClien
     Raises:
         ServerUnreachableError: if no server answers, then or within the ``with`` block.
         AccessRefusedError: if it does not take the admin key.
+        InputError: if that is no address.
     """
+    check_address(url)
     with InferenceServerClient(url, creds=access.credentials, channel_args=access.channel_arguments) as client:
         try:
             if not client.is_server_live(client_timeout=CALL_TIMEOUT_S):

@@ -59,10 +59,17 @@ class EmbeddedTriton:
         """Lay out the backends in the empty folder ``runtime``, and say how to serve ``repository`` with them.
 
         Raises:
-            TritonNotFoundError: if a shell would not take the runtime folder's path for one word.
+            TritonNotFoundError: if a shell would not take the runtime folder's path for one word, or programs are not
+                allowed in it.
+            OSError: if there is no room.
         """
         if not _is_one_word(runtime):
             raise TritonNotFoundError(f"the embedded Triton cannot work in {runtime}: set TMPDIR to a plain path")
+        if os.statvfs(runtime).f_flag & os.ST_NOEXEC:
+            raise TritonNotFoundError(
+                f"the embedded Triton cannot work in {runtime.parent}, where no program may run (it is mounted "
+                "noexec): set TMPDIR to another folder"
+            )
         python_backend, onnxruntime_backend, libraries = (
             runtime / folder for folder in ("backends/python", "backends/onnxruntime", "lib")
         )
@@ -93,7 +100,8 @@ class EmbeddedTriton:
             | os.environ
             | {
                 "LD_LIBRARY_PATH": _path_list(libraries, "LD_LIBRARY_PATH"),
-                "PATH": _path_list(self.python.parent, "PATH"),
+                # A shell without one, as of `env -i`, has a path of its own that its children do not see.
+                "PATH": _path_list(self.python.parent, "PATH", os.defpath),
             },
         )
 
@@ -186,7 +194,7 @@ def _is_one_word(path: Path) -> bool:
     return shlex.quote(str(path)) == str(path)
 
 
-def _path_list(first: Path, variable: str) -> str:
+def _path_list(first: Path, variable: str, default: str = "") -> str:
     """A search path with one more folder in front of what the environment has."""
-    rest = os.environ.get(variable)
+    rest = os.environ.get(variable, default)
     return f"{first}{os.pathsep}{rest}" if rest else str(first)

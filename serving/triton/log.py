@@ -13,11 +13,10 @@ HARMLESS = ("CudaDriverHelper has not been initialized", "failed to load all mod
 
 
 def last_error(log: str) -> str | None:
-    """The message of the last line that reports an error, or else the last line, or None if there is none."""
+    """The message of the last line that reports an error, or None if there is none."""
     lines = [line.strip() for line in log.splitlines() if line.strip() and not line.startswith(("+", "|"))]
     errors = [line for line in lines if _is_error(line) and not any(text in line for text in HARMLESS)]
-    candidates = errors or lines
-    return _message(candidates[-1]) if candidates else None
+    return _message(errors[-1]) if errors else None
 
 
 def _is_error(line: str) -> bool:

@@ -159,7 +159,7 @@ class ServerOptions:
     no TLS for it. With ``tls`` the metrics, which can only be read, stay on loopback.
     """
 
-    host: str = LOOPBACK  # IPv4 address, or name of one, to listen on
+    host: str = LOOPBACK  # IPv4 or IPv6 address, or name of one, to listen on
     grpc_port: int = 8001
     http_port: int | None = None  # None: no HTTP; not with `tls`, which it would lead round, nor with `max_loaded`
     metrics_port: int = 8002
@@ -224,6 +224,11 @@ class ServerOptions:
 DEFAULT_OPTIONS = ServerOptions()
 
 
+def join_address(host: str, port: int) -> str:
+    """HOST:PORT; an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def check_ports(options: ServerOptions) -> None:
     """Make sure that nothing listens on the ports yet; Triton's own complaint would name only the first.
 
@@ -232,7 +237,7 @@ def check_ports(options: ServerOptions) -> None:
         InputError: if this machine has no such address.
     """
     for service, (host, port) in options.addresses.items():
-        with socket.socket() as probe:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a server just stopped leaves it
             try:
                 probe.bind((host, port))
@@ -244,4 +249,4 @@ def check_ports(options: ServerOptions) -> None:
                         f"{service} port {port} is taken on {host}: stop what listens there, "
                         f"or choose another with --{service.lower()}-port"
                     ) from None
-                raise InputError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+                raise InputError(f"cannot listen on {join_address(host, port)}: {error.strerror}") from error

@@ -29,7 +29,15 @@ from semia.serving.repository.transaction import recover
 from semia.serving.triton.control import ModelState, model_states
 from semia.serving.triton.embedded import TritonCommand, locate_embedded_triton
 from semia.serving.triton.log import last_error
-from semia.serving.triton.options import DEFAULT_OPTIONS, Binary, PreparedTls, ServerOptions, check_ports, prepare_tls
+from semia.serving.triton.options import (
+    DEFAULT_OPTIONS,
+    Binary,
+    PreparedTls,
+    ServerOptions,
+    check_ports,
+    join_address,
+    prepare_tls,
+)
 from semia.serving.triton.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -126,7 +134,7 @@ class TritonServer:
     @property
     def grpc_url(self) -> str:
         """HOST:PORT for clients."""
-        return f"{self.options.host}:{self.options.grpc_port}"
+        return join_address(self.options.host, self.options.grpc_port)
 
     @property
     def access(self) -> ServerAccess:
@@ -183,10 +191,20 @@ class TritonServer:
         deadline = time.monotonic() + self.options.timeout_s
         for killed in remove_abandoned(Path(tempfile.gettempdir()), f"semia-{KIND}-"):
             _remove_regions(killed)
-        self._runtime = self._temporary.enter_context(temporary_directory(KIND))
         try:
+            self._runtime = self._temporary.enter_context(temporary_directory(KIND))
             self._prepare_access(self._runtime)
-            self._spawn(find_triton(self.options.binary, self._runtime, self.repository))
+            triton = find_triton(self.options.binary, self._runtime, self.repository)
+        except OSError as error:
+            self.stop()
+            raise ServerError(
+                f"cannot prepare a server in the temporary folder: {error}; set TMPDIR to another"
+            ) from error
+        except BaseException:
+            self.stop()
+            raise
+        try:
+            self._spawn(triton)
             self._await_models(deadline, listed)
             # Triton does not even list a folder whose configuration it cannot read.
             for model in listed:
@@ -336,7 +354,7 @@ class TritonServer:
             raise self._start_error(f"Triton {ending}")
 
     def _start_error(self, what: str) -> ServerStartError:
-        cause = last_error(self.log_path.read_text(encoding="utf-8", errors="replace")) or "it logged nothing"
+        cause = last_error(self.log_path.read_text(encoding="utf-8", errors="replace")) or "it logged no error"
         return ServerStartError(f"{what}: {cause} (log: {self.log_path})")
 
     def _end_process(self) -> None:
@@ -388,6 +406,8 @@ def server_arguments(options: ServerOptions) -> dict[str, str]:
         # Everything is loaded at the start; newly published versions when `semia.serving.load_model` says so.
         arguments["load-model"] = "*"
     for service, (host, port) in options.addresses.items():
+        if ":" in host:  # Triton spells IPv6 addresses as the libraries do that listen
+            host = f"[{host}]" if service == "gRPC" else f"ipv6:{host}"
         arguments |= {f"{service.lower()}-address": host, f"{service.lower()}-port": str(port)}
     return arguments
 

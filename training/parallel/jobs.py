@@ -60,6 +60,7 @@ class JobStatus:
     losses: Mapping[str, float] = field(default_factory=dict)  # of the last iteration
     stage: str = ""  # of the preparation
     note: str = ""  # one line: why it failed, or what else there is to say
+    scene_notes: tuple[str, ...] = ()  # what of the scene's files was not taken as it stands, a line each; said once
 
 
 class Engine(Protocol):
@@ -195,7 +196,7 @@ def _prepare(
     run = opened.run
     if run.finished:
         return JobStatus(name, State.DONE, note="was prepared already")
-    on_status(JobStatus(name, State.PREPARING))
+    on_status(JobStatus(name, State.PREPARING, scene_notes=opened.scene.notes))
 
     def on_progress(progress: PreparationProgress) -> None:
         on_status(JobStatus(name, State.PREPARING, 0, progress.seconds, progress.left_s, stage=progress.stage))
@@ -214,7 +215,7 @@ def _train(
     run = opened.run
     if run.finished:
         return JobStatus(name, State.DONE, run.iterations_done, run.seconds_done, note="was trained already")
-    on_status(JobStatus(name, State.TRAINING, run.iterations_done, run.seconds_done))
+    on_status(JobStatus(name, State.TRAINING, run.iterations_done, run.seconds_done, scene_notes=opened.scene.notes))
     finished = train(
         run,
         opened.device,

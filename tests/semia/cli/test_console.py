@@ -1,12 +1,25 @@
 """Progress where output goes to a file: a line now and then; on a terminal: a bar."""
 
 import io
+import os
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from semia.cli import console
-from semia.cli.console import ClockDisplay, PhaseDisplay, StageDisplay, StepDisplay, format_duration
+from semia.cli.console import (
+    ClockDisplay,
+    PhaseDisplay,
+    StageDisplay,
+    StepDisplay,
+    format_duration,
+    print_error,
+    print_info,
+    print_view,
+)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (63, "1:03"), (3600, "1:00:00"), (36_061, "10:01:01")])
@@ -91,3 +104,35 @@ def test_phases_within_phases_are_bars_on_a_terminal(monkeypatch: pytest.MonkeyP
     shown = terminal.getvalue()
     assert "1/2" in shown
     assert "timing" not in shown.splitlines()[-1]
+
+
+TYPED = "[red]x[/red] [/] :sun: [link=a]"
+
+
+def test_what_was_typed_is_shown_as_it_was_typed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    print_info(TYPED)
+    print_error(TYPED)
+    table = Table(box=None, show_header=False)
+    table.add_row(TYPED)
+    print_view(table)
+    output = capsys.readouterr()
+    assert [line.strip() for line in output.out.splitlines()] == [TYPED, TYPED]
+    assert output.err == f"semia: {TYPED}\n"
+    terminal = io.StringIO()
+    shown = Console(file=terminal, force_terminal=True, width=200, highlight=False, markup=False, emoji=False)
+    monkeypatch.setattr(console, "stdout", shown)
+    with StepDisplay(TYPED, 4) as steps:
+        steps.update(4, TYPED)
+    assert terminal.getvalue().count(TYPED) >= 2
+
+
+def test_any_text_can_be_printed_whatever_the_locale() -> None:
+    program = (
+        r"from semia.cli.console import *; accept_any_text(); print_info('\u00e9 \udce9 \u65e5'); print_error('\udce9')"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
+    assert done.stdout == b"\\xe9 \xe9 \\u65e5\n"
+    assert done.stderr == b"semia: \xe9\n"

@@ -21,7 +21,7 @@ TRAINED = [
 ]
 
 PREPARED = [
-    JobStatus("cat", State.PREPARING),
+    JobStatus("cat", State.PREPARING, scene_notes=("palette index 255 is read as no class",)),
     JobStatus("cat", State.PREPARING, seconds=9.0, left_s=3.0, stage="variants"),
     JobStatus("cat", State.DONE, seconds=12.0),
     JobStatus("dog", State.FAILED, note="no scene folder at dog"),
@@ -60,6 +60,7 @@ def test_preparations_are_told_by_their_stages(
             shown.update(status)
     output = capsys.readouterr()
     assert output.out.splitlines() == [
+        "cat: palette index 255 is read as no class",
         "cat: preparing",
         "cat: preparing, 0:09 gone, 0:03 left  variants",
         "cat: done, in 0:12",
@@ -81,6 +82,7 @@ def test_a_preparations_events_have_names_of_their_own(monkeypatch: pytest.Monke
         for status in [*PREPARED, JobStatus("pig", State.INTERRUPTED, note="not begun")]:
             shown.update(status)
     assert [event for event, _ in events] == [
+        "scene_note",
         "preparation_started",
         "preparation_progress",
         "generator_prepared",

@@ -1,6 +1,16 @@
 import numpy as np
 
-from semia.core.contact_sheet import CAPTION_HEIGHT, GAP, LINE_HEIGHT, Tile, contact_sheet, result_sheet
+from semia.core.contact_sheet import (
+    CAPTION_HEIGHT,
+    GAP,
+    LINE_HEIGHT,
+    MAX_COLUMNS,
+    MAX_LINES,
+    Tile,
+    contact_sheet,
+    pairs_sheet,
+    result_sheet,
+)
 from semia.core.images import RGB
 
 
@@ -53,3 +63,26 @@ def test_notes_stand_above_the_results() -> None:
     middle = plain.shape[0] // 2
     assert np.array_equal(noted[:middle], plain[:middle])
     assert not np.array_equal(noted[middle : middle + CAPTION_HEIGHT], plain[middle : middle + CAPTION_HEIGHT])
+
+
+def test_a_long_name_is_broken_into_lines() -> None:
+    def sheet(caption: str) -> RGB:
+        return contact_sheet([Tile(caption, flat(10))], 1, tile_width=80)
+
+    assert sheet("long-name-of-a-target-1").shape[0] == sheet("short").shape[0] + LINE_HEIGHT
+    assert not np.array_equal(sheet("long-name-of-a-target-1"), sheet("long-name-of-a-target-2"))
+    assert sheet("x" * 1000).shape[0] == sheet("short").shape[0] + (MAX_LINES - 1) * LINE_HEIGHT
+
+
+def test_hundreds_of_pairs_stand_in_rows_that_every_format_holds() -> None:
+    labels = [Tile(f"target {index}", flat(index)) for index in range(100)]
+    sheet = pairs_sheet(labels, [Tile("", flat(150 + index)) for index in range(100)])
+    assert sheet.shape[1] == MAX_COLUMNS * (320 + GAP) + GAP < 16_383
+    cell = 240 + CAPTION_HEIGHT + GAP
+    assert sheet.shape[0] == 6 * cell + GAP
+    last = sheet[
+        4 * cell + GAP + CAPTION_HEIGHT :, 19 * (320 + GAP) + GAP :
+    ]  # of 100 targets, the last is the 20th of the third row
+    assert (last[:240, :320] == 99).all()
+    assert (last[cell : cell + 240, :320] == 249).all()
+    assert (last[:, 320 + GAP :] == 255).all()

@@ -1,6 +1,7 @@
 """What is missing for the embedded Triton is said in one line, with the remedy."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,22 @@ def test_the_operators_own_bound_on_heaps_stays(
     monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
     command = locate_embedded_triton().assemble(tmp_path, tmp_path / "model_repository")
     assert command.environment["MALLOC_ARENA_MAX"] == "4"
+
+
+def test_a_shell_without_a_path_gets_one(
+    embedded_triton: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of `env -i`: Triton's stub finds nothing there, and Triton waits for it."""
+    monkeypatch.delenv("PATH")
+    command = locate_embedded_triton().assemble(tmp_path, tmp_path)
+    assert command.environment["PATH"] == f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}"
+
+
+def test_a_temporary_folder_without_programs_is_named(
+    embedded_triton: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted = list(os.statvfs(tmp_path))
+    mounted[8] |= os.ST_NOEXEC
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(mounted))
+    with pytest.raises(TritonNotFoundError, match=r"where no program may run \(it is mounted noexec\): set TMPDIR"):
+        locate_embedded_triton().assemble(tmp_path / "runtime", tmp_path)

@@ -9,7 +9,7 @@ from semia.serving.triton.log import last_error
     ("log", "cause"),
     [
         ("", None),
-        ('I1122 08:05:06.092046 5251 server.cc:1] "hello"\n', "hello"),
+        ('I1122 08:05:06.092046 5251 server.cc:1] "hello"\nShared Memory Growth Byte Size: 1048576', None),
         (
             "E1122 08:05:06.092046 5251 model.cc:4] \"failed to load 'a': Internal: boom\\n\\nAt:\\n  x\"\n"
             'E1122 08:05:06.092046 5251 tritonserver.cc:2607] "Internal: failed to load all models"\n'
@@ -27,7 +27,7 @@ from semia.serving.triton.log import last_error
             "  what():  stol\n",
             "what():  stol",
         ),
-        ("| table | error |\n+-------+-------+\nSignal (15) received.\n", "Signal (15) received."),
+        ("| table | error |\n+-------+-------+\nSignal (15) received.\n", None),
     ],
 )
 def test_the_last_error_that_matters_is_found(log: str, cause: str | None) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from semia.core.model_card import CARD_FILE, MODEL_FILE
 from semia.core.palette import Palette
 from semia.serving import ServerOptions, TritonServer
 from semia.serving.triton.server import SHARED_MEMORY
+from tests.conftest import SmallDisk
 
 MakeBundle = Callable[..., Path]
 MakeOptions = Callable[[], ServerOptions]
@@ -203,6 +205,44 @@ def test_a_taken_port_is_named(
     assert caught.value.exit_code == 2
 
 
+def test_a_server_may_listen_on_ipv6(
+    embedded_triton: None, triton: TritonServer, server_options: MakeOptions, tmp_path: Path
+) -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    options = dataclasses.replace(server_options(), host="::1")
+    with TritonServer(triton.repository, options) as server:
+        assert server.grpc_url == f"[::1]:{options.grpc_port}"
+        assert (ask(server.grpc_url, np.ones((1, 48, 64), np.uint8)) == (0, 255, 0)).all()
+        with urllib.request.urlopen(f"http://[::1]:{options.metrics_port}/metrics") as answer:
+            assert b"nv_inference_request_success" in answer.read()
+        with pytest.raises(serving.PortTakenError, match=f"gRPC port {options.grpc_port} is taken on ::1"):
+            TritonServer(triton.repository, options).start()
+
+
+def test_a_temporary_folder_without_room_is_named(
+    embedded_triton: None,
+    triton: TritonServer,
+    server_options: MakeOptions,
+    small_disk: SmallDisk,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk.path))
+    small_disk.leave(100_000)
+    with pytest.raises(serving.ServerError, match=r"temporary folder: .*No space left.*; set TMPDIR to another"):
+        TritonServer(triton.repository, server_options()).start()
+    assert [path.name for path in small_disk.path.iterdir()] == ["filler"]
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:99999", "::1:8001", "nowhere"])
+def test_an_address_that_is_none_is_bad_input(url: str) -> None:
+    with pytest.raises(InputError, match="is not the address of a server"):
+        serving.model_states(url)
+
+
 def test_an_address_of_another_machine_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
     serving.publish(tiny_bundle, tmp_path / "repository")
     options = ServerOptions(host="192.0.2.1", admin_key_file=tmp_path / "admin.key")
@@ -281,7 +321,7 @@ def test_a_server_that_never_answers_is_given_up_and_ended(
 ) -> None:
     repository = fake_triton(f"echo $$ > {tmp_path}/pid; echo thinking; exec sleep 60")
     options = ServerOptions(**{**vars(server_options()), "binary": "system", "timeout_s": 0.5})
-    with pytest.raises(serving.ServerStartError, match=r"Triton is not ready after 0\.5 s: thinking \(log"):
+    with pytest.raises(serving.ServerStartError, match=r"Triton is not ready after 0\.5 s: it logged no error \(log"):
         TritonServer(repository, options).start()
     wait_until_gone(int((tmp_path / "pid").read_text()), timeout_s=1)
 
