@@ -89,7 +89,7 @@ class PhotographAssistant:
         if not MIN_REGIONS <= count <= MAX_REGIONS:
             raise InputError(f"there can be {MIN_REGIONS} to {MAX_REGIONS} regions, not {count}")
         if count not in self._regions:
-            found = slic(self._lab, count, compactness=8, sigma=1, convert2lab=False, start_label=0, channel_axis=-1)
+            found = slic(self._photograph, count, compactness=10, sigma=1, start_label=0)
             self._regions[count] = np.unique(found, return_inverse=True)[1].reshape(found.shape).astype(np.int32)
         return self._regions[count]
 

@@ -48,7 +48,9 @@ class Triton:
             ServingError: if it cannot be started.
         """
         async with self._starting:
-            if not self.own or self._server is not None or not list_models(self._repository):
+            if not self.own or self._server is not None:
+                return
+            if not self._repository.is_dir() or not list_models(self._repository):
                 return
             server = TritonServer(self._repository, self._require_options())
             try:

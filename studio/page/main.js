@@ -64,6 +64,7 @@ export class Studio {
     await this.rooms[room].show(this.scene);
   }
 
+  /** Show how the server is; returns its state, "" where nobody answers. */
   async showServer() {
     const state = await api.state().catch(() => null);
     const badge = need(document, "#server", HTMLElement);
@@ -76,6 +77,7 @@ export class Studio {
     badge.dataset.state = state?.triton.state ?? "ended";
     badge.textContent = state ? words[state.triton.state] : "Studio stopped";
     badge.title = state ? `${state.triton.url} ${state.triton.problem}`.trim() : "";
+    return state?.triton.state ?? "";
   }
 
   async _addPhotograph() {

@@ -94,8 +94,10 @@ def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(project), os.environ.get("PYTHONPATH", "")])}
 
 
-def open_page(browser: Browser, address: str, *, width: int = 1280, height: int = 720, dark: bool = False) -> Page:
-    """The studio's page in a fresh profile; what goes wrong in it is added to `PAGE_ERRORS`."""
+def open_page(
+    browser: Browser, address: str, *, width: int = 1280, height: int = 720, dark: bool = False, before: str = ""
+) -> Page:
+    """The page in a fresh profile; what goes wrong in it is added to `PAGE_ERRORS`; ``before`` is run first."""
     context = browser.new_context(
         viewport=ViewportSize(width=width, height=height),
         color_scheme="dark" if dark else "light",
@@ -104,7 +106,7 @@ def open_page(browser: Browser, address: str, *, width: int = 1280, height: int 
     page = context.new_page()
     page.set_default_timeout(20_000)
     page.on("pageerror", lambda error: PAGE_ERRORS.append(f"{error}\n{error.stack}"))
-    page.add_init_script(LISTEN)
+    page.add_init_script(LISTEN + before)
     page.goto(address)
     page.wait_for_selector("body[data-ready]")
     return page

@@ -47,11 +47,15 @@ def test_what_is_alike_is_found_elsewhere(assistant: PhotographAssistant, truth:
     assert np.array_equal(found, assistant.find_alike(strokes)), "the same strokes give the same classes"
 
 
-def test_regions_are_numbered_without_gaps(assistant: PhotographAssistant) -> None:
+def test_regions_are_numbered_without_gaps_and_follow_edges(
+    assistant: PhotographAssistant, truth: NDArray[np.uint8]
+) -> None:
     coarse, fine = assistant.regions(60), assistant.regions(300)
     for regions in (coarse, fine):
         assert np.array_equal(np.unique(regions), np.arange(regions.max() + 1))
     assert coarse.max() < fine.max()
+    votes = np.stack([np.bincount(fine.reshape(-1), (truth == class_id).reshape(-1)) for class_id in range(3)])
+    assert votes.max(axis=0).sum() / truth.size > 0.96, "few regions have pixels of two classes"
     with pytest.raises(InputError, match="regions, not 7"):
         assistant.regions(7)
 

@@ -172,7 +172,7 @@ def test_a_draft_survives_a_reload_and_a_killed_studio(
         second.stop()
 
 
-def test_a_photograph_is_labelled_from_strokes(browser: Browser, tmp_path: Path, triton: TritonServer) -> None:
+def test_a_photograph_is_labelled_from_strokes(browser: Browser, tmp_path: Path) -> None:
     """Uploaded, classes named, a stroke on each, filled, corrected, saved: what training then reads."""
     rows, columns = np.mgrid[:120, :160]
     truth = np.where(rows > 80, 1, 0)
@@ -181,7 +181,7 @@ def test_a_photograph_is_labelled_from_strokes(browser: Browser, tmp_path: Path,
     colours = np.array([[120, 170, 220], [70, 130, 60], [200, 90, 60]])
     photograph = tmp_path / "My Photo.png"
     Image.fromarray((colours[truth] + noise).clip(0, 255).astype(np.uint8)).save(photograph)
-    studio = StudioProcess(tmp_path / "work", "--url", triton.grpc_url)
+    studio = StudioProcess(tmp_path / "work")  # where nothing is published yet
     try:
         page = open_page(browser, studio.address)
         page.get_by_role("button", name="Add a photograph").click()

@@ -15,7 +15,10 @@ import {
 import { pathOf } from "../editor/view.js";
 
 const TOOLS = [stroke, wipe, regions, brush, eraser, fill, polygon, lasso, select, selectLasso, picker];
-const DRAFT_DELAY = 400;
+const DRAFT_DELAY = 200;
+
+/** How much of the labels' opacity shows while a photograph has no labels yet. */
+const FRESH = 0.35;
 
 export class LabelRoom {
   /**
@@ -37,6 +40,8 @@ export class LabelRoom {
     this.regionLines = null;
     this._asked = 0;
     this._filling = false;
+    this._fresh = false;
+    this._writing = Promise.resolve();
     this._build();
   }
 
@@ -51,6 +56,8 @@ export class LabelRoom {
       this.editor.invalidate();
       return;
     }
+    this.hide();
+    await this._writing;
     this.scene = scene.name;
     const opened = await saying(() => Promise.all([api.photograph(scene.name), api.label(scene.name)]));
     if (!opened) {
@@ -63,7 +70,10 @@ export class LabelRoom {
     await this._open(photograph, label);
   }
 
-  hide() {}
+  hide() {
+    clearTimeout(this._draftTimer);
+    this._writing = this._writeDraft();
+  }
 
   /** @param {KeyboardEvent} event */
   key(event) {
@@ -98,7 +108,8 @@ export class LabelRoom {
     this.tag = restored ? restored.tag : head.tag;
     this.photograph = photograph;
     this.regionLines = null;
-    this._setFollowing(!head.classes.length && !restored);
+    this._fresh = !head.classes.length && !restored;
+    this._setFollowing(this._fresh);
     if (this.editor) {
       this.editor.open(this.painting);
     } else {
@@ -154,6 +165,8 @@ export class LabelRoom {
     this._filling = true;
     painting.replaceAll(found.ids);
     this._filling = false;
+    this._fresh = false;
+    this._arrange();
     need(this.root, ".assist-time", HTMLElement).textContent = `${Math.round(performance.now() - began)} ms`;
   }
 
@@ -257,7 +270,7 @@ export class LabelRoom {
     const { editor, photograph } = this;
     if (!editor || !photograph) return;
     const [view] = editor.views;
-    const shade = Number(need(this.root, ".opacity", HTMLInputElement).value) / 100;
+    const shade = ((this._fresh ? FRESH : 1) * Number(need(this.root, ".opacity", HTMLInputElement).value)) / 100;
     view.layers = [
       { image: photograph, opacity: 1, smooth: false },
       { image: editor.image.surface, opacity: shade, smooth: false },

@@ -17,7 +17,7 @@ import { Live } from "../live.js";
 /** @typedef {import("../live.js").Picture} Picture */
 
 const TOOLS = [select, selectLasso, brush, eraser, fill, polygon, lasso, picker];
-const DRAFT_DELAY = 400;
+const DRAFT_DELAY = 200;
 const NAME_PATTERN = "[\\p{L}\\p{N}_][\\p{L}\\p{N}_ .\\-]*";
 const NAME_HINT = "Letters, digits, spaces, - _ and .";
 
@@ -48,12 +48,14 @@ export class PaintRoom {
     this.ghost = preference("ghost", true);
     this.liveOn = true;
     this._layoutsShown = "";
+    this._writing = Promise.resolve();
     this._build();
   }
 
   /** @param {import("../api.js").SceneSummary | null} scene */
   async show(scene) {
     this.hide();
+    await this._writing;
     this.scene = scene?.name ?? "";
     this._empty(null);
     if (!scene) return this._empty("Open a scene: add a photograph, or start `semia studio SCENE`.");
@@ -71,6 +73,8 @@ export class PaintRoom {
   hide() {
     this.live?.close();
     this.live = null;
+    clearTimeout(this._draftTimer);
+    this._writing = this._writeDraft();
   }
 
   /** @param {KeyboardEvent} event */
@@ -199,14 +203,17 @@ export class PaintRoom {
     if (banner.hidden || banner.dataset.kind !== trouble.kind) {
       banner.replaceChildren(words);
       banner.dataset.kind = trouble.kind;
-      if (trouble.kind === "unavailable") {
-        banner.append(
-          button({ words: "Start Triton again", action: () => void saying(() => api.startTriton()).then(() => this._ask()) }),
-        );
-      }
       banner.hidden = false;
+      if ((await this.studio.showServer()) === "ended" && trouble.kind === "unavailable") {
+        banner.append(button({ words: "Start Triton again", action: () => void saying(() => this._startTriton()) }));
+      }
     }
-    void this.studio.showServer();
+  }
+
+  async _startTriton() {
+    await api.startTriton();
+    await this.studio.showServer();
+    this._ask();
   }
 
   /** The model was published anew: go on with it if its canvas and classes are the same. */
