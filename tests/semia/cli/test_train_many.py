@@ -90,7 +90,7 @@ def test_a_preparations_events_have_names_of_their_own(monkeypatch: pytest.Monke
         "generator_prepared",
         "preparation_stopped",
     ]
-    assert events[1][1] == {"scene": "cat", "stage": "variants", "duration_s": 9.0, "left_s": 3.0}
+    assert events[2][1] == {"scene": "cat", "stage": "variants", "duration_s": 9.0, "left_s": 3.0}
     assert not any("iteration" in fields or "losses" in fields for _, fields in events)
 
 
