@@ -45,20 +45,18 @@ class TrainingSettings:
     ratio_limit: float | None = None  # clamps the feature ratios, either sign; None, as published, leaves them
     discriminator_width: int = 64
     segmentation_width: int = 128
-    # Xavier gain of the first weights. Spectral norm cancels their scale, but Adam's steps are absolute: from
-    # weights as small as the published ones, each early step turns the whole weight around.
-    initial_gain: float = 0.02
+    initial_gain: float = 0.02  # Xavier gain of the first weights, where no spectral norm is
     generator_steps: int = 10  # per iteration, between two discriminator steps
     reconstruction_every: int = 5  # every so many iterations is a reconstruction iteration
     swap_probability: float = 0.5  # of exchanging source and target in a sampling iteration
-    noise: float = 1.0  # uniform noise on the generator's image input, in 8-bit levels either way
+    noise: float = 1.0  # uniform noise on the generator's image input, in half 8-bit levels either way
     progressive_iterations: int = 1000  # augmentation grows to full strength over these
     generator_rate: float = 0.005  # Adam's rate for G and S
     discriminator_rate: float = 0.02  # Adam's rate for D: two time scales
     affine_rate_factor: float = 1.0  # of the rates, for biases and norms' scales, which no spectral norm rescales
     constant_iterations: int = 1000  # before the rates begin to fall
     final_rate_share: float = 0.1  # of the rates, reached at the last iteration by equal steps
-    mixed_precision: bool = True  # bfloat16 convolutions, on devices that have instructions for them
+    mixed_precision: bool = False  # bfloat16 convolutions, on devices that have instructions for them
     max_side: int | None = None  # pixels: larger photographs are scaled down to it; None keeps them
     weights: LossWeights = field(default_factory=LossWeights)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
@@ -108,7 +106,7 @@ class TrainingSettings:
 
     def is_reconstruction(self, iteration: int) -> bool:
         """Whether an iteration reconstructs the augmented photograph; the others sample."""
-        return iteration % self.reconstruction_every == self.reconstruction_every - 1
+        return iteration % self.reconstruction_every == 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, for JSON."""
@@ -144,6 +142,7 @@ PAPER_SHORT = dataclasses.replace(
     segmentation_width=16,
     ratio_limit=4.0,
     initial_gain=1.0,
+    mixed_precision=True,
     generator_rate=0.0005,
     discriminator_rate=0.002,
     affine_rate_factor=10.0,

@@ -70,13 +70,7 @@ CHECKS = [
     Check("tests", measured.tests, 120, False),
     Check(
         "paper, training compiled",
-        functools.partial(measured.training, mixed_precision=True, compile_mode="default"),
-        120,
-        False,
-    ),
-    Check(
-        "paper, training compiled with CUDA graphs",
-        functools.partial(measured.training, mixed_precision=True, compile_mode="reduce-overhead"),
+        functools.partial(measured.training, mixed_precision=True, compiled=True),
         120,
         False,
     ),

@@ -171,21 +171,22 @@ def published_answer(settings: CheckSettings) -> Figures:
     return figures
 
 
-def training(settings: CheckSettings, *, mixed_precision: bool, compile_mode: str | None = None) -> Figures:
+def training(settings: CheckSettings, *, mixed_precision: bool, compiled: bool = False) -> Figures:
     """Iterations of `paper`: their time, and how long all of them would take."""
     scene = settings.load_scene(min(settings.scale, TRAINING_SCALE))
     paper = dataclasses.replace(settings.paper, mixed_precision=mixed_precision)
     tensors = SceneTensors.from_scene(scene, paper.multiple, settings.torch_device)
     trainer = AlternatingTrainer(tensors, paper, 0, rgb_features)
-    if compile_mode is not None:
+    if compiled:
         for network in (trainer.generator, trainer.discriminator, trainer.segmentation):
-            network.compile(mode=compile_mode)
+            network.compile()
     cycle = paper.reconstruction_every
     cycles = 4 if settings.device == "cuda" else 1
-    for iteration in range(cycle if settings.device == "cuda" else 0):
+    warming_up = 2 * cycle if settings.device == "cuda" else 0  # the second time round, steps are recorded
+    for iteration in range(warming_up):
         trainer.iterate(iteration, 0.0)
     began = time.perf_counter()
-    for iteration in range(cycle, cycle * (1 + cycles)):
+    for iteration in range(warming_up, warming_up + cycle * cycles):
         losses = trainer.iterate(iteration, 0.0)
     _synchronize(settings)
     iteration_s = (time.perf_counter() - began) / (cycle * cycles)

@@ -90,13 +90,13 @@ def measure(trainer: AlternatingTrainer, repeats: int) -> Report:
     device = trainer.scene.image.device
     every = trainer.settings.reconstruction_every
     with FlopCounterMode(display=False) as flops:
-        trainer.iterate(0, 0.0)  # warms up, too
+        trainer.iterate(1, 0.0)  # warms up, too
     sampling, reconstruction = [
         [
             _seconds(functools.partial(trainer.iterate, every * repeat + offset, 0.0), device)
             for repeat in range(repeats)
         ]
-        for offset in (0, every - 1)
+        for offset in (1, 0)
     ]
     mixed = trainer.settings.mixed_precision and has_fast_bfloat16(device)
     height, width = trainer.scene.image.shape[2:]
@@ -124,7 +124,7 @@ def _forward(trainer: AlternatingTrainer) -> None:
 
 def _generator_step(trainer: AlternatingTrainer) -> dict[str, Callable[[], object]]:
     """The parts of a sampling iteration's generator step, each forward and backward, apart from each other."""
-    generator, view, levels = trainer.generator, trainer.source, trainer.generator.depth
+    generator, view, levels = trainer.generator, trainer.photograph, trainer.generator.depth
     labels = torch.cat([view.labels, view.labels])
     with torch.no_grad(), trainer.autocast():
         halves = [level.chunk(2) for level in generator.label_encoder(labels)]
@@ -133,7 +133,6 @@ def _generator_step(trainer: AlternatingTrainer) -> dict[str, Callable[[], objec
         code = generator.image_encoder(view.image, translation)
         output = generator.decoder(code, translation)
     coefficients = [*translation.gammas, *translation.betas]
-    segment = trainer.segmentation.frozen()
     coherence = trainer.coherence.to_source(view.image, view.class_ids, view.class_ids)
 
     def translate(*sides: Tensor) -> list[Tensor]:
@@ -159,7 +158,7 @@ def _generator_step(trainer: AlternatingTrainer) -> dict[str, Callable[[], objec
         "image encoder": _both_ways(trainer, encode, coefficients, generator.image_encoder.parameters()),
         "decoder": _both_ways(trainer, decode, [code, *coefficients], generator.decoder.parameters()),
         "discriminator": _both_ways(trainer, judge, [output], []),
-        "segmentation": _both_ways(trainer, lambda image: [segment(image)], [output], []),
+        "segmentation": _both_ways(trainer, lambda image: [trainer.segmentation(image)], [output], []),
         "patch coherence": _both_ways(trainer, lambda image: [coherence(image)], [output], []),
         "optimiser": trainer.optimisers["generator"].step,
     }

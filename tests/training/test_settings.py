@@ -12,7 +12,7 @@ from semia.training.settings import DEFAULT, PAPER, PRESETS, LossWeights, Traini
 
 def test_the_paper_preset_is_the_published_schedule() -> None:
     assert (PAPER.iterations, PAPER.generator_steps, PAPER.generator_width, PAPER.depth) == (2500, 10, 32, 3)
-    assert [PAPER.is_reconstruction(iteration) for iteration in range(5)] == [False, False, False, False, True]
+    assert [PAPER.is_reconstruction(iteration) for iteration in range(5)] == [True, False, False, False, False]
     assert (PAPER.generator_rate, PAPER.discriminator_rate) == (0.005, 0.02)
     assert PAPER.augmentation_strength(0) == 0
     assert PAPER.augmentation_strength(500 / 2500) == 0.5

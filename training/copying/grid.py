@@ -86,7 +86,8 @@ class Windows:
 
 def int_column(numbers: Sequence[int], device: torch.device) -> Tensor:
     """Numbers as int32 ``[S, 1]``."""
-    return torch.tensor(numbers, dtype=torch.int32, device=device)[:, None]
+    # Filled in where they are: a copy from the host's memory cannot be recorded in a CUDA graph.
+    return torch.cat([torch.full((1, 1), number, dtype=torch.int32, device=device) for number in numbers])
 
 
 def quotient(numbers: Tensor, divisor: int) -> Tensor:

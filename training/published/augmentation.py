@@ -46,6 +46,7 @@ def draw_grid(settings: AugmentationSettings, strength: float, height: int, widt
     flip, zoom, rotation, spline = torch.rand(4).tolist()
     shift = (torch.rand(2) * 2 - 1) * 2 * settings.max_shift * strength
     offsets = (torch.rand(SPLINE_SIDE, SPLINE_SIDE, 2) * 2 - 1) * 2 * settings.max_spline_offset * strength
+    offsets[..., 1] *= width / height  # a share of the width on both axes, in units of half the height
 
     grid = identity_grid(height, width, device)
     if spline < settings.spline_probability and strength > 0:

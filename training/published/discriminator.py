@@ -17,7 +17,7 @@ class Judgement(NamedTuple):
 
 def _norm_block(in_channels: int, out_channels: int, kernel: int, *, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        conv(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2),
+        conv(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=False),
         InstanceNorm(),
         nn.LeakyReLU(LEAK, inplace=True),
     )
@@ -39,7 +39,7 @@ class Discriminator(nn.Module):
         self.lateral_coarse = _norm_block(4 * width, 4 * width, 1)
         self.smooth_fine = _norm_block(4 * width, 2 * width, 3)
         self.smooth_coarse = _norm_block(4 * width, 2 * width, 3)
-        self.score = conv(2 * width, 1, 1)
+        self.score = nn.Conv2d(2 * width, 1, 1)  # without spectral norm, which would cap its slope
 
     def forward(self, image: Tensor) -> Judgement:
         """Image ``[N, 3, H, W]`` in [-1, 1] to scores at 1/4 and 1/8 of its size."""

@@ -219,13 +219,15 @@ def up_block(channels: int) -> nn.Sequential:
 
 
 def initialise(module: nn.Module, gain: float) -> None:
-    """Xavier initialisation of weights with a gain (0.02 as published), zero biases, norm scales N(1, 0.02)."""
+    """Xavier initialisation of weights with a gain (0.02 as published), zero biases, norm scales N(1, 0.02).
+
+    Weights with a spectral norm keep PyTorch's own initialisation: the public code's gain never reaches them, and
+    from weights so small each of Adam's first steps, absolute in size, would turn the whole weight around.
+    """
     for layer in module.modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-            # Behind spectral norm the trainable tensor is the parametrisation's original.
-            trainable = dict(layer.named_parameters())
-            weight = trainable.get("parametrizations.weight.original", layer.weight)
-            nn.init.xavier_normal_(weight, gain=gain)
+            if not parametrize.is_parametrized(layer, "weight"):
+                nn.init.xavier_normal_(layer.weight, gain=gain)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.BatchNorm2d):

@@ -2,8 +2,8 @@
 
 Patch coherence: every patch of the output should exist in the source, in an area of the same class.
 
-Vectorised: patches are rows of a matrix, and a class's nearest neighbours come from one matrix product and
-a top-k. Patches are compared within their class alone, so no distance is computed that does not count.
+Vectorised: patches are rows of a matrix, and nearest neighbours come from one matrix product and a top-k within
+the class. Shapes do not depend on the label maps, so that a step can be recorded as a CUDA graph.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,10 +47,10 @@ def feature_matching(fake: Judgement, real: Judgement) -> Tensor:
 
 
 def fixed_point(translation: Translation) -> Tensor:
-    """Equal label maps translate nothing: L1 of every gamma to 1 and of every beta to 0."""
-    scales = _mean([(gamma - 1).abs().mean() for gamma in translation.gammas])
-    shifts = _mean([beta.abs().mean() for beta in translation.betas])
-    return scales + shifts
+    """Equal label maps translate nothing: L1 of every gamma to 1 and of every beta to 0, summed over the levels."""
+    scales = torch.stack([(gamma - 1).abs().mean() for gamma in translation.gammas])
+    shifts = torch.stack([beta.abs().mean() for beta in translation.betas])
+    return scales.sum() + shifts.sum()
 
 
 def semantic_alignment(predicted_labels: Tensor, target_labels: Tensor) -> Tensor:
@@ -79,6 +79,7 @@ class PatchCoherence:
     """What patch coherence compares, and how many patches."""
 
     features: FeatureMaps  # what is compared: `rgb_features`, or a VGG19's
+    class_count: int  # of the palette: class ids are below it
     output_patches: int = 1024  # drawn uniformly from the output
     source_patches: int = 4096  # drawn from the source, evenly over its classes so that small ones are there
 
@@ -89,7 +90,7 @@ class PatchCoherence:
         """
         with torch.no_grad():
             maps = self.features(source)
-            banks = [_PatchBank.of(feature, source_ids, output_ids) for feature in maps]
+            banks = [_PatchBank.of(feature, source_ids, output_ids, self.class_count) for feature in maps]
         return CoherenceLoss(self, banks)
 
 
@@ -101,7 +102,7 @@ class CoherenceLoss:
     banks: list["_PatchBank"]  # one per feature map
 
     def __call__(self, output: Tensor) -> Tensor:
-        """Mean squared distance of patches of ``[1, 3, H, W]`` in [-1, 1] to their nearest in the source.
+        """Mean absolute difference of patches of ``[1, 3, H, W]`` in [-1, 1] from their nearest in the source.
 
         Float32, with gradients; 0 where the source has none of the output's classes.
         """
@@ -120,49 +121,64 @@ class _PatchBank:
 
     source: FeatureMap  # float32
     output_classes: Tensor  # int64 [L]: the class of every patch of the output
-    classes: list[int]  # those of the source
-    positions: list[Tensor]  # per class, the int64 positions of its patches
+    positions: Tensor  # int64 [M]: of the source's patches, class by class
+    counts: Tensor  # int64 [K]: how many of each class there are
 
     @classmethod
-    def of(cls, feature: FeatureMap, source_ids: Tensor, output_ids: Tensor) -> "_PatchBank":
+    def of(cls, feature: FeatureMap, source_ids: Tensor, output_ids: Tensor, class_count: int) -> "_PatchBank":
         source_classes = _classes_at(source_ids, feature)
-        classes = torch.unique(source_classes).tolist()
-        positions = [(source_classes == each).nonzero().squeeze(1) for each in classes]
         source = FeatureMap(feature.values.float(), feature.patch)
-        return cls(source, _classes_at(output_ids, feature), classes, positions)
+        every = torch.arange(class_count, device=source_ids.device)
+        counts = (source_classes == every.unsqueeze(1)).sum(1)  # a bincount would wait for the GPU
+        return cls(source, _classes_at(output_ids, feature), source_classes.argsort(stable=True), counts)
 
     def loss(self, output: FeatureMap, output_patches: int, source_patches: int) -> Tensor:
         device = self.output_classes.device
         drawn = torch.randint(len(self.output_classes), (output_patches,), device=device)
         queries = _patches(FeatureMap(output.values.float(), output.patch), drawn)
-        query_classes = self.output_classes[drawn]
-        count = max(1, source_patches // len(self.classes) // GROUP) * GROUP
-        distances = []
-        for each, positions in zip(self.classes, self.positions, strict=True):
-            ours = queries[query_classes == each]
-            candidates = positions[torch.randint(len(positions), (count,), device=device)]
-            keys = _patches(self.source, candidates)
-            nearest = keys[_nearest(ours.detach(), keys)]
-            distances.append((ours.unsqueeze(1) - nearest).square().mean(-1).flatten())
-        found = torch.cat(distances)
+        classes = self.output_classes[drawn]
+        candidates = self._draw(max(1, source_patches // len(self.counts) // GROUP) * GROUP)
+        keys = _patches(self.source, candidates)
+        nearest = keys[_nearest(queries.detach(), classes, keys, len(self.counts))]
+        distances = (queries.unsqueeze(1) - nearest).abs().mean((1, 2))
         # A class that the source lacks has no neighbours: its patches say nothing.
-        return found.sum() / max(1, len(found))
+        known = self.counts[classes] > 0
+        return (distances * known).sum() / known.sum().clamp(min=1)
+
+    def _draw(self, count: int) -> Tensor:
+        """Positions int64 ``[K·count]`` of patches of the source, as many of each class; any, of classes it lacks."""
+        ends = self.counts.cumsum(0)
+        random = torch.rand(len(self.counts), count, device=self.counts.device)
+        within = (random * self.counts.unsqueeze(1)).long()
+        drawn = (ends - self.counts).unsqueeze(1) + within
+        return self.positions[drawn.clamp(max=len(self.positions) - 1).flatten()]
 
 
-def _nearest(queries: Tensor, keys: Tensor) -> Tensor:
-    """Which ``NEIGHBOURS`` of the keys ``[M, D]`` are nearest to each query ``[Q, D]``: int64 ``[Q, 5]``.
+def _nearest(queries: Tensor, classes: Tensor, keys: Tensor, class_count: int) -> Tensor:
+    """Which ``NEIGHBOURS`` of the keys of its class are nearest to each query.
 
-    M is a multiple of ``GROUP``. The nearest keys are all within as many groups, those whose own nearest
-    key is nearest; a top-k over few groups, then over what is in them, costs a tenth of one over all keys.
+    The nearest keys are all within as many groups, those whose own nearest key is nearest; a top-k over few groups,
+    then over what is in them, costs a tenth of one over all keys.
+
+    Args:
+        queries: ``[Q, D]``.
+        classes: int64 ``[Q]``, theirs.
+        keys: ``[K·M, D]``, M of each class, class by class; M is a multiple of ``GROUP``.
+        class_count: K.
+
+    Returns:
+        Indices of keys, int64 ``[Q, 5]``.
     """
     # Squared distances, but for the queries' own lengths, which decide nothing.
     distances = torch.addmm(keys.square().sum(1), queries, keys.T, alpha=-2)
-    grouped = distances.view(len(queries), len(keys) // GROUP, GROUP)
+    every = torch.arange(len(queries), device=queries.device)
+    grouped = distances.view(len(queries), class_count, -1, GROUP)[every, classes]
     kept = min(NEIGHBOURS, grouped.shape[1])
     groups = grouped.amin(-1).topk(kept, largest=False).indices
     members = grouped.gather(1, groups.unsqueeze(-1).expand(-1, -1, GROUP)).flatten(1)
     best = members.topk(NEIGHBOURS, largest=False).indices
-    return groups.gather(1, best // GROUP) * GROUP + best % GROUP
+    within = groups.gather(1, best // GROUP) * GROUP + best % GROUP
+    return classes.unsqueeze(1) * (len(keys) // class_count) + within
 
 
 def _classes_at(class_ids: Tensor, feature: FeatureMap) -> Tensor:

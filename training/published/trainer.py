@@ -1,5 +1,7 @@
 """One iteration of alternating training: sampling or reconstruction (Li et al. 2020, algorithm 1)."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,11 +34,25 @@ class View:
     class_ids: Tensor  # [1, H, W]
     labels: Tensor  # the class ids as colours, [1, 3, H, W] in [-1, 1]
 
+    def clone(self) -> "View":
+        """The same in memory of its own."""
+        return View(self.image.clone(), self.class_ids.clone(), self.labels.clone())
+
+    def copy_(self, other: "View") -> None:
+        """Take over another's values."""
+        self.image.copy_(other.image)
+        self.class_ids.copy_(other.class_ids)
+        self.labels.copy_(other.labels)
+
 
 class AlternatingTrainer:
     """The three networks, their optimisers, and what one iteration does to them.
 
     All randomness of an iteration is seeded from its number, so a resumed run continues the same run.
+
+    An iteration is a few steps, functions without arguments that read ``source`` and ``target`` and change the
+    networks. On a GPU they are recorded as CUDA graphs: launching their thousands of small kernels one by one would
+    take several times as long as the kernels themselves.
     """
 
     def __init__(self, scene: SceneTensors, settings: TrainingSettings, seed: int, patch_features: FeatureMaps) -> None:
@@ -45,7 +61,7 @@ class AlternatingTrainer:
         self.scene = scene
         self.settings = settings
         self.seed = seed
-        self.coherence = PatchCoherence(patch_features)
+        self.coherence = PatchCoherence(patch_features, len(scene.palette))
         self.generator = Generator.from_settings(settings).to(device)
         self.discriminator = Discriminator(settings.discriminator_width).to(device)
         self.segmentation = SegmentationNetwork(settings.segmentation_width).to(device)
@@ -57,7 +73,9 @@ class AlternatingTrainer:
             "discriminator": _adam(self.discriminator, settings.discriminator_rate),
             "segmentation": _adam(self.segmentation, settings.generator_rate),
         }
-        self.source = View(_channels_last(scene.image), scene.class_ids, _channels_last(scene.labels))
+        self.photograph = View(_channels_last(scene.image), scene.class_ids, _channels_last(scene.labels))
+        self.source, self.target = self.photograph.clone(), self.photograph.clone()
+        self._recorder = StepRecorder(device, eager_iterations=settings.reconstruction_every)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a later process needs to go on: tensors and numbers, loadable with ``weights_only``."""
@@ -72,6 +90,7 @@ class AlternatingTrainer:
             network.load_state_dict(state[name])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state[f"{name}_optimiser"])
+            _suit_device(optimiser)  # the state may come from another
 
     @property
     def _networks(self) -> dict[str, nn.Module]:
@@ -89,13 +108,25 @@ class AlternatingTrainer:
         torch.manual_seed((self.seed * 1_000_003 + iteration) % 2**63)
         for name, rate in self._rates(progress).items():
             weights, affine = self.optimisers[name].param_groups
-            weights["lr"], affine["lr"] = rate, rate * self.settings.affine_rate_factor
+            _set_rate(weights, rate)
+            _set_rate(affine, rate * self.settings.affine_rate_factor)
         augmented = self._augment(progress)
+        first, further = self._first_sampling_step, self._sampling_step
         if self.settings.is_reconstruction(iteration):
-            return self._reconstruct(augmented)
-        swapped = torch.rand(()).item() < self.settings.swap_probability
-        source, target = (augmented, self.source) if swapped else (self.source, augmented)
-        return self._sample(source, target)
+            first, further = self._first_reconstruction_step, self._reconstruction_step
+            source, target = augmented, augmented
+        elif torch.rand(()).item() < self.settings.swap_probability:
+            source, target = augmented, self.photograph
+        else:
+            source, target = self.photograph, augmented
+        with self._recorder.iteration():
+            self.source.copy_(source)
+            self.target.copy_(target)
+            losses = self._recorder.run(first)
+            for _ in range(self.settings.generator_steps - 1):
+                losses |= self._recorder.run(further)
+            losses |= self._recorder.run(self._final_discriminator_step)
+            return {name: loss.item() for name, loss in losses.items()}
 
     def finished_generator(self) -> Generator:
         """A copy of the generator whose batch norms know the statistics of its present weights.
@@ -113,7 +144,7 @@ class AlternatingTrainer:
         with torch.no_grad():
             for _ in range(CALIBRATION_PASSES):
                 augmented = self._augment(1.0)
-                generator(self.source.image, self.source.labels, augmented.labels)
+                generator(self.photograph.image, self.photograph.labels, augmented.labels)
         return generator.eval()
 
     def _rates(self, progress: float) -> dict[str, float]:
@@ -133,70 +164,70 @@ class AlternatingTrainer:
         image, labels = warp(self.scene.image, grid), self.scene.colors(class_ids)
         return View(_channels_last(image), class_ids, _channels_last(labels))
 
-    def _sample(self, source: View, target: View) -> dict[str, float]:
+    def _first_sampling_step(self) -> dict[str, Tensor]:
+        """A discriminator step, then the first generator step on the picture that it has seen."""
+        synthesis = self._generate()
+        self._discriminator_step(synthesis.image.detach())
+        self._judge_real()
+        with self.autocast():
+            self._coherence = self.coherence.to_source(self.source.image, self.source.class_ids, self.target.class_ids)
+        return self._sampling_step(synthesis)
+
+    def _sampling_step(self, synthesis: Synthesis | None = None) -> dict[str, Tensor]:
         """G(I, P, P_aug) must look real, align with P_aug, and be made of I's patches."""
         weights = self.settings.weights
-        synthesis = self._generate(source, target)
-        self._discriminator_step(target, synthesis.image.detach())
-        real = self._judge_real(target)
+        output = (synthesis or self._generate()).image
         with self.autocast():
-            coherence = self.coherence.to_source(source.image, source.class_ids, target.class_ids)
-        segment = self.segmentation.frozen()
-        terms: dict[str, Tensor] = {}
-        for step in range(self.settings.generator_steps):
-            if step > 0:
-                synthesis = self._generate(source, target)
-            output = synthesis.image
-            with self.autocast():
-                fake = self.discriminator(output)
-                terms = {
-                    "adversarial": losses.least_squares_real(fake),
-                    "feature_matching": losses.feature_matching(fake, real),
-                    "alignment": losses.semantic_alignment(segment(output), target.labels),
-                    "coherence": coherence(output),
-                    "supervision": F.l1_loss(output, target.image),
-                }
-            self._generator_step(
-                weights.adversarial * terms["adversarial"]
-                + weights.feature_matching * terms["feature_matching"]
-                + weights.alignment * terms["alignment"]
-                + weights.coherence * terms["coherence"]
-                + weights.supervision * terms["supervision"]
-            )
-        return _floats(terms) | {"discriminator": self._final_discriminator_step(source, target)}
+            fake = self.discriminator(output)
+            terms = {
+                "adversarial": losses.least_squares_real(fake),
+                "feature_matching": losses.feature_matching(fake, self._real),
+                "alignment": losses.semantic_alignment(self.segmentation(output), self.target.labels),
+                "coherence": self._coherence(output),
+                "supervision": F.l1_loss(output, self.target.image),
+            }
+        self._generator_step(
+            weights.adversarial * terms["adversarial"]
+            + weights.feature_matching * terms["feature_matching"]
+            + weights.alignment * terms["alignment"]
+            + weights.coherence * terms["coherence"]
+            + weights.supervision * terms["supervision"]
+        )
+        return _detached(terms)
 
-    def _reconstruct(self, view: View) -> dict[str, float]:
+    def _first_reconstruction_step(self) -> dict[str, Tensor]:
+        """A step of the discriminator and of S, then the first generator step."""
+        synthesis = self._generate()
+        self._discriminator_step(synthesis.image.detach())
+        segmentation = self._segmentation_step()
+        self._judge_real()
+        return self._reconstruction_step(synthesis) | {"segmentation": segmentation}
+
+    def _reconstruction_step(self, synthesis: Synthesis | None = None) -> dict[str, Tensor]:
         """G(I_aug, P_aug, P_aug) must give I_aug, translating nothing."""
         weights = self.settings.weights
-        synthesis = self._generate(view, view)
-        self._discriminator_step(view, synthesis.image.detach())
-        segmentation = self._segmentation_step(view)
-        real = self._judge_real(view)
-        terms: dict[str, Tensor] = {}
-        for step in range(self.settings.generator_steps):
-            if step > 0:
-                synthesis = self._generate(view, view)
-            with self.autocast():
-                fake = self.discriminator(synthesis.image)
-                terms = {
-                    "adversarial": losses.least_squares_real(fake),
-                    "feature_matching": losses.feature_matching(fake, real),
-                    "reconstruction": F.l1_loss(synthesis.image, view.image),
-                    "fixed_point": losses.fixed_point(synthesis.translation),
-                }
-            self._generator_step(
-                weights.adversarial * terms["adversarial"]
-                + weights.feature_matching * terms["feature_matching"]
-                + weights.reconstruction * terms["reconstruction"]
-                + weights.fixed_point * terms["fixed_point"]
-            )
-        discriminator = self._final_discriminator_step(view, view)
-        return _floats(terms) | {"segmentation": segmentation, "discriminator": discriminator}
-
-    def _generate(self, source: View, target: View) -> Synthesis:
-        noise = (torch.rand_like(source.image) * 2 - 1) * (self.settings.noise / 127.5)
+        synthesis = synthesis or self._generate()
         with self.autocast():
-            synthesis: Synthesis = self.generator(source.image + noise, source.labels, target.labels)
+            fake = self.discriminator(synthesis.image)
+            terms = {
+                "adversarial": losses.least_squares_real(fake),
+                "feature_matching": losses.feature_matching(fake, self._real),
+                "reconstruction": F.l1_loss(synthesis.image, self.target.image),
+                "fixed_point": losses.fixed_point(synthesis.translation),
+            }
+        self._generator_step(
+            weights.adversarial * terms["adversarial"]
+            + weights.feature_matching * terms["feature_matching"]
+            + weights.reconstruction * terms["reconstruction"]
+            + weights.fixed_point * terms["fixed_point"]
+        )
+        return _detached(terms)
+
+    def _generate(self) -> Synthesis:
+        image = self.source.image
+        noise = (torch.rand_like(image) * 2 - 1) * (self.settings.noise / 255)
+        with self.autocast():
+            synthesis: Synthesis = self.generator(image + noise, self.source.labels, self.target.labels)
         return synthesis
 
     def autocast(self) -> torch.autocast:
@@ -205,33 +236,72 @@ class AlternatingTrainer:
         enabled = self.settings.mixed_precision and has_fast_bfloat16(device)
         return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
-    def _judge_real(self, target: View) -> Judgement:
-        """The real features that all generator steps of an iteration match: the discriminator rests meanwhile."""
+    def _judge_real(self) -> None:
+        """Keep the real features that all generator steps of an iteration match: the discriminator rests meanwhile."""
         with torch.no_grad(), self.autocast():
-            judgement: Judgement = self.discriminator(target.image)
-        return judgement
+            self._real: Judgement = self.discriminator(self.target.image)
 
     def _generator_step(self, loss: Tensor) -> None:
         _step(self.optimisers["generator"], loss, inputs=list(self.generator.parameters()))
 
-    def _final_discriminator_step(self, source: View, target: View) -> float:
+    def _final_discriminator_step(self) -> dict[str, Tensor]:
         with torch.no_grad():
-            output = self._generate(source, target).image
-        return self._discriminator_step(target, output)
+            output = self._generate().image
+        return {"discriminator": self._discriminator_step(output)}
 
-    def _discriminator_step(self, target: View, output: Tensor) -> float:
+    def _discriminator_step(self, output: Tensor) -> Tensor:
         with self.autocast():
-            real, fake = self.discriminator(target.image), self.discriminator(output)
+            real, fake = self.discriminator(self.target.image), self.discriminator(output)
             loss = losses.least_squares_real(real) + losses.least_squares_fake(fake)
         _step(self.optimisers["discriminator"], loss, inputs=list(self.discriminator.parameters()))
-        return loss.item()
+        return loss.detach()
 
-    def _segmentation_step(self, view: View) -> float:
-        self.segmentation.train()
+    def _segmentation_step(self) -> Tensor:
         with self.autocast():
-            loss = F.l1_loss(self.segmentation(view.image), view.labels)
+            loss = F.l1_loss(self.segmentation(self.target.image), self.target.labels)
         _step(self.optimisers["segmentation"], loss, inputs=list(self.segmentation.parameters()))
-        return loss.item()
+        return loss.detach()
+
+
+class StepRecorder:
+    """Runs an iteration's steps: on a GPU each is recorded as a CUDA graph the first time, and replayed thereafter.
+
+    A recorded step reads and writes always the same memory, that of its first time.
+    """
+
+    def __init__(self, device: torch.device, *, eager_iterations: int) -> None:
+        """Record nothing yet.
+
+        Args:
+            device: where the steps compute; on a CPU they just run.
+            eager_iterations: how many iterations just run before any is recorded: what the steps allocate and choose
+                at their first time has to be there by then.
+        """
+        self._eager_iterations = eager_iterations
+        self._recorded: dict[str, tuple[torch.cuda.CUDAGraph, dict[str, Tensor]]] = {}
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+
+    @contextlib.contextmanager
+    def iteration(self) -> Iterator[None]:
+        """Within, one iteration's steps are run, in the order in which they are first recorded."""
+        with contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
+            yield
+        self._eager_iterations -= 1
+
+    def run(self, step: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Run a step, a method without arguments; returns what it returned, to be read before it runs again."""
+        if self._stream is None or self._eager_iterations > 0:
+            return step()
+        name = step.__name__
+        if name not in self._recorded:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                outputs = step()
+            self._recorded[name] = graph, outputs
+        graph, outputs = self._recorded[name]
+        graph.replay()
+        return dict(outputs)
 
 
 def _adam(network: nn.Module, rate: float) -> torch.optim.Adam:
@@ -239,7 +309,25 @@ def _adam(network: nn.Module, rate: float) -> torch.optim.Adam:
     parameters = list(network.parameters())
     weights = [parameter for parameter in parameters if parameter.ndim > 1]
     affine = [parameter for parameter in parameters if parameter.ndim == 1]
-    return torch.optim.Adam([{"params": weights}, {"params": affine}], lr=rate, betas=ADAM_BETAS, fused=True)
+    optimiser = torch.optim.Adam([{"params": weights}, {"params": affine}], lr=rate, betas=ADAM_BETAS, fused=True)
+    _suit_device(optimiser)
+    return optimiser
+
+
+def _suit_device(optimiser: torch.optim.Optimizer) -> None:
+    """On a GPU the rates are tensors there, which recorded steps read anew; on a CPU they are numbers."""
+    for group in optimiser.param_groups:
+        device = group["params"][0].device
+        on_gpu = device.type == "cuda"
+        group["capturable"] = on_gpu
+        group["lr"] = torch.tensor(float(group["lr"]), device=device) if on_gpu else float(group["lr"])
+
+
+def _set_rate(group: dict[str, Any], rate: float) -> None:
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
 def _step(optimiser: torch.optim.Optimizer, loss: Tensor, inputs: list[nn.Parameter]) -> None:
@@ -254,5 +342,5 @@ def _channels_last(image: Tensor) -> Tensor:
     return image.contiguous(memory_format=torch.channels_last)
 
 
-def _floats(terms: dict[str, Tensor]) -> dict[str, float]:
-    return {name: term.item() for name, term in terms.items()}
+def _detached(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: term.detach() for name, term in terms.items()}

@@ -33,6 +33,12 @@ def test_fixed_point_is_zero_where_nothing_is_translated() -> None:
     assert losses.fixed_point(something).item() == pytest.approx(0.75)
 
 
+def test_fixed_point_counts_every_level() -> None:
+    level = torch.full((1, 2, 3, 3), 1.5)
+    nothing = [torch.zeros(1, 2, 3, 3)] * 3
+    assert losses.fixed_point(Translation([level] * 3, nothing)).item() == pytest.approx(1.5)
+
+
 def test_semantic_alignment_reaches_the_output() -> None:
     predicted = torch.zeros(1, 3, 2, 2, requires_grad=True)
     torch.autograd.backward(losses.semantic_alignment(predicted, torch.ones(1, 3, 2, 2)))

@@ -20,7 +20,7 @@ def weights(network: torch.nn.Module) -> torch.Tensor:
 
 def test_a_sampling_iteration_trains_generator_and_discriminator(trainer: AlternatingTrainer) -> None:
     before = [weights(network) for network in (trainer.generator, trainer.discriminator, trainer.segmentation)]
-    terms = trainer.iterate(0, 0.0)
+    terms = trainer.iterate(1, 0.0)
     assert set(terms) == {
         "adversarial", "feature_matching", "alignment", "coherence", "supervision", "discriminator"
     }  # fmt: skip
@@ -31,7 +31,7 @@ def test_a_sampling_iteration_trains_generator_and_discriminator(trainer: Altern
 
 def test_a_reconstruction_iteration_trains_all_three(trainer: AlternatingTrainer) -> None:
     before = [weights(network) for network in (trainer.generator, trainer.discriminator, trainer.segmentation)]
-    terms = trainer.iterate(2, 2 / 6)
+    terms = trainer.iterate(0, 0.0)
     assert {"reconstruction", "fixed_point", "segmentation"} < set(terms)
     after = [weights(network) for network in (trainer.generator, trainer.discriminator, trainer.segmentation)]
     assert not any(torch.equal(old, new) for old, new in zip(before, after, strict=True))
@@ -47,7 +47,7 @@ def test_each_sampling_loss_reaches_the_generator(term: str, tensors: SceneTenso
     for variant in (silent, heard):
         trainer = AlternatingTrainer(tensors, variant, 0, rgb_features)
         before = weights(trainer.generator)
-        trainer.iterate(0, 0.0)
+        trainer.iterate(1, 0.0)
         moved.append((weights(trainer.generator) - before).abs().max().item())
     assert moved[0] == 0
     assert moved[1] > 0

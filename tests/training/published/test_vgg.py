@@ -32,7 +32,7 @@ def test_patch_coherence_on_its_features_teaches_the_output(tmp_path: Path) -> N
     torch.manual_seed(0)
     source, output = torch.rand(1, 3, 24, 32), torch.rand(1, 3, 24, 32, requires_grad=True)
     ids = torch.zeros(1, 24, 32, dtype=torch.int64)
-    loss = PatchCoherence(network, output_patches=64, source_patches=256).to_source(source, ids, ids)
+    loss = PatchCoherence(network, 1, output_patches=64, source_patches=256).to_source(source, ids, ids)
     assert loss(source) < loss(output)
     torch.autograd.backward(loss(output))
     assert output.grad is not None
