@@ -288,7 +288,7 @@ def _assign_borders(
     """
     nobody = -1
     # A frame of nobody's pixels spares the neighbours at the rim a special case.
-    owners = np.pad(np.where(unassigned, nobody, ids).astype(np.int16), 1, constant_values=nobody)
+    owners = np.pad(np.where(unassigned, nobody, ids.astype(np.int16)), 1, constant_values=nobody)
     classes = palette.array.astype(np.int32)
     rows, columns = np.nonzero(unassigned)
     for _ in range(BORDER_REACH):
