@@ -30,6 +30,8 @@ class SegmentationNetwork(nn.Module):
         # The projection of the pyramid as a sum of projections, the pooled branch's being equal everywhere: the
         # pyramid itself would be written and read once more.
         parts = torch.split(self.project.weight, self.project.out_channels, dim=1)
-        projected = sum(F.conv2d(F.relu(branch), part) for branch, part in zip(branches, parts, strict=True))
+        projected = F.conv2d(F.relu(branches[0]), parts[0])
+        for branch, part in zip(branches[1:], parts[1:], strict=True):
+            projected = projected + F.conv2d(F.relu(branch), part)
         labels: Tensor = self.classify(self.dropout(F.relu(projected)))
         return labels
