@@ -23,6 +23,9 @@ REFERENCE = "SEMIA_REFERENCE_CHECKPOINT"
 BOUND = 1e-4
 """Largest difference from the public code's output, as a share of that output's range."""
 
+AFFECTED = 0.1
+"""Largest share of pixels that may differ by more."""
+
 
 class Wrapped(nn.Module):
     """A sequence under a name of its own, with what may stand beside it."""
@@ -306,14 +309,9 @@ def difference_from(reference: Path) -> Tensor:
 
 
 def test_the_public_codes_output_is_met_almost_everywhere(reference: Path) -> None:
+    # Two features of the source are almost 0, and the last bit of their float32 value differs between machines;
+    # the ratio magnifies it in two cells, whose surroundings, 4 % of the pixels, differ from the public code's picture by up to 0.4 % here.
     difference = difference_from(reference)
     assert difference.median() <= 1e-6
-    assert (difference <= BOUND).float().mean() > 0.9
+    assert (difference > BOUND).any(dim=1).float().mean() < AFFECTED
     assert difference.max() <= 0.05
-
-
-@pytest.mark.xfail(
-    strict=False, reason="two features must round as on the machine that made the pair; float64 misses by 0.9 % too"
-)
-def test_the_public_codes_output_is_met_everywhere(reference: Path) -> None:
-    assert difference_from(reference).max() <= BOUND
