@@ -309,8 +309,8 @@ def difference_from(reference: Path) -> Tensor:
 
 
 def test_the_public_codes_output_is_met_almost_everywhere(reference: Path) -> None:
-    # Two features of the source are almost 0, and the last bit of their float32 value differs between machines;
-    # the ratio magnifies it in two cells, whose surroundings, 4 % of the pixels, differ from the public code's picture by up to 0.4 % here.
+    # Two features of the source are almost 0: their float32 values' last bits, which differ between machines, are
+    # magnified by the ratio. The pixels around, 4 % of all, differ from the public code's by up to 0.4 % here.
     difference = difference_from(reference)
     assert difference.median() <= 1e-6
     assert (difference > BOUND).any(dim=1).float().mean() < AFFECTED
