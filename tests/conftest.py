@@ -157,7 +157,9 @@ def embedded_triton() -> None:
     """Skips where the embedded Triton's wheel does not exist."""
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         pytest.skip("nvidia-pytriton, which carries Triton, exists for Linux on x86-64 only")
-    importlib.metadata.distribution("nvidia-pytriton")  # elsewhere, its absence is a broken installation
+    if importlib.util.find_spec("onnxruntime") is None:
+        pytest.skip("needs the extra serving")
+    importlib.metadata.distribution("nvidia-pytriton")  # the extra brings it: its absence is a broken installation
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,9 @@
 """What a benchmark found: the records that tables, plots and the README are made from, and their JSON."""
 
-import dataclasses
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
@@ -16,8 +13,8 @@ from semia.core.errors import InputError
 from semia.core.files import write_text
 from semia.core.labels import Canvas
 from semia.core.machine import Machine
-from semia.core.model_card import Accelerator
-from semia.export.profiling import StageProfile, StageTime
+from semia.core.records import from_json, to_json
+from semia.export.profiling import StageProfile
 from semia.serving.model_config import ServingSettings
 
 FORMAT = 3
@@ -111,7 +108,7 @@ class Benchmark:
 
     def write(self, path: Path) -> None:
         """Write the JSON, whole or not at all."""
-        write_text(path, json.dumps(dataclasses.asdict(self), indent=1, default=str) + "\n")
+        write_text(path, to_json(self, indent=1))
 
     @classmethod
     def read(cls, path: Path) -> "Benchmark":
@@ -121,23 +118,10 @@ class Benchmark:
             InputError: if the file is missing or is nothing of the kind.
         """
         try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if content["format"] != FORMAT:
-                raise ValueError(f"format {content['format']}, while this version reads format {FORMAT}")
-            content["machine"] = Machine(**content["machine"])
-            content["subjects"] = [
-                SubjectRecord(**entry | {"canvas": Canvas(*entry["canvas"]), "settings": _settings(entry["settings"])})
-                for entry in content["subjects"]
-            ]
-            content["measurements"] = [_measurement_from(entry) for entry in content["measurements"]]
-            content["profiles"] = [
-                ProfileRecord(entry["title"], Canvas(*entry["canvas"]), _stage_profile(entry["profile"]))
-                for entry in content["profiles"]
-            ]
-            return cls(**content)
+            return from_json(cls, path.read_text(encoding="utf-8"), file_format=FORMAT)
         except FileNotFoundError:
             raise InputError(f"no benchmark at {path}: name what to measure, and it is written there") from None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (InputError, OSError, ValueError) as error:
             raise InputError(f"{path} is not a benchmark: {type(error).__name__}: {error}") from error
 
     def find(self, way: WayName, canvas: Canvas, title: str | None = None, clients: int = 1) -> Measurement | None:
@@ -154,20 +138,3 @@ def pooled(rounds: Sequence[Round]) -> tuple[dict[str, float], float]:
     values = np.percentile(latencies_ms, QUANTILES)
     quantiles = {str(percent): round(float(value), 3) for percent, value in zip(QUANTILES, values, strict=True)}
     return quantiles, round(len(latencies_ms) / sum(each.seconds for each in rounds), 3)
-
-
-def _settings(content: dict[str, Any]) -> ServingSettings:
-    """Settings as their JSON has them: paths and names are strings there."""
-    accelerator = content["accelerator"] and Accelerator(content["accelerator"])
-    return ServingSettings(
-        **content | {"accelerator": accelerator, "engine_cache": PurePosixPath(content["engine_cache"])}
-    )
-
-
-def _measurement_from(content: dict[str, Any]) -> Measurement:
-    turns = [Turn(**turn) for turn in content["turns"]]
-    return Measurement(**content | {"canvas": Canvas(*content["canvas"]), "turns": turns})
-
-
-def _stage_profile(content: dict[str, Any]) -> StageProfile:
-    return StageProfile(**content | {"stages": tuple(StageTime(**stage) for stage in content["stages"])})

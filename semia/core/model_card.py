@@ -1,13 +1,11 @@
 """The model card: what a bundle is, where it comes from, how it was checked; and the bundle that it describes."""
 
 import dataclasses
-import json
 import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Literal
 
 import numpy as np
 
@@ -15,6 +13,7 @@ from semia.core.errors import InputError
 from semia.core.files import check_model_name, sha256_of_file, write_text
 from semia.core.labels import Canvas
 from semia.core.palette import MIN_SEPARATION, Palette
+from semia.core.records import from_json, to_json
 
 DEFAULT_ENGINE_CACHE = PurePosixPath("/var/tmp/semia-tensorrt")  # noqa: S108  # it outlives restarts; nothing in it is secret
 """Where ONNX Runtime keeps the TensorRT engines that it builds, on the server's machine or in its container."""
@@ -42,46 +41,6 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 """What a graph computes in, but for the parts that need float32 in all of them."""
 
 
-def _check_types(card: Any) -> None:
-    for field in dataclasses.fields(card):
-        value = getattr(card, field.name)
-        if not _is_of_type(value, field.type):
-            raise InputError(f"model card: {field.name} cannot be {value!r}")
-
-
-def _is_of_type(value: object, annotation: Any) -> bool:
-    """Whether a value, as read from JSON, is of a field's type; these are all the types the card has."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is UnionType:
-        return any(_is_of_type(value, argument) for argument in arguments)
-    if origin is Literal:
-        return value in arguments
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_is_of_type(item, arguments[0]) for item in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(_is_of_type(item, arguments[1]) for item in value.values())
-    if isinstance(value, bool):
-        return annotation is bool  # Python takes True for the int 1
-    return isinstance(value, (float, int) if annotation is float else annotation)
-
-
-def changed_classes(before: Palette, after: Palette) -> tuple[str, ...]:
-    """What class ids and colours of one version would mean in the next, in words; nothing where they mean the same.
-
-    A class is known by its name, where both versions have names, and by its colour. Another name or another colour of a
-    class changes nothing, nor do new classes behind the others.
-    """
-    changes = []
-    for class_id, color in enumerate(before.colors):
-        distances = np.linalg.norm(after.array.astype(np.float64) - color, axis=1)
-        same = {int(distances.argmin())} if distances.min() < MIN_SEPARATION / 2 else set[int]()
-        same |= {other for other, name in enumerate(after.names) if name in before.names[class_id : class_id + 1]}
-        if same - {class_id} or (not same and class_id < len(after)):
-            now = after.describe(class_id) if class_id < len(after) else "none"
-            changes.append(f"{class_id} was {before.describe(class_id)} and would be {now}")
-    return tuple(changes)
-
-
 @dataclass(frozen=True)
 class TargetParity:
     """How far ONNX Runtime's picture is from PyTorch's for one target, in 8-bit levels."""
@@ -89,9 +48,6 @@ class TargetParity:
     target: str  # file stem of the label map
     max_abs: int  # largest difference of any channel of any pixel, 0-255
     mean_abs: float  # mean over all channels of all pixels, 0-255
-
-    def __post_init__(self) -> None:
-        _check_types(self)
 
 
 @dataclass(frozen=True)
@@ -102,9 +58,6 @@ class GraphStage:
     nodes: int
     flops: int  # two for each multiply-add of convolutions and matrix products, at batch 1
 
-    def __post_init__(self) -> None:
-        _check_types(self)
-
 
 @dataclass(frozen=True)
 class GraphReport:
@@ -112,9 +65,6 @@ class GraphReport:
 
     operators: dict[str, int]  # nodes by operator type, most frequent first
     stages: tuple[GraphStage, ...]  # in the order in which they run
-
-    def __post_init__(self) -> None:
-        _check_types(self)
 
 
 @dataclass(frozen=True)
@@ -130,9 +80,6 @@ class EngineCard:
     plan_sha256: str  # of model.plan
     parity: tuple[TargetParity, ...]  # its distance from ONNX Runtime's pictures
 
-    def __post_init__(self) -> None:
-        _check_types(self)
-
 
 @dataclass(frozen=True)
 class PrecisionCheck:
@@ -145,9 +92,6 @@ class PrecisionCheck:
     measured_on: str  # the device that the speed was measured on
     meant_for: Literal["this machine", "another machine"]  # only on the one it is meant for must it be faster
     last_stage_in_float32: bool = False  # int8's way out where the decoder's last stage cost too much likeness
-
-    def __post_init__(self) -> None:
-        _check_types(self)
 
 
 @dataclass(frozen=True)
@@ -177,7 +121,6 @@ class ModelCard:
     precision_check: PrecisionCheck | None = None  # None for fp32
 
     def __post_init__(self) -> None:
-        _check_types(self)
         check_model_name(self.name)
         if self.canvas_height < 1 or self.canvas_width < 1:
             raise InputError(f"model card {self.name}: impossible canvas {self.canvas}")
@@ -193,7 +136,7 @@ class ModelCard:
 
     def to_json(self) -> str:
         """The card as indented JSON."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        return to_json(self)
 
     def write(self, path: Path) -> None:
         """Write the card, whole or not at all."""
@@ -207,25 +150,30 @@ class ModelCard:
             InputError: if the file is missing, is not JSON, or lacks or mistypes a field.
         """
         try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            content["parity"] = tuple(TargetParity(**entry) for entry in content["parity"])
-            if (engine := content.get("engine")) is not None:
-                parity = tuple(TargetParity(**entry) for entry in engine["parity"])
-                content["engine"] = EngineCard(**engine | {"parity": parity})
-            if content.get("precision_check") is not None:
-                content["precision_check"] = PrecisionCheck(**content["precision_check"])
-            content["palette"] = tuple(content["palette"])
-            content["class_names"] = tuple(content["class_names"])
-            if (graph := content.get("graph")) is not None:
-                stages = tuple(GraphStage(**entry) for entry in graph.pop("stages"))
-                content["graph"] = GraphReport(stages=stages, **graph)
-            card = cls(**content)
+            card = from_json(cls, path.read_text(encoding="utf-8"))
             card.to_palette()
             return card
         except FileNotFoundError:
             raise InputError(f"no model card at {path}") from None
-        except (InputError, OSError, ValueError, TypeError, KeyError) as error:
+        except (InputError, OSError, ValueError) as error:
             raise InputError(f"{path} is not a model card: {type(error).__name__}: {error}") from error
+
+
+def changed_classes(before: Palette, after: Palette) -> tuple[str, ...]:
+    """What class ids and colours of one version would mean in the next, in words; nothing where they mean the same.
+
+    A class is known by its name, where both versions have names, and by its colour. Another name or another colour of a
+    class changes nothing, nor do new classes behind the others.
+    """
+    changes = []
+    for class_id, color in enumerate(before.colors):
+        distances = np.linalg.norm(after.array.astype(np.float64) - color, axis=1)
+        same = {int(distances.argmin())} if distances.min() < MIN_SEPARATION / 2 else set[int]()
+        same |= {other for other, name in enumerate(after.names) if name in before.names[class_id : class_id + 1]}
+        if same - {class_id} or (not same and class_id < len(after)):
+            now = after.describe(class_id) if class_id < len(after) else "none"
+            changes.append(f"{class_id} was {before.describe(class_id)} and would be {now}")
+    return tuple(changes)
 
 
 @dataclass(frozen=True)
