@@ -26,10 +26,11 @@ from semia.core.labels import Canvas, ClassIds
 from semia.serving import ServerUnreachableError
 from semia.studio.access import LOOPBACK, MAX_BODY_BYTES, Gate, add_headers
 from semia.studio.errors import BusyError, ChangedError, NotFoundError, TritonMissingError
-from semia.studio.frames import pack, unpack
+from semia.studio.frames import Frame, pack, unpack
 from semia.studio.jobs import MakeRequest, Workshop
 from semia.studio.live import HEARTBEAT_S, MAX_FRAME_BYTES, LiveSession
 from semia.studio.scenes import SceneFolder, Scenes, classes_from_json, tag_of
+from semia.studio.segmenter import Segmenter, clicks_from_json
 from semia.studio.triton import Triton, description_as_json
 from semia.training.scene import MAX_SIDE
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from semia.studio.assist import PhotographAssistant
+    from semia.studio.judging import SceneJudge
 
 PAGE = Path(__file__).with_name("page")
 
@@ -70,6 +72,7 @@ class StudioSettings:
     runs: Path  # folder of run folders
     bundles: Path  # folder of bundles
     port: int = 8765  # 0: any that is free
+    segmenter: tuple[Path, Path] | None = None  # encoder and decoder, ONNX files; None: no clicks
     url: str | None = None  # gRPC address of a Triton to join; None: one of its own
     access: ServerAccess = field(default_factory=ServerAccess)  # what that server asks for
 
@@ -88,8 +91,10 @@ class Studio:
             admin_key=settings.access.admin_key,
             retries=RetryOptions(attempts=1),  # the page tries again, and shows that it does
         )
+        self.segmenter = None if settings.segmenter is None else Segmenter.load(*settings.segmenter)
         self.sockets: weakref.WeakSet[web.WebSocketResponse] = weakref.WeakSet()
         self._assistant: tuple[str, PhotographAssistant] | None = None
+        self._judge: SceneJudge | None = None
         self._assisting = asyncio.Lock()
 
     async def model(self, scene: SceneFolder) -> ModelDescription:
@@ -101,6 +106,23 @@ class Studio:
         """Have a scene's assistant do something, one thing at a time."""
         async with self._assisting:
             return await asyncio.to_thread(lambda: work(self._assistant_of(scene)))
+
+    async def figures(self, scene: SceneFolder, frame: Frame) -> dict[str, float | None]:
+        """The six figures of a layout and the picture that the model makes of it now."""
+        model = await self.model(scene)
+        ids = frame.class_ids(model.canvas, len(model.palette))
+        picture = np.asarray(await self.client.synthesize(scene.name, ids))
+        async with self._assisting:
+            return await asyncio.to_thread(self._judged, scene, model, ids, picture)
+
+    def _judged(
+        self, scene: SceneFolder, model: ModelDescription, ids: ClassIds, picture: RGB
+    ) -> dict[str, float | None]:
+        from semia.studio.judging import SceneJudge  # takes seconds
+
+        if self._judge is None:
+            self._judge = SceneJudge()
+        return self._judge.figures(scene, model, ids, picture)
 
     def _assistant_of(self, scene: SceneFolder) -> "PhotographAssistant":
         from semia.studio.assist import PhotographAssistant  # takes a second
@@ -191,6 +213,8 @@ def _application(studio: Studio, gate: Gate) -> web.Application:
             web.post("/api/scenes/{scene}/fill", routes.fill),
             web.post("/api/scenes/{scene}/alike", routes.alike),
             web.get("/api/scenes/{scene}/regions", routes.regions),
+            web.post("/api/scenes/{scene}/click", routes.click),
+            web.post("/api/scenes/{scene}/figures", routes.figures),
             web.get("/api/job", routes.job),
             web.post("/api/scenes/{scene}/job", routes.start_job),
             web.delete("/api/job", routes.cancel_job),
@@ -244,7 +268,8 @@ class _Routes:
         return web.FileResponse(PAGE / "index.html")
 
     async def state(self, _: web.Request) -> web.Response:
-        return web.json_response({"triton": self._studio.triton.state()})
+        has_segmenter = self._studio.segmenter is not None
+        return web.json_response({"triton": self._studio.triton.state(), "segmenter": has_segmenter})
 
     async def start_triton(self, _: web.Request) -> web.Response:
         await self._studio.triton.start()
@@ -337,6 +362,16 @@ class _Routes:
         regions = await self._studio.assist(self._scene(request), lambda assistant: assistant.regions(count))
         height, width = regions.shape
         return _frame(pack({"width": width, "height": height}, regions.astype("<u2").tobytes()))
+
+    async def click(self, request: web.Request) -> web.Response:
+        segmenter, scene, clicks = self._studio.segmenter, self._scene(request), clicks_from_json(await _json(request))
+        if segmenter is None:
+            raise NotFoundError("the studio was started without a --segmenter")
+        mask = await self._studio.assist(scene, lambda assistant: segmenter.mask(assistant.photograph, clicks))
+        return _frame(_ids_frame(mask, {}))
+
+    async def figures(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._studio.figures(self._scene(request), unpack(await request.read())))
 
     # Making generators.
 

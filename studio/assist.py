@@ -30,7 +30,7 @@ class PhotographAssistant:
     """Knows one photograph; what takes long is computed once, when it is first needed."""
 
     def __init__(self, photograph: RGB) -> None:
-        self._photograph = photograph
+        self.photograph = photograph
         self._lab = rgb2lab(photograph).astype(np.float32)
         self._gradient: NDArray[np.float32] | None = None
         self._features: NDArray[np.float32] | None = None
@@ -89,13 +89,13 @@ class PhotographAssistant:
         if not MIN_REGIONS <= count <= MAX_REGIONS:
             raise InputError(f"there can be {MIN_REGIONS} to {MAX_REGIONS} regions, not {count}")
         if count not in self._regions:
-            found = slic(self._photograph, count, compactness=10, sigma=1, start_label=0)
+            found = slic(self.photograph, count, compactness=10, sigma=1, start_label=0)
             self._regions[count] = np.unique(found, return_inverse=True)[1].reshape(found.shape).astype(np.int32)
         return self._regions[count]
 
     def _check(self, strokes: NDArray[np.uint8]) -> None:
-        if strokes.shape != self._photograph.shape[:2]:
-            raise InputError(f"the strokes are {strokes.shape}, the photograph {self._photograph.shape[:2]}")
+        if strokes.shape != self.photograph.shape[:2]:
+            raise InputError(f"the strokes are {strokes.shape}, the photograph {self.photograph.shape[:2]}")
         if (strokes == NO_STROKE).all():
             raise InputError("there is no stroke yet: draw one on each class")
 

@@ -38,6 +38,14 @@ def studio(
         Path, typer.Option("--runs", help="Folder for the runs of generators that are made from the page.")
     ] = RUNS_FOLDER / "studio",
     bundles: Annotated[Path, typer.Option("--bundles", help="Folder for their bundles.")] = BUNDLES_FOLDER / "studio",
+    segmenter: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            "--segmenter",
+            metavar="ENCODER DECODER",
+            help="ONNX files of a SAM, SAM 2 or EfficientSAM of yours: clicks on an object then become its area.",
+        ),
+    ] = None,
     open_browser: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the page in this desktop's browser.")
     ] = True,
@@ -60,6 +68,7 @@ def studio(
         runs=runs,
         bundles=bundles,
         port=port,
+        segmenter=segmenter,
         url=url,
         access=access,
     )

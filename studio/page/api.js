@@ -72,7 +72,7 @@ const json = async (method, path, content) =>
   (await ask(method, path, content ? JSON.stringify(content) : null)).json();
 
 export const api = {
-  /** @returns {Promise<{triton: TritonState}>} */
+  /** @returns {Promise<{triton: TritonState, segmenter: boolean}>} */
   state: () => json("GET", "/api/state"),
 
   /** @returns {Promise<{triton: TritonState}>} */
@@ -156,6 +156,22 @@ export const api = {
     const { body } = unpackFrame(await answer.arrayBuffer());
     return new Uint16Array(Uint8Array.from(body).buffer);
   },
+
+  /**
+   * The area of the object that is clicked.
+   * @param {string} scene
+   * @param {readonly [number, number, boolean][]} clicks
+   */
+  click: async (scene, clicks) => labelMap(await ask("POST", `${sceneAt(scene)}/click`, JSON.stringify(clicks))),
+
+  /**
+   * @param {string} scene
+   * @param {import("./core/raster.js").Size} size
+   * @param {Uint8Array} ids
+   * @returns {Promise<Record<string, number | null>>}
+   */
+  figures: async (scene, size, ids) =>
+    (await ask("POST", `${sceneAt(scene)}/figures`, packFrame({ ...size }, ids))).json(),
 
   /** @param {number} since @returns {Promise<Job | null>} */
   job: (since) => json("GET", `/api/job?since=${since}`),

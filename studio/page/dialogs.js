@@ -87,7 +87,7 @@ const SHORTCUTS = [
     [
       ["B", "Brush"], ["E", "Eraser: the surroundings close over it"], ["F", "Fill an area"], ["P", "Polygon"],
       ["L", "Lasso"], ["I", "Pick a class"], ["V", "Select a region"], ["S", "Select with a lasso"],
-      ["M", "Strokes to fill from (Label)"], ["W", "Wipe strokes (Label)"], ["R", "Whole regions (Label)"],
+      ["M", "Strokes to fill from (Label)"], ["W", "Wipe strokes (Label)"], ["R", "Whole regions (Label)"], ["C", "Click an object (Label, with --segmenter)"],
       ["[ ]", "Smaller, larger brush"], ["1–9", "Class"],
     ],
   ],

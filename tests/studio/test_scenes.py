@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from semia.client import SynthesisClient
+from semia.client import ModelDescription, SynthesisClient
 from semia.core.images import read_rgb
 from semia.core.labels import Canvas, read_class_ids
 from semia.core.palette import Palette
 from semia.serving import TritonServer
 from semia.studio.frames import pack, unpack
-from semia.training.scene import load_scene
+from semia.studio.scenes import SceneFolder
+from semia.training.scene import Scene, load_scene, save_scene
 from tests.studio.running import Visitor, settings_in, visit
 
 
@@ -87,6 +88,24 @@ def test_layouts_are_saved_read_renamed_and_deleted(
 
     visit(settings_in(tmp_path, tiny_scene, url=triton.grpc_url), errand)
     assert [path.name for path in (tiny_scene / "cond").iterdir()] == ["empty.png"]
+
+
+def test_the_six_figures_of_a_layout(tmp_path: Path, field_scene: Scene) -> None:
+    from semia.studio.judging import SceneJudge
+
+    folder = tmp_path / "field"
+    save_scene(field_scene, folder)
+    model = ModelDescription("field", ("1",), field_scene.canvas, field_scene.palette, "card")
+    judge, scene = SceneJudge(), SceneFolder(folder)
+    own = judge.figures(scene, model, field_scene.labels, field_scene.image)
+    assert [name.split()[0] for name in own] == ["align", "swd", "coherence", "complete", "sharp", "seams"]
+    noise = np.random.default_rng(0).integers(0, 256, field_scene.image.shape, np.uint8)
+    other = judge.figures(scene, model, field_scene.labels, noise)
+    for figure in ("swd ↓", "coherence ↓"):
+        mine, theirs = own[figure], other[figure]
+        assert mine is not None
+        assert theirs is not None
+        assert mine < theirs
 
 
 def test_a_label_map_is_saved_as_training_reads_it(tiny_scene: Path, tmp_path: Path) -> None:

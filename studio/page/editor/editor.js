@@ -50,6 +50,9 @@ export class Editor {
     /** @type {(travelled: boolean) => void} told when a step is complete, or was taken back or made again */
     this.onstep = () => {};
 
+    /** @type {(point: Point, inside: boolean) => void} told of clicks on objects */
+    this.onclick = () => {};
+
     const canvases = [...root.querySelectorAll("canvas")];
     this.views = canvases.map((canvas) => new View(canvas, this.camera));
     this.image = new PlaneImage(painting.size);

@@ -174,6 +174,15 @@ export const regions = {
   },
 };
 
+/** @type {Tool} */
+export const object = {
+  id: "object",
+  label: "Click an object",
+  key: "c",
+  hint: "Click on an object to give all of it the chosen class; Shift+click takes a part away again",
+  down: (editor, point) => editor.onclick(point, !editor.shiftHeld),
+};
+
 /**
  * @param {Editor} editor
  * @param {Point} first

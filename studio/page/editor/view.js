@@ -4,7 +4,7 @@ import { rgb } from "../core/colors.js";
 
 /** @typedef {import("../core/raster.js").Box} Box */
 /** @typedef {import("../core/raster.js").Size} Size */
-/** @typedef {{image: CanvasImageSource, opacity: number, smooth: boolean}} Layer */
+/** @typedef {{image: CanvasImageSource, opacity: number, smooth: boolean, share?: number}} Layer  share: of the width, from the left */
 
 /** @param {Size} size */
 function newSurface(size) {
@@ -131,11 +131,16 @@ export class View {
     context.clearRect(0, 0, width, height);
     const { scale, x, y, size } = camera;
     context.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * x, ratio * y);
-    for (const { image, opacity, smooth } of this.layers) {
+    for (const { image, opacity, smooth, share = 1 } of this.layers) {
+      context.save();
+      context.beginPath();
+      context.rect(0, 0, share * size.width, size.height);
+      context.clip();
       context.globalAlpha = opacity;
       context.imageSmoothingEnabled = smooth || scale < 1;
       context.imageSmoothingQuality = "high";
       context.drawImage(image, 0, 0, size.width, size.height);
+      context.restore();
     }
     context.globalAlpha = 1;
     for (const { path, colour } of this.outlines) {

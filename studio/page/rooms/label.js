@@ -10,7 +10,7 @@ import { button, element, need } from "../dom.js";
 import { deleteDraft, preference, readDraft, remember, writeDraft } from "../drafts.js";
 import { Editor } from "../editor/editor.js";
 import {
-  brush, eraser, fill, lasso, picker, polygon, regions, select, selectLasso, stroke, wipe,
+  brush, eraser, fill, lasso, object, picker, polygon, regions, select, selectLasso, stroke, wipe,
 } from "../editor/tools.js";
 import { pathOf } from "../editor/view.js";
 
@@ -39,6 +39,11 @@ export class LabelRoom {
     /** @type {Path2D | null} */
     this.regionLines = null;
     this._asked = 0;
+    /** @type {[number, number, boolean][]} clicks on one object */
+    this._clicks = [];
+    this._clickValue = 0;
+    /** @type {import("../core/history.js").Step<any> | undefined} what the last click did */
+    this._clickStep = undefined;
     this._filling = false;
     this._fresh = false;
     this._writing = Promise.resolve();
@@ -113,7 +118,10 @@ export class LabelRoom {
     if (this.editor) {
       this.editor.open(this.painting);
     } else {
-      this.editor = new Editor(need(this.root, ".workspace", HTMLElement), TOOLS, this.painting, true);
+      const { segmenter } = await api.state();
+      const tools = segmenter ? [...TOOLS, object] : TOOLS;
+      this.editor = new Editor(need(this.root, ".workspace", HTMLElement), tools, this.painting, true);
+      this.editor.onclick = (point, inside) => void this._click(point, inside);
       this.editor.use(stroke);
     }
     this.editor.regions = null;
@@ -168,6 +176,30 @@ export class LabelRoom {
     this._fresh = false;
     this._arrange();
     need(this.root, ".assist-time", HTMLElement).textContent = `${Math.round(performance.now() - began)} ms`;
+  }
+
+  /**
+   * Add a click on an object; the object's area is what all clicks since another class or tool was chosen say.
+   * @param {import("../core/raster.js").Point} point
+   * @param {boolean} inside
+   */
+  async _click(point, inside) {
+    const { editor } = this;
+    if (!editor) return;
+    const { painting, value } = editor;
+    const last = painting.history.done.at(-1);
+    const goesOn = this._clicks.length > 0 && this._clickStep === last && this._clickValue === value;
+    const clicks = [...(goesOn ? this._clicks : []), /** @type {[number, number, boolean]} */ ([point.x, point.y, inside])];
+    if (!clicks.some(([, , on]) => on)) return;
+    const found = await saying(() => api.click(this.scene, clicks));
+    if (!found || painting !== editor.painting || painting.busy) return;
+    if (goesOn && painting.history.done.at(-1) === last) painting.undo();
+    painting.fillArea(found.ids, value);
+    this._fresh = false;
+    this._arrange();
+    this._clicks = clicks;
+    this._clickValue = value;
+    this._clickStep = painting.history.done.at(-1);
   }
 
   /** @param {number} count */

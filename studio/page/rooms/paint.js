@@ -40,6 +40,8 @@ export class PaintRoom {
     this.live = null;
     /** @type {Picture | null} */
     this.picture = null;
+    /** @type {PictureImage | null} a picture to compare with */
+    this.held = null;
     this.scene = "";
     this.layout = SOURCE; // the name of the layout that is open
     this.tag = "";
@@ -113,6 +115,8 @@ export class PaintRoom {
     this._ghostPath = source ? pathOf(borderLines(source.ids, size)) : null;
     this.pictureImage = new PictureImage(size);
     this.picture = null;
+    if (this.held?.size.width !== size.width || this.held.size.height !== size.height) this._hold(null);
+    need(this.root, ".figures", HTMLElement).hidden = true;
     const painting = new Painting(size, Uint8Array.from(ids), model.classes);
     this.layout = SOURCE;
     this.tag = "";
@@ -372,6 +376,35 @@ export class PaintRoom {
     });
   }
 
+  /**
+   * Keep a picture to compare with, such as an earlier version's.
+   * @param {Picture | null} picture
+   */
+  _hold(picture) {
+    this.held = picture && new PictureImage(picture);
+    if (picture) this.held?.update(picture.rgb);
+    need(this.root, ".wipe-option", HTMLElement).hidden = !picture;
+    need(this.root, ".let-go", HTMLElement).hidden = !picture;
+    this._arrange();
+  }
+
+  async _measure() {
+    const { editor } = this;
+    if (!editor) return;
+    const list = need(this.root, ".figures", HTMLElement);
+    list.hidden = false;
+    list.replaceChildren(element("dt", {}, "Measuring…"));
+    const { size, ids } = editor.painting;
+    const figures = await saying(() => api.figures(this.scene, size, ids));
+    list.hidden = !figures;
+    list.replaceChildren(
+      ...Object.entries(figures ?? {}).flatMap(([name, value]) => [
+        element("dt", {}, name),
+        element("dd", {}, value === null ? "–" : value.toPrecision(3)),
+      ]),
+    );
+  }
+
   async _downloadPicture() {
     if (!this.picture) return;
     download(await rgbPng(this.picture, this.picture.rgb), "image/png", `${this.layout || this.scene} picture.png`);
@@ -392,6 +425,15 @@ export class PaintRoom {
       button({ words: "Save as…", action: () => void this._saveAs() }),
       button({ words: "Rename…", action: () => void this._rename(), kind: "of-layout" }),
       button({ words: "Delete…", action: () => void this._delete(), kind: "of-layout" }),
+    );
+    need(this.root, ".compare-actions", HTMLElement).append(
+      button({ words: "Hold this picture", action: () => this._hold(this.picture) }),
+      button({ words: "Let go", action: () => this._hold(null), kind: "let-go" }),
+    );
+    need(this.root, ".let-go", HTMLElement).hidden = true;
+    need(this.root, ".wipe", HTMLInputElement).addEventListener("input", () => this._arrange());
+    need(this.root, ".figure-actions", HTMLElement).append(
+      button({ words: "Measure this layout", action: () => void this._measure(), kind: "wide" }),
     );
     need(this.root, ".downloads", HTMLElement).append(
       button({ icon: "download", words: "Picture", action: () => void this._downloadPicture() }),
@@ -434,12 +476,20 @@ export class PaintRoom {
     if (!editor || !this.pictureImage) return;
     const [labels, picture] = editor.views;
     const shade = Number(need(this.root, ".opacity", HTMLInputElement).value) / 100;
-    const pictureLayer = { image: this.pictureImage.surface, opacity: 1, smooth: false };
+    const wipe = [];
+    const pictureLayers = [{ image: this.pictureImage.surface, opacity: 1, smooth: false, share: 1 }];
+    if (this.held) {
+      const share = Number(need(this.root, ".wipe", HTMLInputElement).value) / 100;
+      pictureLayers.push({ image: this.held.surface, opacity: 1, smooth: false, share });
+      const { width, height } = this.held.size;
+      wipe.push({ path: pathOf([share * width, 0, share * width, height]), colour: "#fff" });
+    }
     const labelLayer = { image: editor.image.surface, opacity: this.over ? shade : 1, smooth: false };
-    labels.layers = this.over ? [pictureLayer, labelLayer] : [labelLayer];
-    picture.layers = [pictureLayer];
+    labels.layers = this.over ? [...pictureLayers, labelLayer] : [labelLayer];
+    picture.layers = pictureLayers;
     const outlines = this.ghost && this._ghostPath ? [{ path: this._ghostPath, colour: "#0009" }, { path: this._ghostPath, colour: "#fff6" }] : [];
-    labels.outlines = outlines;
+    labels.outlines = this.over ? [...outlines, ...wipe] : outlines;
+    picture.outlines = wipe;
     need(this.root, ".view.picture", HTMLElement).hidden = this.over;
     need(this.root, ".opacity-option", HTMLElement).hidden = !this.over;
     need(this.root, ".view.labels figcaption", HTMLElement).textContent = this.over ? "Layout over picture" : "Layout";
