@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -110,6 +111,11 @@ def main() -> None:
 
 def _run(arguments: list[str]) -> int:
     """The command's exit status; whatever went wrong has been said."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        print_error("the current folder has been deleted: change to another", exit_status=2)
+        return 2
     try:
         return app(arguments, standalone_mode=False) or 0
     except SystemExit as stopped:

@@ -25,12 +25,15 @@ DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 PROFILED_MODES = ("RGB", "CMYK", "L")
 """Pillow's modes that a colour profile can be meant for; others are expanded first."""
 
+PAGES = "pages"
+"""Where `open_image` notes, in a Pillow picture's ``info``, how many pages or frames the file has."""
+
 MAX_PIXELS = 64_000_000
 """Larger pictures are refused unread: none is trained on or served, and a small file may claim any size."""
 
 
 def open_image(path: Path) -> Image.Image:
-    """Read a picture file whole, upright (EXIF orientation applied), in its own mode.
+    """Read a picture file whole, upright (EXIF orientation applied), in its own mode; of several pages, the first.
 
     Raises:
         ImageError: if the file is missing, broken, or claims more than `MAX_PIXELS`.
@@ -39,8 +42,11 @@ def open_image(path: Path) -> Image.Image:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{path} is {image.width}x{image.height}: more than {MAX_PIXELS:,} pixels")
+            pages = getattr(image, "n_frames", 1)
             image.load()
-            return ImageOps.exif_transpose(image)
+            upright = ImageOps.exif_transpose(image)
+            upright.info[PAGES] = pages
+            return upright
     except ImageError:
         raise
     except FileNotFoundError:
@@ -167,13 +173,17 @@ def list_images(folder: Path) -> list[Path]:
     """The visible picture files directly in ``folder``, sorted by name.
 
     Raises:
-        ImageError: if the folder is missing or holds none.
+        ImageError: if the folder is missing or holds none, or two whose names differ in their suffixes alone.
     """
     if not folder.is_dir():
         raise ImageError(f"no such folder of pictures: {folder}")
     paths = sorted(path for path in folder.iterdir() if is_image(path))
     if not paths:
         raise ImageError(f"no pictures ({', '.join(IMAGE_SUFFIXES)}) in {folder}")
+    by_stem = {path.stem: path for path in paths}
+    for path in paths:
+        if by_stem[path.stem] != path:
+            raise ImageError(f"{folder} has {path.name} and {by_stem[path.stem].name}: which is {path.stem}? Keep one")
     return paths
 
 

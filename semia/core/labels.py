@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semia.core.errors import ImageError, LabelMapColorError, LabelMapSizeError
-from semia.core.images import DEEP_MODES, open_image, rgb_array, write_image
+from semia.core.images import DEEP_MODES, PAGES, open_image, rgb_array, write_image
 from semia.core.palette import (
     BOX_MASK,
     Palette,
@@ -106,30 +106,48 @@ def label_picture(image: Image.Image, palette: Palette | None = None, what: str 
     Raises:
         ImageError: if the picture was opened lazily and its file is broken, or has more grey values than 8 bits hold.
     """
+    notes = _hidden_things(image, what)
     if image.mode in DEEP_MODES:
         image = Image.fromarray(_gray_labels(image, what))
+    if image.mode == "LA":
+        image = image.getchannel("L")
     colors = rgb_array(image)
     void = np.zeros(colors.shape[:2], dtype=np.bool_)
     if image.mode not in ("P", "L"):
-        return LabelPicture(colors, void, ())
+        return LabelPicture(colors, void, notes)
     numbers = np.asarray(image)
     used, places = np.unique(numbers, return_index=True)
     ids: dict[tuple[int, int, int], int] = {}
     for number, (red, green, blue) in zip(used.tolist(), colors.reshape(-1, 3)[places].tolist(), strict=True):
-        ids.setdefault((red, green, blue), number)
+        if (first := ids.setdefault((red, green, blue), number)) != number:
+            notes += (f"{what}: palette indices {first} and {number} have one color, and are one class",)
     others = used[used != VOID_NUMBER]
     if len(others) < len(used) and len(others) >= 2 and others.max() < VOID_NUMBER // 2:
         void = numbers == VOID_NUMBER
         color = tuple(colors[void][0].tolist())
         if palette is not None and color in palette.colors:
-            return LabelPicture(colors, np.zeros_like(void), ())
+            return LabelPicture(colors, np.zeros_like(void), notes)
         kind = "palette index" if image.mode == "P" else "grey value"
         share = 100 * np.count_nonzero(void) / void.size
         note = f"{what}: {kind} 255 ({share:.1f} % of it) is read as no class: its neighbours' count"
-        return LabelPicture(colors, void, (note,), ids)
+        return LabelPicture(colors, void, (*notes, note), ids)
     if image.mode == "L" and len(used) >= 2 and used.max() < SMALL_GRAYS:
-        return LabelPicture(colors, void, (f"{what}: its grey values {_span(used)} are read as the classes",), ids)
-    return LabelPicture(colors, void, (), ids if image.mode == "P" else None)
+        notes += (f"{what}: its grey values {_span(used)} are read as the classes",)
+        return LabelPicture(colors, void, notes, ids)
+    return LabelPicture(colors, void, notes, ids if image.mode == "P" else None)
+
+
+def _hidden_things(image: Image.Image, what: str) -> tuple[str, ...]:
+    """A line for what a viewer shows otherwise than it is read: further pages, and colours that are transparent."""
+    notes: tuple[str, ...] = ()
+    if (pages := image.info.get(PAGES, 1)) > 1:
+        notes += (f"{what}: it has {pages} pages; the first is read",)
+    if image.has_transparency_data:
+        transparent = np.asarray(image.convert("RGBA"))[..., 3] == 0
+        if transparent.any():
+            share = 100 * np.count_nonzero(transparent) / transparent.size
+            notes += (f"{what}: {share:.1f} % of it is transparent, and read as the colors that are hidden there",)
+    return notes
 
 
 def _gray_labels(image: Image.Image, what: str) -> NDArray[np.uint8]:

@@ -276,3 +276,50 @@ def test_names_in_capitals_and_stray_files_do_not_matter(tmp_path: Path) -> None
     scene = load_scene(folder)
     assert len(scene.palette) == 4
     assert scene.targets == {}
+
+
+def with_holes() -> Image.Image:
+    colors = np.dstack([np.array(CLASSES, np.uint8)[layout()], np.full((64, 96), 255, np.uint8)])
+    colors[:8, :8, 3] = 0
+    return Image.fromarray(colors)
+
+
+def with_one_color_twice() -> Image.Image:
+    image = indexed(layout(), [0, 1, 2, 3])
+    image.putpalette([0, 0, 0, 0, 0, 0, 0, 128, 0, 128, 128, 0])
+    return image
+
+
+@pytest.mark.parametrize(
+    ("label", "classes", "note"),
+    [
+        (with_holes(), 4, "1.0 % of it is transparent, and read as the colors that are hidden there"),
+        (with_one_color_twice(), 3, "palette indices 0 and 1 have one color, and are one class"),
+        (
+            Image.merge("LA", [Image.fromarray(layout()), Image.new("L", (96, 64), 255)]),
+            4,
+            "its grey values 0 to 3 are read as the classes",
+        ),
+    ],
+)
+def test_what_a_viewer_does_not_show_is_said(tmp_path: Path, label: Image.Image, classes: int, note: str) -> None:
+    scene = load_scene(write_scene(tmp_path / "scene", label))
+    assert len(scene.palette) == classes
+    assert any(note in each for each in scene.notes)
+
+
+def test_of_several_pages_the_first_is_read_and_that_is_said(tmp_path: Path) -> None:
+    folder = write_scene(tmp_path / "scene", colored(layout()))
+    pages = [colored(layout()), colored(np.zeros_like(layout()))]
+    pages[0].save(folder / "label.tif", save_all=True, append_images=pages[1:])
+    (folder / "label.png").unlink()
+    scene = load_scene(folder)
+    assert len(scene.palette) == 4
+    assert "it has 2 pages; the first is read" in scene.notes[0]
+
+
+def test_two_targets_of_one_name_are_refused(tmp_path: Path) -> None:
+    folder = write_scene(tmp_path / "scene", colored(layout()), colored(layout()))
+    colored(layout()).save(folder / "cond" / "new.bmp")
+    with pytest.raises(SceneError, match=r"cond has new\.bmp and new\.png: which is new\? Keep one"):
+        load_scene(folder)

@@ -335,6 +335,14 @@ def test_bad_input_is_one_line_and_status_2(arguments: list[str], message: str, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_deleted_folder_is_one_line_and_status_2(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = f"rmdir {gone}; exec {sys.executable} -m semia train nowhere"
+    result = subprocess.run(["sh", "-c", command], cwd=gone, capture_output=True, text=True, check=False)
+    assert "the current folder has been deleted: change to another" in complaint(result, 2)
+
+
 def test_no_server_is_one_line_and_status_1(free_ports: Sequence[int]) -> None:
     assert "semia serve" in complaint(semia("models", "--url", f"127.0.0.1:{free_ports[0]}"), 1)
 
