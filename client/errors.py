@@ -19,6 +19,7 @@ SemiaError
 `semia.client.transport` turns gRPC's errors into these, `semia.client.protocol` those of `semia.core.labels`.
 """
 
+from semia.core import errors
 from semia.core.errors import (
     ImageError,
     InputError,
@@ -49,7 +50,7 @@ class ServerRefusedError(ClientError):
     """The server answered with an error of its own."""
 
 
-class AccessRefusedError(ServerRefusedError):
+class AccessRefusedError(ServerRefusedError, errors.AccessRefusedError):
     """The server keeps the call to its operators; the admin key was missing or wrong."""
 
 

@@ -37,7 +37,7 @@ from semia.client.transport import (
     status_code,
     status_message,
 )
-from semia.core.access import RESTRICTED, ServerAccess
+from semia.core.access import ServerAccess, is_restricted
 from semia.core.errors import ImageError, LabelMapColorError, LabelMapError, LabelMapSizeError, LabelMapTypeError
 from semia.core.labels import Canvas, ClassIds
 from semia.core.model_card import INPUT_NAME, OUTPUT_NAME
@@ -187,7 +187,7 @@ class Inference:
             self._regions.abandon(region)  # a server that was late may have it
             # Another machine behind a tunnel, a container, another user, a server that restricts it. One that
             # is not there, or late, will be met again by the call itself.
-            if status_code(error) not in ("UNAVAILABLE", "DEADLINE_EXCEEDED") or RESTRICTED in status_message(error):
+            if status_code(error) not in ("UNAVAILABLE", "DEADLINE_EXCEEDED") or is_restricted(status_message(error)):
                 self._regions.disable()
             return None
         except BaseException:

@@ -38,7 +38,7 @@ from semia.client.errors import (
     ServerUnavailableError,
     TlsError,
 )
-from semia.core.access import RESTRICTED, ServerAccess, tls_problem
+from semia.core.access import ServerAccess, is_restricted
 
 Result = TypeVar("Result")
 
@@ -48,9 +48,6 @@ SUCCESS_TOKENS = 0.5
 
 JITTER = 0.2
 """Waits differ by as much of their length, so that clients do not come back all at once."""
-
-TLS_PROBLEM_TIMEOUT_S = 2.0
-"""For finding out why TLS keeps us from a server."""
 
 NO_CONNECTION = "failed to connect"
 """How gRPC begins to say that it could not even ask."""
@@ -220,7 +217,7 @@ class Caller:
                 passing = yield from self._may_pass(error)
                 if not passing or not self._throttle.failed() or wait_s is None or wait_s >= deadline.remaining_s():
                     raise
-                if NO_CONNECTION in status_message(error) and (yield from self._tls_problem()):
+                if NO_CONNECTION in status_message(error) and (yield from self._tls_failure()):
                     raise  # a certificate will not be another one in a second
             else:
                 self._throttle.succeeded()
@@ -232,14 +229,12 @@ class Caller:
         code, message = status_code(error), status_message(error)
         if code == "DEADLINE_EXCEEDED":
             return DeadlineExceededError(f"the server at {self._url} did not answer within {deadline.timeout_s:g} s")
-        if RESTRICTED in message:
-            return AccessRefusedError(
-                f"the server at {self._url} keeps this to its operators: it wants {self.access.wanted_key}"
-            )
+        if refusal := self.access.refusal(self._url, message):
+            return AccessRefusedError(refusal)
         # A live server, too, says UNAVAILABLE: of a full queue, or a model that is not loaded.
         if code == "UNAVAILABLE" and not (yield from self._is_live()):
-            if problem := (yield from self._tls_problem()):
-                return TlsError(f"cannot talk to the server at {self._url}: {problem}")
+            if failure := (yield from self._tls_failure()):
+                return TlsError(failure)
             return ServerUnavailableError(
                 f"no server answers at {self._url} ({message}): start one with `semia serve`, or give its address"
             )
@@ -252,11 +247,11 @@ class Caller:
             return not (yield from self._is_live())
         if DEAD_PROCESS in status_message(error):
             return True
-        return status_code(error) == "UNAVAILABLE" and RESTRICTED not in status_message(error)
+        return status_code(error) == "UNAVAILABLE" and not is_restricted(status_message(error))
 
-    def _tls_problem(self) -> Operation[str | None]:
-        problem: str | None = yield Blocking(lambda: tls_problem(self._url, self.access.tls, TLS_PROBLEM_TIMEOUT_S))
-        return problem
+    def _tls_failure(self) -> Operation[str | None]:
+        failure: str | None = yield Blocking(lambda: self.access.tls_failure(self._url))
+        return failure
 
     def _is_live(self) -> Operation[bool]:
         try:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from semia.client import SynthesisClient as SynthesisClient
     from semia.core.access import ServerAccess as ServerAccess
     from semia.core.access import TlsOptions as TlsOptions
+    from semia.core.errors import AccessRefusedError as AccessRefusedError
     from semia.core.errors import ImageError as ImageError
     from semia.core.errors import InputError as InputError
     from semia.core.errors import LabelMapError as LabelMapError
@@ -49,6 +50,7 @@ if not (_FOLDER / "client").is_dir():
     __path__.append(str(_FOLDER.parent))
 
 _MODULES = {
+    "AccessRefusedError": "semia.core.errors",
     "AsyncSynthesisClient": "semia.client",
     "ClientError": "semia.client",
     "ExportError": "semia.export.errors",

@@ -20,6 +20,7 @@ SemiaError
         └── NoRoomError               no loaded model could make room for another in time
 """
 
+from semia.core import errors
 from semia.core.errors import InputError, SemiaError
 
 
@@ -63,7 +64,7 @@ class ServerUnreachableError(ServerError):
     """No Triton server answers at the given address."""
 
 
-class AccessRefusedError(ServerError):
+class AccessRefusedError(ServerError, errors.AccessRefusedError):
     """A running server keeps a call to its operators, and the admin key was missing or wrong."""
 
 

@@ -25,6 +25,9 @@ GRPC_HEADER_PREFIX = "triton-grpc-protocol-"
 RESTRICTED = "This protocol is restricted"
 """How Triton begins its refusal of a call that lacks the key."""
 
+TLS_PROBLEM_TIMEOUT_S = 2.0
+"""For finding out why TLS keeps us from a server."""
+
 ADMIN_KEY = re.compile(r"[A-Za-z0-9._~+/=-]{16,256}")
 
 
@@ -92,15 +95,27 @@ class ServerAccess:
             arguments.append(("grpc.ssl_target_name_override", self.tls.server_name))
         return arguments
 
-    @property
-    def wanted_key(self) -> str:
-        """What a server that refuses us asks for, in words."""
-        return "another admin key" if self.admin_key else "the admin key (--admin-key-file)"
+    def refusal(self, url: str, message: str) -> str | None:
+        """What a server's message means if it keeps the call to its operators; None if it means something else."""
+        if not is_restricted(message):
+            return None
+        wanted = "another admin key" if self.admin_key else "the admin key (--admin-key-file)"
+        return f"the server at {url} keeps this to its operators: it wants {wanted}"
+
+    def tls_failure(self, url: str) -> str | None:
+        """Why no connection to a server comes about, if TLS is the reason; takes up to `TLS_PROBLEM_TIMEOUT_S`."""
+        problem = tls_problem(url, self.tls, TLS_PROBLEM_TIMEOUT_S)
+        return None if problem is None else f"cannot talk to the server at {url}: {problem}"
 
     @property
     def headers(self) -> dict[str, str]:
         """For the calls that the server keeps to its operators; others need none."""
         return {} if self.admin_key is None else {GRPC_HEADER_PREFIX + ADMIN_KEY_NAME: self.admin_key}
+
+
+def is_restricted(message: str | None) -> bool:
+    """Whether a server's message says that it keeps a call to its operators."""
+    return RESTRICTED in (message or "")
 
 
 def check_address(url: str) -> str:

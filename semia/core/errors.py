@@ -8,6 +8,7 @@ SemiaError                 a failure: the command prints one line and exits 1
         ├── LabelMapTypeError      it is neither a picture nor class ids
         ├── LabelMapSizeError      its proportions are not the canvas's
         └── LabelMapColorError    it has an area of a colour that the palette does not know
+└── AccessRefusedError     a server keeps the call to its operators
 
 Each room derives its own family (``semia.training.errors``, ``semia.export.errors``, ``semia.serving.errors``,
 ``semia.client.errors``) from these two.
@@ -28,6 +29,10 @@ class InputError(SemiaError):
 
 class DirectoryInUseError(InputError):
     """Another process works in a directory that only one may work in at a time."""
+
+
+class AccessRefusedError(SemiaError):
+    """A server keeps a call to its operators, and the admin key was missing or wrong."""
 
 
 class ImageError(InputError):

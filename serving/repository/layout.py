@@ -22,7 +22,7 @@ from google.protobuf import text_format
 
 from semia.core.errors import InputError
 from semia.core.files import check_model_name, sha256_of_file, sync_path
-from semia.core.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE, ModelCard, changed_classes
+from semia.core.model_card import CARD_FILE, MODEL_FILE, ModelCard, changed_classes, hash_problem
 from semia.core.palette import Palette
 from semia.serving.errors import BundleError, ClassesChangedError, PublishError, RepositoryError
 from semia.serving.model_config import (
@@ -223,22 +223,6 @@ def stage_bundle(bundle: Path, card: ModelCard, settings: ServingSettings, stagi
         raise BundleError(f"{bundle / served} {problem}: export it again")
     stage_config(model, card, settings)
     return model
-
-
-def hash_problem(file: Path, card: ModelCard) -> str | None:
-    """What a ``model.onnx`` or ``model.plan`` is not, in words that follow its name; None if its hash is the card's."""
-    sha256, expected = sha256_of_file(file), described_sha256(file.name, card)
-    if sha256 == expected:
-        return None
-    kind = "engine" if file.name == PLAN_FILE else "graph"
-    return f"is not the {kind} its card describes (SHA-256 {sha256[:12]}..., the card says {expected[:12]}...)"
-
-
-def described_sha256(file: str, card: ModelCard) -> str:
-    """The hash that a card gives of its ``model.onnx`` or ``model.plan``; "of none" where it has no engine."""
-    if file != PLAN_FILE:
-        return card.graph_sha256
-    return "of none" if card.engine is None else card.engine.plan_sha256
 
 
 def stage_config(model: Path, card: ModelCard, settings: ServingSettings) -> None:

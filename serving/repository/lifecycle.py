@@ -18,7 +18,7 @@ from pathlib import Path
 
 from semia.core.access import ServerAccess
 from semia.core.errors import InputError
-from semia.core.model_card import CARD_FILE, ModelCard
+from semia.core.model_card import CARD_FILE, ModelCard, hash_problem
 from semia.serving.errors import ModelLoadError, PublishError, RepositoryError, ServerError, ServerUnreachableError
 from semia.serving.model_config import ServingSettings, served_file, settings_from_config
 from semia.serving.repository.layout import (
@@ -26,7 +26,6 @@ from semia.serving.repository.layout import (
     add_version,
     check_classes,
     first_of_the_same,
-    hash_problem,
     model_folder,
     present_config,
     present_settings,

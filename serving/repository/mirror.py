@@ -18,10 +18,10 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from semia.core.errors import InputError
 from semia.core.files import sha256_of_file, sync_path
-from semia.core.model_card import CARD_FILE, MODEL_FILE, ModelCard
+from semia.core.model_card import CARD_FILE, MODEL_FILE, ModelCard, described_sha256
 from semia.serving.errors import RepositoryError
 from semia.serving.model_config import CARD_HASH_PARAMETER
-from semia.serving.repository.layout import VERSION_NAME, described_sha256
+from semia.serving.repository.layout import VERSION_NAME
 from semia.serving.repository.object_store import ObjectRepository
 from semia.serving.repository.transaction import CONFIG_FILE
 

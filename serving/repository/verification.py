@@ -8,11 +8,11 @@ from google.protobuf import text_format
 
 from semia.core.errors import InputError
 from semia.core.files import sha256_of_file
-from semia.core.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE, ModelCard
+from semia.core.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE, ModelCard, hash_problem
 from semia.serving.errors import RepositoryError
 from semia.serving.model_config import CARD_HASH_PARAMETER, model_config, parse_config
 from semia.serving.repository.inventory import interruption
-from semia.serving.repository.layout import hash_problem, list_models, model_folder, versions_of
+from semia.serving.repository.layout import list_models, model_folder, versions_of
 from semia.serving.repository.transaction import CONFIG_FILE
 
 GENERATOR_FILE = "generator.safetensors"

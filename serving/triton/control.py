@@ -14,7 +14,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.grpc import service_pb2 as kserve
 from tritonclient.utils import InferenceServerException
 
-from semia.core.access import RESTRICTED, ServerAccess, check_address, tls_problem
+from semia.core.access import ServerAccess, check_address, is_restricted
 from semia.core.labels import Canvas
 from semia.core.model_card import INPUT_NAME, OUTPUT_NAME
 from semia.serving.errors import (
@@ -27,9 +27,6 @@ from semia.serving.errors import (
 
 CALL_TIMEOUT_S = 10.0
 """For calls that a live server answers at once."""
-
-TLS_PROBLEM_TIMEOUT_S = 2.0
-"""For finding out why TLS keeps us from a server."""
 
 ANONYMOUS = ServerAccess()
 
@@ -80,7 +77,7 @@ def load_model(
         try:
             client.load_model(name, headers=access.headers, config=config, client_timeout=timeout_s)
         except InferenceServerException as error:
-            if _is_restricted(error):
+            if is_restricted(error.message()):
                 raise
             raise ModelLoadError(f"{url} cannot load model {name!r}: {_refusal(error)}") from error
     version = model_states(url, access=access)[name].version
@@ -110,7 +107,7 @@ def unload_model(url: str, name: str, *, timeout_s: float = LOAD_TIMEOUT_S, acce
         try:
             client.unload_model(name, headers=access.headers, client_timeout=timeout_s)
         except InferenceServerException as error:
-            if _is_restricted(error):
+            if is_restricted(error.message()):
                 raise
             raise ModelUnloadError(f"{url} cannot unload model {name!r}: {_refusal(error)}") from error
         while _is_ready(client, name, access):
@@ -219,15 +216,11 @@ def _connection(url: str, access: ServerAccess) -> Iterator[InferenceServerClien
                 raise ServerUnreachableError(f"the Triton server at {url} is starting or stopping")
             yield client
         except InferenceServerException as error:
-            if _is_restricted(error):
-                raise AccessRefusedError(f"{url} keeps this to its operators: it wants {access.wanted_key}") from error
-            if problem := tls_problem(url, access.tls, TLS_PROBLEM_TIMEOUT_S):
-                raise ServerUnreachableError(f"cannot talk to the server at {url}: {problem}") from error
+            if refusal := access.refusal(url, error.message() or ""):
+                raise AccessRefusedError(refusal) from error
+            if failure := access.tls_failure(url):
+                raise ServerUnreachableError(failure) from error
             raise ServerUnreachableError(f"no Triton server answers at {url}: {one_line(error.message())}") from error
-
-
-def _is_restricted(error: InferenceServerException) -> bool:
-    return RESTRICTED in (error.message() or "")
 
 
 SERVICE = "/inference.GRPCInferenceService/"

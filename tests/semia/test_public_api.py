@@ -18,7 +18,7 @@ FUNCTIONS = ["evaluate", "export", "publish", "render", "train"]
 CLASSES = ["AsyncSynthesisClient", "SynthesisClient", "TritonServer"]
 OPTIONS = ["RetryOptions", "ServerAccess", "ServerOptions", "ServerTls", "ServingSettings", "TlsOptions"]
 ERRORS = [
-    *("ClientError", "ExportError", "ImageError", "InputError", "LabelMapError"),
+    *("AccessRefusedError", "ClientError", "ExportError", "ImageError", "InputError", "LabelMapError"),
     *("SemiaError", "ServingError", "TrainingError"),
 ]
 
@@ -59,6 +59,17 @@ def test_importing_loads_nothing_heavy_and_takes_no_time() -> None:
     *loaded, _ = runs[0].split()
     assert loaded == []
     assert min(float(run.split()[-1]) for run in runs) < MAX_IMPORT_S
+
+
+def test_a_scene_is_read_once_on_its_way_to_a_bundle(
+    scene_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_again(*_: object, **__: object) -> None:
+        raise AssertionError("the run was made with the scene at hand")
+
+    monkeypatch.setattr("semia.training.run_folder.load_scene", read_again)
+    run = semia.train(scene_folder, tmp_path / "run")
+    assert semia.export(run, tmp_path / "bundle").card.canvas == run.scene.canvas
 
 
 @pytest.mark.parametrize("name", [*FUNCTIONS, *CLASSES])
