@@ -59,7 +59,8 @@ def studio(
     It listens on loopback alone, and answers the browser that opens the printed address. Layouts and label maps are
     saved in the scene folders. Ctrl-C stops it.
     """
-    from semia.studio.app import StudioSettings, run
+    from semia.studio.app import run
+    from semia.studio.studio import StudioSettings
 
     settings = StudioSettings(
         scenes=scenes or [],

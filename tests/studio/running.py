@@ -9,7 +9,8 @@ from typing import TypeVar
 import aiohttp
 from yarl import URL
 
-from semia.studio.app import Studio, StudioSettings, running_studio
+from semia.studio.app import running_studio
+from semia.studio.studio import Studio, StudioSettings
 
 Result = TypeVar("Result")
 

@@ -1,5 +1,7 @@
 """The page in a real Chromium, used as a person uses it: by pointer, by keyboard, and when something is killed."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from semia.core.images import read_rgb
 from semia.core.labels import Canvas as Size
 from semia.core.labels import read_class_ids
 from semia.core.palette import Palette
-from semia.serving import TritonServer
+from semia.serving import TritonServer, publish
 from semia.training.scene import load_scene
 from tests.studio.browser import PAGE_ERRORS, Canvas, StudioProcess, open_page, running_browser, settled
 
@@ -170,6 +172,39 @@ def test_a_draft_survives_a_reload_and_a_killed_studio(
         assert (restored[5:40, 60] == restored[5, 5]).all()
     finally:
         second.stop()
+
+
+def children_of(pid: int) -> list[int]:
+    """All processes that a process started, and those that these started."""
+    own = Path(f"/proc/{pid}/task").glob("*/children")
+    direct = [int(child) for path in own for child in path.read_text().split()]
+    return [*direct, *(child for each in direct for child in children_of(each))]
+
+
+def test_triton_is_killed_while_painting_and_started_from_the_page(
+    browser: Browser, tmp_path: Path, tiny_scene: Path, tiny_bundle: Path, embedded_triton: None
+) -> None:
+    publish(tiny_bundle, tmp_path / "work" / "model_repository")
+    studio = StudioProcess(tmp_path / "work", tiny_scene)
+    try:
+        page = open_page(browser, studio.address)
+        canvas = Canvas(page, "paint")
+        settled(page)
+        page.keyboard.press("b")
+        for pid in children_of(studio.process.pid):
+            if "tritonserver" in Path(f"/proc/{pid}/comm").read_text():
+                os.kill(pid, signal.SIGKILL)
+        canvas.stroke((60, 5), (60, 40))
+        page.get_by_role("button", name="Start Triton again").click()
+        canvas.stroke((40, 5), (40, 30))
+        page.get_by_text("Triton runs").wait_for()
+        settled(page)
+        assert page.locator("#paint-room .banner").is_hidden()
+        painted = np.asarray(Image.open(downloaded(page, "Label map", tmp_path)).convert("RGB"))
+        picture = read_rgb(downloaded(page, "Picture", tmp_path))
+        assert np.array_equal(picture, painted), "the tiny model paints each class in its own color"
+    finally:
+        studio.stop()
 
 
 def test_a_photograph_is_labelled_from_strokes(browser: Browser, tmp_path: Path) -> None:

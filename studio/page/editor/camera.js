@@ -5,6 +5,7 @@
 
 const MARGIN = 14;
 export const MAX_ZOOM = 48;
+export const ZOOM_STEP = 1.25;
 
 export class Camera {
   constructor() {

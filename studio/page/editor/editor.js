@@ -2,14 +2,14 @@
 
 import { button, element, need } from "../dom.js";
 import { preference, remember } from "../drafts.js";
-import { borderLines, joinBoxes } from "../core/raster.js";
-import { placedMask } from "../core/region.js";
-import { Camera } from "./camera.js";
+import { joinBoxes } from "../core/raster.js";
+import { Camera, ZOOM_STEP } from "./camera.js";
 import { ClassList } from "./classes.js";
-import { handles } from "./grips.js";
+import { press } from "./keys.js";
+import { Overlay } from "./overlay.js";
 import { SelectionPanel } from "./selection.js";
 import { closeOutline } from "./tools.js";
-import { PlaneImage, View, pathOf } from "./view.js";
+import { PlaneImage, View } from "./view.js";
 
 /** @typedef {import("../core/raster.js").Box} Box */
 /** @typedef {import("../core/raster.js").Point} Point */
@@ -17,7 +17,6 @@ import { PlaneImage, View, pathOf } from "./view.js";
 /** @typedef {import("./tools.js").Tool} Tool */
 
 const MAX_BRUSH = 160;
-const ZOOM_STEP = 1.25;
 
 export class Editor {
   /**
@@ -60,22 +59,20 @@ export class Editor {
     this.marksImage = null;
     /** @type {Box | null} */
     this._dirty = null;
-    /** @type {import("../core/painting.js").Selection | null} whose outline `_selectedPath` is */
-    this._selected = null;
-    this._selectedPath = new Path2D();
     /** @type {readonly import("../core/painting.js").ClassEntry[] | null} whose colors are shown */
     this._coloured = null;
     this._drawing = false;
     this._pointers = new Map();
     this._panning = false;
-    this._spaceHeld = false;
+    this.spaceHeld = false;
     this.classes = new ClassList(need(root, ".classes", HTMLElement), this, editable);
     this.selectionPanel = new SelectionPanel(need(root, ".selection", HTMLElement), this);
     this._buildTools();
     this._buildOptions();
+    const overlay = new Overlay(this);
     for (const view of this.views) {
       view.beforeDrawing = () => this._update();
-      view.overlay = (context) => this._drawOverlay(context);
+      view.overlay = (context) => overlay.draw(context);
       this._listen(view.canvas);
     }
     const area = this.views[0].canvas;
@@ -106,7 +103,6 @@ export class Editor {
     this.value = Math.min(this.value, Math.max(0, painting.classes.length - 1));
     if (painting.classes[this.value]?.removed) this.value = painting.classes.findIndex((entry) => !entry.removed);
     this._coloured = null;
-    this._selected = null;
     this.refresh();
   }
 
@@ -187,108 +183,11 @@ export class Editor {
    * @returns {boolean} whether it meant something
    */
   key(event) {
-    this.shiftHeld = event.shiftKey;
-    const onCanvas = event.target instanceof HTMLCanvasElement;
-    if (event.ctrlKey || event.metaKey) return this._controlKey(event);
-    if (onCanvas && event.key.startsWith("Arrow")) return this._arrow(event);
-    if (onCanvas && event.key === "Enter") return this._enter();
-    if (event.key === " " && onCanvas) {
-      this._spaceHeld = true;
-      return true;
-    }
-    if (event.shiftKey && /^[hv]$/i.test(event.key)) {
-      this.painting.flip(event.key.toLowerCase() === "h" ? "across" : "down");
-      return true;
-    }
-    const simple = this._simpleKeys()[event.key];
-    if (simple) {
-      simple();
-      return true;
-    }
-    if (/^[1-9]$/.test(event.key)) {
-      const visible = this.painting.classes.flatMap((entry, place) => (entry.removed ? [] : [place]));
-      if (visible[Number(event.key) - 1] !== undefined) this.choose(visible[Number(event.key) - 1]);
-      return true;
-    }
-    const tool = this.tools.find(({ key }) => key === event.key.toLowerCase());
-    if (tool && !event.altKey) this.use(tool);
-    return tool !== undefined;
+    return press(this, event);
   }
 
-  /** @returns {Record<string, () => void>} */
-  _simpleKeys() {
-    const turn = (/** @type {number} */ degrees) => {
-      const angle = this.painting.selection?.placement.angle ?? 0;
-      this.painting.move({ angle: angle + degrees }, "turn");
-    };
-    return {
-      Escape: () => this._letGo(),
-      Delete: () => this.painting.removeSelection(),
-      Backspace: () => this.painting.removeSelection(),
-      "[": () => this.setBrushSize(this.brushSize / 1.25 - 0.5),
-      "]": () => this.setBrushSize(this.brushSize * 1.25 + 0.5),
-      "+": () => this.camera.zoomAtCentre(ZOOM_STEP),
-      "=": () => this.camera.zoomAtCentre(ZOOM_STEP),
-      "-": () => this.camera.zoomAtCentre(1 / ZOOM_STEP),
-      0: () => this.camera.fit(),
-      "<": () => turn(-5),
-      ">": () => turn(5),
-    };
-  }
-
-  /** @param {KeyboardEvent} event */
-  _controlKey(event) {
-    const key = event.key.toLowerCase();
-    if (key === "z" && !event.shiftKey) this.undo();
-    else if (key === "y" || key === "z") this.redo();
-    else if (key === "d") this.painting.duplicate();
-    else return false;
-    return true;
-  }
-
-  /** @param {KeyboardEvent} event */
-  _arrow(event) {
-    const by = event.shiftKey ? 10 : 1;
-    const dx = { ArrowLeft: -by, ArrowRight: by }[event.key] ?? 0;
-    const dy = { ArrowUp: -by, ArrowDown: by }[event.key] ?? 0;
-    const placement = this.painting.selection?.placement;
-    if (placement && event.altKey) {
-      const [width, height] = [1 + dx * 0.02, 1 - dy * 0.02];
-      this.painting.move({ scaleX: placement.scaleX * width, scaleY: placement.scaleY * height }, "scale");
-    } else if (placement) {
-      this.painting.move({ x: placement.x + dx, y: placement.y + dy }, "nudge");
-    } else {
-      const from = this.cursor ?? { x: this.painting.size.width / 2, y: this.painting.size.height / 2 };
-      this._moveCursor({ x: from.x + dx, y: from.y + dy });
-    }
-    return true;
-  }
-
-  /** @param {Point} to */
-  _moveCursor(to) {
-    const { width, height } = this.painting.size;
-    const x = Math.max(0.5, Math.min(width - 0.5, Math.floor(to.x) + 0.5));
-    const y = Math.max(0.5, Math.min(height - 0.5, Math.floor(to.y) + 0.5));
-    const before = this.cursor && this.painting.classAt(this.cursor);
-    this.cursor = { x, y };
-    this.camera.reveal(this.cursor);
-    const now = this.painting.classAt(this.cursor);
-    if (now !== null && now !== before) this.announce(this.painting.classes[now].name);
-    this._showPlace(this.cursor);
-    this.invalidate();
-  }
-
-  _enter() {
-    if (!this.cursor) {
-      this._moveCursor({ x: this.painting.size.width / 2, y: this.painting.size.height / 2 });
-      return true;
-    }
-    this.tool.down(this, this.cursor);
-    if (this.painting.busy) this.tool.up?.(this);
-    return true;
-  }
-
-  _letGo() {
+  /** Let go of the stroke, the outline or the selection, whichever there is. */
+  letGo() {
     if (this.painting.busy) {
       this.painting.cancelStroke();
       this.grip = null;
@@ -314,76 +213,6 @@ export class Editor {
     this._dirty = null;
     this.selectionPanel.show(this.painting.selection);
     this.onpixels();
-  }
-
-  /** @param {CanvasRenderingContext2D} context */
-  _drawOverlay(context) {
-    const { camera } = this;
-    if (this.painting.erased) this._drawErased(context);
-    this._drawSelection(context);
-    if (this.outline) {
-      const corners = [...this.outline, ...(this.tool.id === "polygon" && this.hover ? [this.hover] : [])];
-      context.beginPath();
-      corners.map((corner) => camera.toView(corner)).forEach(({ x, y }) => context.lineTo(x, y));
-      twoToned(context);
-      if (this.tool.id === "polygon") for (const corner of this.outline) drawHandle(context, camera.toView(corner));
-    }
-    const at = this.cursor ?? this.hover;
-    if (!at) return;
-    const { x, y } = camera.toView(at);
-    if (this.tool.sized) {
-      context.beginPath();
-      context.arc(x, y, Math.max(2, (this.brushSize * camera.scale) / 2), 0, 2 * Math.PI);
-      twoToned(context);
-    }
-    if (this.cursor) {
-      context.beginPath();
-      for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
-        context.moveTo(x + 4 * dx, y + 4 * dy);
-        context.lineTo(x + 12 * dx, y + 12 * dy);
-      }
-      twoToned(context);
-    }
-  }
-
-  /** @param {CanvasRenderingContext2D} context */
-  _drawErased(context) {
-    const { scale, x, y } = this.camera;
-    const path = pathOf(borderLines(/** @type {Uint8Array} */ (this.painting.erased), this.painting.size, true));
-    context.save();
-    context.translate(x, y);
-    context.scale(scale, scale);
-    twoToned(context, path, scale);
-    context.restore();
-  }
-
-  /** @param {CanvasRenderingContext2D} context */
-  _drawSelection(context) {
-    const { selection, size } = this.painting;
-    if (!selection) return;
-    if (this._selected !== selection) {
-      this._selected = selection;
-      this._selectedPath = pathOf(borderLines(placedMask(size, selection.region, selection.placement), size, true));
-    }
-    const { scale, x, y } = this.camera;
-    context.save();
-    context.translate(x, y);
-    context.scale(scale, scale);
-    twoToned(context, this._selectedPath, scale);
-    context.restore();
-    const { sides, turn } = handles(selection, scale);
-    const corners = [0, 2, 7, 5].map((place) => this.camera.toView(sides[place].at));
-    context.beginPath();
-    corners.forEach((corner) => context.lineTo(corner.x, corner.y));
-    context.closePath();
-    const [top, handle] = [this.camera.toView(sides[1].at), this.camera.toView(turn)];
-    context.moveTo(top.x, top.y);
-    context.lineTo(handle.x, handle.y);
-    context.lineWidth = 1;
-    context.strokeStyle = "#0008";
-    context.stroke();
-    for (const { at } of sides) drawHandle(context, this.camera.toView(at));
-    drawHandle(context, handle, true);
   }
 
   _buildTools() {
@@ -425,7 +254,7 @@ export class Editor {
     canvas.addEventListener("pointerup", (event) => this._up(event));
     canvas.addEventListener("pointercancel", (event) => {
       this._pointers.delete(event.pointerId);
-      this._letGo();
+      this.letGo();
     });
     canvas.addEventListener("pointerleave", () => {
       this.hover = null;
@@ -438,11 +267,11 @@ export class Editor {
     });
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     canvas.addEventListener("keyup", (event) => {
-      if (event.key === " ") this._spaceHeld = false;
+      if (event.key === " ") this.spaceHeld = false;
       this.shiftHeld = event.shiftKey;
     });
     canvas.addEventListener("blur", () => {
-      this._spaceHeld = false;
+      this.spaceHeld = false;
       this.cursor = null;
       this.invalidate();
     });
@@ -485,7 +314,7 @@ export class Editor {
       this._panning = true;
       return;
     }
-    if (event.button === 1 || this._spaceHeld) {
+    if (event.button === 1 || this.spaceHeld) {
       this._panning = true;
       return;
     }
@@ -505,7 +334,7 @@ export class Editor {
     const at = this._inView(canvas, event);
     this.hover = this.camera.toCanvas(at);
     this.shiftHeld = event.shiftKey;
-    this._showPlace(this.hover);
+    this.showPlace(this.hover);
     const before = this._pointers.get(event.pointerId);
     if (before && this._panning) this._panOrPinch(event.pointerId, before, at);
     else if (before && this._drawing) {
@@ -545,42 +374,14 @@ export class Editor {
     this.invalidate();
   }
 
-  /** @param {Point} point */
-  _showPlace(point) {
+  /**
+   * Show where the pointer or the cursor is.
+   * @param {Point} point
+   */
+  showPlace(point) {
     const value = this.painting.classAt(point);
     const place = need(this.root, ".place", HTMLElement);
     place.textContent =
       value === null ? "" : `${Math.floor(point.x)}, ${Math.floor(point.y)}  ${this.painting.classes[value].name}`;
   }
-}
-
-/**
- * Draw the current path, or another, so that it shows on every ground.
- * @param {CanvasRenderingContext2D} context
- * @param {Path2D} [path]
- * @param {number} scale
- */
-function twoToned(context, path, scale = 1) {
-  for (const [width, colour] of /** @type {const} */ ([[3, "#000a"], [1.25, "#fff"]])) {
-    context.lineWidth = width / scale;
-    context.strokeStyle = colour;
-    if (path) context.stroke(path);
-    else context.stroke();
-  }
-}
-
-/**
- * @param {CanvasRenderingContext2D} context
- * @param {Point} at
- * @param {boolean} round
- */
-function drawHandle(context, { x, y }, round = false) {
-  context.beginPath();
-  if (round) context.arc(x, y, 5, 0, 2 * Math.PI);
-  else context.rect(x - 4, y - 4, 8, 8);
-  context.fillStyle = "#fff";
-  context.fill();
-  context.lineWidth = 1.25;
-  context.strokeStyle = "#0009";
-  context.stroke();
 }

@@ -17,6 +17,7 @@ import { gripAt, moveGrip } from "./grips.js";
  * @property {(editor: Editor, point: Point) => void} down
  * @property {(editor: Editor, point: Point) => void} [move]
  * @property {(editor: Editor) => void} [up]
+ * @property {(editor: Editor, point: Point) => void} [corner]  what Enter does at the cursor, where it is not `down`
  */
 
 /** Pixels of the view within which a polygon's first corner is met again. */
@@ -64,18 +65,7 @@ export const polygon = {
   label: "Polygon",
   key: "p",
   hint: "Click corner after corner; click the first one, or double-click, to fill",
-  down: (editor, point) => {
-    const outline = editor.outline ?? [];
-    if (outline.length >= 3 && nearEnough(editor, outline[0], point)) {
-      closeOutline(editor, (mask) => editor.painting.fillArea(mask, editor.value));
-      return;
-    }
-    if (outline.length && nearEnough(editor, /** @type {Point} */ (outline.at(-1)), point, 1)) {
-      if (outline.length >= 3) closeOutline(editor, (mask) => editor.painting.fillArea(mask, editor.value));
-      return;
-    }
-    editor.setOutline([...outline, point]);
-  },
+  down: (editor, point) => addCorner(editor, point, (mask) => editor.painting.fillArea(mask, editor.value)),
 };
 
 /** @type {Tool} */
@@ -87,6 +77,7 @@ export const lasso = {
   down: (editor, point) => editor.setOutline([point]),
   move: (editor, point) => editor.setOutline([...(editor.outline ?? []), point]),
   up: (editor) => closeOutline(editor, (mask) => editor.painting.fillArea(mask, editor.value)),
+  corner: (editor, point) => addCorner(editor, point, (mask) => editor.painting.fillArea(mask, editor.value)),
 };
 
 /** @type {Tool} */
@@ -131,6 +122,7 @@ export const selectLasso = {
     if (editor.grip) letGo(editor);
     else closeOutline(editor, (mask) => editor.painting.selectArea(mask));
   },
+  corner: (editor, point) => addCorner(editor, point, (mask) => editor.painting.selectArea(mask)),
 };
 
 /** @type {Tool} */
@@ -191,6 +183,20 @@ export const object = {
  */
 function nearEnough(editor, first, second, distance = CLOSE_ENOUGH) {
   return Math.hypot(first.x - second.x, first.y - second.y) * editor.camera.scale <= distance;
+}
+
+/**
+ * Add a corner to an outline; at the first corner, or twice at one place, the outline is closed and used.
+ * @param {Editor} editor
+ * @param {Point} point
+ * @param {(mask: Uint8Array) => void} use
+ */
+function addCorner(editor, point, use) {
+  const outline = editor.outline ?? [];
+  const last = outline.at(-1);
+  const again = last !== undefined && nearEnough(editor, last, point, 1);
+  if (outline.length >= 3 && (again || nearEnough(editor, outline[0], point))) closeOutline(editor, use);
+  else if (!again) editor.setOutline([...outline, point]);
 }
 
 /**
