@@ -8,8 +8,8 @@ Calls are tried again for UNAVAILABLE alone.
 
 By gRPC's definition this is the status of what a later attempt may mend: a server that starts or stops, a full
 queue, a model that is being replaced. Nothing else is repeated, but for the NOT_FOUND of a server that says that it
-is not live: Triton, while it stops, has unloaded its models already; and the INTERNAL of a model whose process was
-killed, which `semia serve` replaces.
+is not live: Triton, while it stops, has unloaded its models already; the INTERNAL of a model whose process was killed,
+which `semia serve` replaces; and that of a batch which another caller spoiled.
 
 A server that is overloaded must not be buried in repetitions: every attempt waits longer than the one before, by
 an amount that differs from call to call, and where about half of a client's calls fail, none is repeated any
@@ -22,6 +22,7 @@ it starts or stops.
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -54,6 +55,10 @@ NO_CONNECTION = "failed to connect"
 
 DEAD_PROCESS = "is not healthy"
 """How Triton's Python backend ends its answer, INTERNAL, where a model's process was killed and another is to come."""
+
+SPOILED_BATCH = re.compile(r"batch size \d+ for '.*', max allowed is \d+")
+"""Triton's answer, INTERNAL, to all requests that share a batch with another caller's that claims to hold no label map,
+yet has the bytes of one: it takes their height for the batch."""
 
 Call = Callable[[Any, float], Any]
 """From a client of tritonclient and the seconds left to an answer, or to an awaitable of it."""
@@ -245,7 +250,7 @@ class Caller:
         if status_code(error) == "NOT_FOUND":
             # A server that stops has forgotten its models by the time it says that it is no longer live.
             return not (yield from self._is_live())
-        if DEAD_PROCESS in status_message(error):
+        if DEAD_PROCESS in status_message(error) or SPOILED_BATCH.fullmatch(status_message(error)):
             return True
         return status_code(error) == "UNAVAILABLE" and not is_restricted(status_message(error))
 

@@ -48,6 +48,7 @@ class FakeTriton:
     parameters: dict[str, str] = field(default_factory=lambda: dict(PARAMETERS))
     refuses_with: grpc.StatusCode | None = None  # inferences fail with this
     refusals: int = 1_000_000  # that many of them
+    reason: str = "the reason"  # what is said of it
     live: bool = True  # whether it answers when asked for its health
     delay_s: float = 0.0  # before an inference is answered
     answers_with: NDArray[np.uint8] | None = None  # instead of the painted picture
@@ -90,7 +91,7 @@ class FakeTriton:
             self.ended_early.set()
         if self.refuses_with is not None and self.refusals:
             self.refusals -= 1
-            context.abort(self.refuses_with, "the reason")
+            context.abort(self.refuses_with, self.reason)
         if self.publishes_during_infer:
             self.publishes_during_infer -= 1
             self.version = str(int(self.version) + 1)

@@ -35,6 +35,15 @@ def test_a_call_succeeds_once_the_server_is_available(fake: FakeTriton) -> None:
     assert fake.requests == ["infer"] * 4
 
 
+def test_what_shared_a_batch_with_another_callers_mistake_is_repeated(fake: FakeTriton) -> None:
+    """As `tests.serving.test_hostile_input` has Triton answer."""
+    with SynthesisClient(fake.url, retries=SOON) as client:
+        client.describe("fake")
+        fake.refuses_with, fake.refusals = grpc.StatusCode.INTERNAL, 2
+        fake.reason = "batch size 49 for 'tiny_0_0', max allowed is 8"
+        assert pixels(client) == IDS.tolist()
+
+
 def test_it_gives_up_after_so_many_attempts(fake: FakeTriton) -> None:
     fake.refuses_with = grpc.StatusCode.UNAVAILABLE
     with SynthesisClient(fake.url, retries=SOON) as client, pytest.raises(ServerRefusedError, match="the reason"):
