@@ -10,6 +10,9 @@ import { PaintRoom } from "./rooms/paint.js";
 
 /** @typedef {"label" | "make" | "paint"} RoomName */
 
+/** Where pages of one browser tell each other which scene they show. */
+const pages = new BroadcastChannel("semia-studio");
+
 const SIDES = [["480", "480 pixels, quick"], ["640", "640 pixels"], ["960", "960 pixels"], ["4096", "as large as it is"]];
 
 export class Studio {
@@ -20,6 +23,7 @@ export class Studio {
     this.scene = null;
     /** @type {RoomName} */
     this.room = "paint";
+    this._warned = ""; // of this scene being open twice
     this.rooms = {
       label: new LabelRoom(furnished("label"), this),
       make: new MakeRoom(furnished("make"), this),
@@ -60,6 +64,7 @@ export class Studio {
     if (this.scene) {
       need(document, "#scene", HTMLSelectElement).value = this.scene.name;
       history.replaceState(null, "", `#${room}/${encodeURIComponent(this.scene.name)}`);
+      pages.postMessage({ shows: this.scene.name });
     }
     await this.rooms[room].show(this.scene);
   }
@@ -135,6 +140,13 @@ export class Studio {
         (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
       document.documentElement.dataset.theme = dark ? "light" : "dark";
       remember("theme", document.documentElement.dataset.theme);
+    });
+    pages.addEventListener("message", ({ data }) => {
+      if (data.shows === this.scene?.name) pages.postMessage({ alsoShows: data.shows });
+      if (data.alsoShows === this.scene?.name && this._warned !== data.alsoShows) {
+        this._warned = data.alsoShows;
+        tell(`${data.alsoShows} is open in another tab, too: save in one before you go on in the other.`);
+      }
     });
     document.addEventListener("keydown", (event) => {
       document.documentElement.dataset.input = "keyboard";

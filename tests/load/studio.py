@@ -266,12 +266,18 @@ def latency(browser: Browser, out: Path, scene: Path, url: str, dabs: int) -> No
         for place in range(12):
             canvas.stroke((40, 60 + 20 * place), (520, 90 + 18 * place), steps=60)
         blocked = np.array(page.evaluate("window.blocked"))
+        page.keyboard.press("v")
+        page.evaluate("window.blocked.length = 0")
+        for place in range(6):
+            canvas.stroke((170 + 20 * (place % 2), 200), (190 - 20 * (place % 2), 190), steps=40)
+        moving = np.array(page.evaluate("window.blocked"))
         figures: dict[str, Any] = {
             "dabs": len(shown),
             "answer_ms": _quantiles(own),
             "beyond_answer_ms": _quantiles(beyond),
-            "blocked_ms_a_frame": _quantiles(blocked),
-            "frames": len(blocked),
+            "blocked_ms_a_frame_by_strokes": _quantiles(blocked),
+            "blocked_ms_a_frame_by_moving_a_region": _quantiles(moving),
+            "frames": len(blocked) + len(moving),
         }
         print(json.dumps(figures, indent=2))
     finally:

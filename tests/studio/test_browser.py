@@ -1,5 +1,6 @@
 """The page in a real Chromium, used as a person uses it: by pointer, by keyboard, and when something is killed."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -172,6 +173,45 @@ def test_a_draft_survives_a_reload_and_a_killed_studio(
         assert (restored[5:40, 60] == restored[5, 5]).all()
     finally:
         second.stop()
+
+
+def test_two_fingers_zoom_and_leave_no_stroke(browser: Browser, studio: StudioProcess, tmp_path: Path) -> None:
+    page = open_page(browser, studio.address)
+    canvas = Canvas(page, "paint")
+    settled(page)
+    page.keyboard.press("b")
+    before = downloaded(page, "Label map", tmp_path).read_bytes()
+    scale = json.loads(canvas.locator.get_attribute("data-camera") or "")["scale"]
+    touch = page.context.new_cdp_session(page)
+
+    def send(kind: str, *points: tuple[float, float]) -> None:
+        at = [canvas.at(*point) for point in points]
+        places = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(at)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+
+    send("touchStart", (20, 20))
+    send("touchMove", (22, 20))
+    send("touchStart", (22, 20), (40, 20))
+    for step in range(1, 6):
+        send("touchMove", (22 - step, 20), (40 + step, 20))
+    send("touchEnd")
+    page.wait_for_timeout(200)
+    assert json.loads(canvas.locator.get_attribute("data-camera") or "")["scale"] > 1.2 * scale
+    assert downloaded(page, "Label map", tmp_path).read_bytes() == before
+    page.keyboard.press("0")
+    page.wait_for_timeout(200)
+    send("touchStart", (20, 20))
+    send("touchMove", (30, 20))
+    send("touchEnd")
+    page.wait_for_timeout(200)
+    assert downloaded(page, "Label map", tmp_path).read_bytes() != before, "one finger paints"
+
+
+def test_a_scene_in_two_tabs_is_said(browser: Browser, studio: StudioProcess) -> None:
+    page = open_page(browser, studio.address)
+    second = page.context.new_page()
+    second.goto(studio.address)
+    second.get_by_text("tiny is open in another tab").wait_for()
 
 
 def children_of(pid: int) -> list[int]:

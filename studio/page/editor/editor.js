@@ -339,7 +339,8 @@ export class Editor {
     if (before && this._panning) this._panOrPinch(event.pointerId, before, at);
     else if (before && this._drawing) {
       const events = event.getCoalescedEvents?.() ?? [];
-      for (const each of events.length ? events : [event]) {
+      // A region that is dragged needs to be shown where the pointer is, not everywhere it was.
+      for (const each of events.length && !this.grip ? events : [event]) {
         this.tool.move?.(this, this.camera.toCanvas(this._inView(canvas, each)));
       }
     }
