@@ -58,24 +58,27 @@ async def running_studio(settings: StudioSettings) -> AsyncIterator[tuple[Studio
         yield studio, gate.address
 
 
-async def run(settings: StudioSettings, on_ready: Callable[[str, str], Awaitable[None]]) -> None:
+async def run(settings: StudioSettings, on_ready: Callable[[str, str, str], Awaitable[None]]) -> None:
     """Run the studio until Ctrl-C or SIGTERM.
 
     Args:
         settings: how.
-        on_ready: told the page's address and the server's, once both answer or the latter has nothing to serve.
+        on_ready: told the page's address, the server's, and why that does not run although it should, or "".
 
     Raises:
         InputError: as `running_studio`.
-        ServingError: if Triton cannot be started.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with running_studio(settings) as (studio, address):
-        await studio.triton.start()
-        await on_ready(address, studio.triton.url)
+        problem = ""
+        try:
+            await studio.triton.start()
+        except SemiaError as error:  # labelling needs no Triton, and the page can try again
+            problem = str(error)
+        await on_ready(address, studio.triton.url, problem)
         await stop.wait()
 
 
@@ -134,6 +137,8 @@ async def _explain(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as error:
         if error.status < 400:
             raise
+        if request.path == "/":  # for a person, not for the page
+            return web.Response(status=error.status, text=error.text)
         return _problem(error.status, error.text or error.reason)
     except (SemiaError, OSError) as error:
         if _disk_is_full(error):

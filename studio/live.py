@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import time
 from typing import Any
 
@@ -11,7 +12,7 @@ from aiohttp import WSMsgType, web
 from semia.client import AsyncSynthesisClient, DeadlineExceededError, ServerUnavailableError
 from semia.client.errors import NotASemiaModelError, TargetSizeError, TargetTypeError, UnknownModelError
 from semia.core.errors import SemiaError
-from semia.studio.errors import ChangedError, FrameError, TritonMissingError
+from semia.studio.errors import ChangedError, FrameError, StudioError, TritonMissingError
 from semia.studio.frames import MAX_HEAD_BYTES, Frame, pack, unpack
 from semia.studio.triton import Triton
 from semia.training.scene import MAX_SIDE
@@ -32,6 +33,9 @@ KINDS: tuple[tuple[type[Exception], str], ...] = (
     (FrameError, "frame"),
 )
 """What the page can do something about, by the error that it comes from."""
+
+
+_logger = logging.getLogger("semia.studio")
 
 
 class _Newest:
@@ -95,6 +99,10 @@ class LiveSession:
                 answer = await self._answer(frame, sequence)
             except SemiaError as error:
                 await self._tell(socket, error, sequence)
+            except Exception as error:
+                _logger.exception("a live picture of %s", self._model)
+                unexpected = StudioError(f"unexpected {type(error).__name__}: {error}")
+                await self._tell(socket, unexpected, sequence)
             else:
                 await socket.send_bytes(answer)
 

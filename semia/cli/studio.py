@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from semia.cli.console import is_interactive, print_info
+from semia.cli.console import is_interactive, print_error, print_info
 from semia.cli.options import OptionalUrlOption, RepositoryOption, connection_options
 from semia.core.files import BUNDLES_FOLDER, REPOSITORY_FOLDER, RUNS_FOLDER
 
@@ -74,7 +74,9 @@ def studio(
         access=access,
     )
 
-    async def on_ready(address: str, triton: str) -> None:
+    async def on_ready(address: str, triton: str, problem: str) -> None:
+        if problem:
+            print_error(f"Triton does not run: {problem}", "server_failed")
         print_info(f"studio: {address}", "studio_ready", address=address, grpc=triton)
         print_info("Ctrl-C stops it")
         if open_browser and is_interactive():

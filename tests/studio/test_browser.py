@@ -207,6 +207,21 @@ def test_two_fingers_zoom_and_leave_no_stroke(browser: Browser, studio: StudioPr
     assert downloaded(page, "Label map", tmp_path).read_bytes() != before, "one finger paints"
 
 
+def test_a_triton_that_cannot_start_leaves_the_page(browser: Browser, tmp_path: Path, tiny_scene: Path) -> None:
+    """What is published is broken: the command says so, and photographs can be labelled all the same."""
+    broken = tmp_path / "work" / "model_repository" / "tiny"
+    (broken / "1").mkdir(parents=True)
+    (broken / "config.pbtxt").write_text("nonsense")
+    studio = StudioProcess(tmp_path / "work", tiny_scene)
+    try:
+        page = open_page(browser, studio.address)
+        page.get_by_text("Triton has ended").wait_for()
+        page.get_by_role("tab", name="Label").click()
+        page.wait_for_selector("#label-room .view.labels canvas[data-camera]")
+    finally:
+        studio.stop()
+
+
 def test_a_scene_in_two_tabs_is_said(browser: Browser, studio: StudioProcess) -> None:
     page = open_page(browser, studio.address)
     second = page.context.new_page()

@@ -14,7 +14,7 @@ from tests.studio.running import Visitor, settings_in, visit
 
 
 async def _end_of(visitor: Visitor, wanted: str = "") -> dict[str, Any]:
-    for _ in range(1200):
+    for _ in range(6000):
         async with visitor.ask("GET", "/api/job") as answer:
             job: dict[str, Any] = await answer.json()
         if job["state"] != "running" or (wanted and job["stage"] == wanted):
