@@ -66,10 +66,10 @@ def synthesize(
             if counts.written or isinstance(error, KeyboardInterrupt):
                 print_info(f"{counts}; --resume goes on")
             raise
+        if counts.written or counts.skipped:
+            print_info(str(counts), "pictures_synthesized", model=model, path=out, **counts.figures())
         if sheet is not None and shown:
             _write_sheet(sheet, shown, client.describe(model).palette)
-    if counts.written or counts.skipped:
-        print_info(str(counts), "pictures_synthesized", model=model, path=out, **counts.figures())
     report_failures(counts.failures, len(files))
 
 
