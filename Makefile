@@ -105,7 +105,7 @@ build/node: ## Install what checks the types of the studio's page, with npm
 	npm install --prefix $@ --no-save --no-package-lock --no-audit --no-fund --silent typescript@7.0.2
 
 .PHONY: format
-format: $(INSTALLED) ## Put every file into the house's layout
+format: $(INSTALLED) ## Format every file
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 

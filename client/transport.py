@@ -175,7 +175,7 @@ class RetryOptions:
         """How long to wait before every further attempt."""
         wait_s = self.first_wait_s
         for _ in range(self.attempts - 1):
-            yield wait_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - nobody gains by guessing it
+            yield wait_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
             wait_s = min(self.factor * wait_s, self.longest_wait_s)
 
 

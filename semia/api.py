@@ -24,7 +24,7 @@ OnProgress = Callable[[float, str], None]
 
 
 def _ignore(share: float, what: str) -> None:
-    """Nobody watches."""
+    """Ignore progress."""
 
 
 def train(
@@ -67,7 +67,7 @@ def train(
         shift: share of each side by which training augments; by default the preset's.
         resume: go on with the run that is there, if there is one.
         overwrite: replace the run that is there.
-        on_progress: told how it gets on.
+        on_progress: told the share that is done and the stage or losses.
         should_stop: asked after every iteration or stage; a true answer ends the work, and training keeps what it
             learnt.
 

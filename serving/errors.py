@@ -10,7 +10,7 @@ SemiaError
         ├── PortTakenError (InputError)   another program listens on a wanted port: exits 2
         ├── TritonNotFoundError       no Triton can run here
         ├── ServerStartError          Triton died, or serves nothing
-        ├── ServerUnreachableError    nobody answers at the given address
+        ├── ServerUnreachableError    no server answers at the given address
         ├── AccessRefusedError        a running server wants the admin key
         ├── ModelLoadError            a running server refused a model
         ├── ModelAnswerError          a model was loaded and does not draw
@@ -41,7 +41,7 @@ class PublishError(ServingError):
 
 
 class ClassesChangedError(PublishError, InputError):
-    """Class ids or colours would mean other classes than in the version before, and nobody said that they may."""
+    """Class ids or colours would mean other classes than in the version before, and the caller did not allow that."""
 
 
 class ServerError(ServingError):

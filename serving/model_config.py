@@ -4,7 +4,7 @@ Only keys which the C++ ``onnxruntime`` backend reads or ignores appear, so that
 the embedded Triton and on the stock container alike.
 
 A request has a largest size (INVALID_ARGUMENT beyond it), and so has every answer. How long a request waits is
-bounded by its caller's deadline: Triton's plain scheduler computes what nobody waits for any more, its dynamic
+bounded by its caller's deadline: Triton's plain scheduler computes abandoned requests, its dynamic
 batcher drops it. Requests that wait are handed on together, and our backend answers them side by side; a preferred
 batch of one has the batcher hand them on one by one.
 

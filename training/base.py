@@ -20,7 +20,7 @@ STAGE_KEY = "stage"
 """Of the annotation that a traced node carries in its ``meta["custom"]``."""
 
 OnStage = Callable[[str, float], None]
-"""Told how a preparation gets on: the stage that begins, or in which there is news, and the share of the whole
+"""Progress of a preparation: the present stage, and the share of the whole
 preparation that is done, in [0, 1], which never falls. What it raises ends the preparation."""
 
 SHEET_TARGETS = 5

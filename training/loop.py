@@ -21,7 +21,7 @@ from semia.training.settings import TrainingSettings
 
 @dataclass(frozen=True)
 class Progress:
-    """One iteration's news."""
+    """Progress after an iteration."""
 
     iteration: int  # iterations done, of this run's whole life
     seconds: float  # that it has been training, likewise

@@ -102,7 +102,7 @@ class TrainRequest:
         scene = load_scene(self.scene, name=self.name, resize=self.resize, max_side=settings.max_side)
         with held(self.run):
             for unfinished in [*self.run.rglob(UNFINISHED)]:
-                unfinished.unlink(missing_ok=True)  # of a process that was killed: nobody else writes here now
+                unfinished.unlink(missing_ok=True)  # of a process that was killed: the folder is held
             yield OpenedRun(self._run(scene, settings, features_id), scene, device, patch_features)
 
     def _run(self, scene: Scene, settings: TrainingSettings | CopyingSettings, features_id: str) -> RunFolder:

@@ -61,7 +61,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Imported:
-    """Where an imported generator came from; how it was trained, nobody recorded."""
+    """Where an imported generator came from; how it was trained is not known."""
 
     checkpoint: str  # file name
     sha256: str  # of the file
@@ -100,7 +100,7 @@ class RunConfig:
         return self.imported is None and isinstance(self.settings, TrainingSettings)
 
     def to_json(self) -> str:
-        """The config as indented JSON; it says nothing about a training that nobody recorded, or that is none."""
+        """The config as indented JSON; training's fields are left out where no training is known."""
         content: dict[str, Any] = {
             "format": FORMAT,
             "scene": self.scene_name,
@@ -377,7 +377,7 @@ class RunFolder(os.PathLike[str]):
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 header = file.metadata() or {}
-            # Before there were runs by the clock, nobody noted the seconds.
+            # Files from before there were runs by the clock lack the seconds.
             return int(header["iterations"]), float(header.get("seconds", "0"))
         except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
             raise RunError(f"{path} is not a generator of ours: {type(error).__name__}: {error}") from error

@@ -310,13 +310,13 @@ def sheet(settings: CheckSettings) -> Figures:
 
 class _SilentObserver:
     def start(self, phase: str, steps: int) -> None:
-        """Nobody watches."""
+        """Ignore it."""
 
     def step(self, phase: str, step: int) -> None:
-        """Nobody watches."""
+        """Ignore it."""
 
     def finish(self, phase: str) -> None:
-        """Nobody watches."""
+        """Ignore it."""
 
 
 def _bundle(settings: CheckSettings, run: RunFolder, generator: str, precision: Precision) -> Path:

@@ -127,7 +127,7 @@ def _run(arguments: list[str]) -> int:
         print_error("interrupted", "interrupted", exit_status=INTERRUPTED)
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain once more when it flushes.
+        # The reader of our output has ended; Python would report it once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:

@@ -197,7 +197,7 @@ class StageDisplay(_Display):
         self._stage = ""
 
     def update(self, stage: str, share: float) -> None:
-        """Say that a stage begins, or that there is news in it, and what share of all stages is done."""
+        """Show the present stage, and what share of all stages is done."""
         if self._bar is not None:
             self._bar.update(self._task, completed=share, detail=stage)
             return

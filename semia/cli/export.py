@@ -207,7 +207,7 @@ def _show_graph(graph: "GraphReport") -> None:
 def _show_precision(precision: str, check: "PrecisionCheck") -> None:
     from semia.export.precision.request import describe_speed
 
-    print_info(f"{precision}, likeness to fp32's pictures; at least {check.min_psnr:g} dB is wanted:")
+    print_info(f"{precision}, PSNR to fp32's pictures; at least {check.min_psnr:g} dB is wanted:")
     table = Table(box=None)
     table.add_column("target", overflow="fold")
     table.add_column("PSNR, dB", justify="right")

@@ -59,7 +59,7 @@ def write_event(event: str, message: str, level: int, fields: dict[str, object])
 
 
 def _plain(fields: dict[str, object]) -> dict[str, object]:
-    """Fields as JSON has them: no number that it cannot say, no more digits than anyone reads, nothing empty."""
+    """Fields as JSON has them: infinite numbers as strings, six decimals, None left out."""
     return {name: _plain_value(value) for name, value in fields.items() if value is not None}
 
 

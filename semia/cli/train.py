@@ -246,7 +246,7 @@ def _prepare(opened: "OpenedRun", preset: str) -> None:
     began = time.monotonic()
     try:
         with interruptible(), StageDisplay("preparing", "preparation_progress", scene=scene.name) as display:
-            prepare_run(run, opened.device, on_progress=lambda news: display.update(news.stage, news.share))
+            prepare_run(run, opened.device, on_progress=lambda progress: display.update(progress.stage, progress.share))
     except KeyboardInterrupt:
         print_info(
             f"stopped; the same command prepares {scene.name} anew",
@@ -318,18 +318,20 @@ def describe_progress(run: "RunFolder", settings: "TrainingSettings") -> str:
 
 @contextmanager
 def _display(scene: str, settings: "TrainingSettings") -> "Iterator[Callable[[Progress], None]]":
-    """Show how training gets on: yields what takes its news."""
+    """Show the progress of training: yields the callback."""
     event = "training_progress"
     if settings.minutes is None:
         with StepDisplay("iteration", settings.iterations, event, scene=scene) as steps:
-            yield lambda news: steps.update(news.iteration, format_losses(news.losses), **_fields(news))
+            yield lambda progress: steps.update(progress.iteration, format_losses(progress.losses), **_fields(progress))
     else:
         with ClockDisplay("iteration", 60 * settings.minutes, event, scene=scene) as minutes:
-            yield lambda news: minutes.update(news.iteration, news.seconds, format_losses(news.losses), **_fields(news))
+            yield lambda progress: minutes.update(
+                progress.iteration, progress.seconds, format_losses(progress.losses), **_fields(progress)
+            )
 
 
-def _fields(news: "Progress") -> dict[str, object]:
-    return {"iteration": news.iteration, "losses": news.losses}
+def _fields(progress: "Progress") -> dict[str, object]:
+    return {"iteration": progress.iteration, "losses": progress.losses}
 
 
 def render(

@@ -304,28 +304,28 @@ def _assign_borders(
 
     Returns the class ids, and the pixels ``bool[H, W]`` beyond `BORDER_REACH`, which keep what they had.
     """
-    nobody = -1
-    # A frame of nobody's pixels spares the neighbours at the rim a special case.
-    owners = np.pad(np.where(unassigned, nobody, ids.astype(np.int16)), 1, constant_values=nobody)
+    unowned = -1
+    # A frame of unowned pixels spares the neighbors at the rim a special case.
+    owners = np.pad(np.where(unassigned, unowned, ids.astype(np.int16)), 1, constant_values=unowned)
     classes = palette.array.astype(np.int32)
     rows, columns = np.nonzero(unassigned)
     for _ in range(BORDER_REACH):
         colors = picture[rows, columns].astype(np.int32)
-        chosen = np.full(len(rows), nobody, dtype=np.int16)
+        chosen = np.full(len(rows), unowned, dtype=np.int16)
         least = np.full(len(rows), np.iinfo(np.int32).max, dtype=np.int32)
         for down, right in _NEIGHBORS:
             beside = owners[rows + 1 + down, columns + 1 + right]
             red, green, blue = (colors - classes[beside]).T
             squared = red**2 + green**2 + blue**2
-            closer = (beside != nobody) & (squared < least)
+            closer = (beside != unowned) & (squared < least)
             np.copyto(chosen, beside, where=closer)
             np.copyto(least, squared, where=closer)
         owners[rows + 1, columns + 1] = chosen
-        rows, columns = rows[chosen == nobody], columns[chosen == nobody]
+        rows, columns = rows[chosen == unowned], columns[chosen == unowned]
         if not len(rows):
             break
     owners = owners[1:-1, 1:-1]
-    unreached = owners == nobody
+    unreached = owners == unowned
     return np.where(unreached, ids, owners).astype(np.uint8), unreached
 
 

@@ -91,7 +91,7 @@ class PrecisionCheck:
     faster_share: float | None  # of the turns in which it was the faster of the two, in [0, 1]; None as above
     measured_on: str  # the device that the speed was measured on
     meant_for: Literal["this machine", "another machine"]  # only on the one it is meant for must it be faster
-    last_stage_in_float32: bool = False  # int8's way out where the decoder's last stage cost too much likeness
+    last_stage_in_float32: bool = False  # for int8, where quantizing the decoder's last stage lowered PSNR too much
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class ModelCard:
     palette: tuple[str, ...]  # #RRGGBB per class id
     class_names: tuple[str, ...]  # one per class id, or empty
     parameters: int  # number of the generator's parameters
-    iterations: int | None  # it was trained for; None for one that is prepared, or imported: nobody recorded it
+    iterations: int | None  # it was trained for; None for one that is prepared, or imported: it was not recorded
     precision: Precision
     opset: int  # ONNX operator set
     generator_sha256: str  # of generator.safetensors

@@ -18,7 +18,7 @@ from semia.core.errors import DirectoryInUseError
 from semia.core.files import sync_path
 
 KEPT = ".kept"
-"""A file in a temporary directory that nobody is to remove."""
+"""A file that marks a temporary directory as not to be removed."""
 
 
 @contextlib.contextmanager
@@ -83,7 +83,7 @@ def keep(directory: Path, file: Path) -> None:
 
 
 def remove_abandoned(place: Path, prefix: str, suffix: str = "") -> list[str]:
-    """Remove directories that `_make_locked` made in processes that are no more, for nobody holds their locks.
+    """Remove directories that `_make_locked` made in processes that have ended: their locks are free.
 
     Returns their names.
     """
@@ -157,7 +157,7 @@ def _lock(directory: Path) -> BinaryIO | None:
                 lock.flush()
                 return lock
             lock.close()
-        except FileNotFoundError:  # whoever had it has just taken it away
+        except FileNotFoundError:  # it was removed with the directory
             lock.close()
         except BlockingIOError:
             lock.seek(0)

@@ -15,8 +15,8 @@ Those from swd to sharp are means over classes, weighted by the area the layout 
 pictures' scale: figures are comparable at one width only. They look at pictures alone, so they judge any generator;
 everything random is drawn from one seeded stream in a fixed order, so that a picture's figures are the same every time.
 
-What they cannot see is what a picture shows: whoever copies pixels hard has good sharp and coherence, whatever the
-pieces form together. seams sees some of it; the eye decides.
+They do not measure what a picture shows: a generator that copies pixels has good sharp and coherence, whatever the
+pieces form together. seams measures some of it; look at the pictures.
 """
 
 from typing import NamedTuple

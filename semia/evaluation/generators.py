@@ -39,7 +39,7 @@ class OpenedGenerator:
 
     @property
     def published(self) -> bool:
-        """Whether it is a version in a model repository, which nobody but `semia publish` writes to."""
+        """Whether it is a version in a model repository, which only `semia publish` writes to."""
         return (self.path.resolve().parent / CONFIG_FILE).is_file()
 
 

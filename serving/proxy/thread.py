@@ -39,7 +39,7 @@ class ProxyThread:
 
         Args:
             repository: the model repository that Triton serves.
-            triton_url: gRPC address of a Triton that nobody else tells what to load.
+            triton_url: gRPC address of a Triton that nothing else loads models into.
             address: HOST:PORT to listen on.
             max_loaded: how many models may be in memory.
             credentials: for TLS; None: plain text.

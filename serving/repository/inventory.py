@@ -21,8 +21,8 @@ class ModelOverview:
     name: str
     versions: tuple[int, ...]  # in the repository, oldest first; none where only the server knows the model
     repeats: dict[int, int]  # versions that are older ones again, with those
-    serving: int | None  # the version that answers, None where none does or nobody was asked
-    state: State  # "unknown" where nobody was asked, or nobody answered
+    serving: int | None  # the version that answers, None where none does or no server was asked
+    state: State  # "unknown" where no server was asked, or none answered
     reason: str | None  # why a version in the repository could not be loaded
     problem: str | None  # what is wrong with the folder
     card: ModelCard | None  # of the newest version; None where the folder is broken

@@ -81,7 +81,7 @@ def publish(
 
     The version is staged whole, then renamed into place, and config.pbtxt is replaced last. A process killed
     between these two renames leaves the new version under the old configuration: `list_models` reports it, and
-    whoever changes or serves the repository next takes it back. Publishers of one repository wait for each other.
+    the next writer or server of the repository takes it back. Publishers of one repository wait for each other.
     No server is told: `semia.serving.publish_and_load` does that.
 
     Args:

@@ -64,7 +64,7 @@ def mirror(source: ObjectRepository, cache: Path) -> tuple[Path, dict[str, str]]
 
 def _mirror(source: ObjectRepository, repository: Path) -> dict[str, str]:
     for stale in repository.parent.glob("*.partial"):
-        shutil.rmtree(stale, ignore_errors=True)  # whoever holds the lock is alone
+        shutil.rmtree(stale, ignore_errors=True)  # the lock's holder is the only writer
     configs = source.read_configs()
     for folder in repository.iterdir():
         if folder.is_dir() and folder.name not in configs:

@@ -1,14 +1,14 @@
 """A model repository in an object store, ``s3://BUCKET/PREFIX``: publishing to it, listing it, mirroring it.
 
 Its layout is a local repository's. A store has no rename and no lock, but single objects appear whole or not
-at all, and can be written on the condition that nobody else has. So a version is published in this order::
+at all, and can be written on the condition that they do not exist yet. So a version is published in this order::
 
-    1. NAME/VERSION/model_card.json    only if nobody has: whoever writes it owns the version's number
+    1. NAME/VERSION/model_card.json    only if it does not exist: its writer owns the version's number
     2. NAME/VERSION/model.onnx         (or model.plan)
     3. NAME/config.pbtxt               names the version that it belongs to, and takes the place of an older one
 
 Servers go by config.pbtxt, whose version policy names one version; replacing that one object publishes. A
-publisher that is killed before leaves a version which no configuration names and nobody serves: the next
+publisher that is killed before leaves a version which no configuration names and no server loads: the next
 publisher takes the next number, and removes what has been lying about for a day.
 """
 
@@ -257,7 +257,7 @@ class ObjectRepository:
         return models
 
     def _claim_version(self, name: str, card: bytes) -> tuple[int, bool]:
-        """Write the card of the next version that nobody has; also whether the store would have kept others off."""
+        """Write the card of the next free version; also whether the store honors conditions."""
         version = max(self._model(name).versions, default=0) + 1
         while not self._create(self._key(name, str(version), CARD_FILE), card):
             version += 1
@@ -276,7 +276,7 @@ class ObjectRepository:
             self._store.pipe_file(key, content, **condition)
         except (OSError, ClientError) as error:
             response = getattr(error.__cause__ or error, "response", {})
-            # 409: somebody else is writing it at this moment.
+            # 409: another publisher is writing it at this moment.
             if response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (409, 412):
                 return False
             raise
@@ -307,7 +307,7 @@ class ObjectRepository:
                 outline.truncate(size)
 
     def _remove_abandoned(self, name: str, serving: int) -> None:
-        """Remove versions that have no model, are older than the served one, and are nobody's any more."""
+        """Remove versions that have no model, are older than the served one, and were abandoned by their publisher."""
         model = self._model(name)
         for version, sizes in model.versions.items():
             whole = {MODEL_FILE, PLAN_FILE} & sizes.keys() and CARD_FILE in sizes

@@ -1,8 +1,8 @@
 """Changing a model repository so that the change is whole or undone, whatever interrupts it.
 
-Whoever changes anything holds the repository's lock, builds in a staging folder on the same disk, and renames. Where
-a change takes more than one rename, or is to be proven by a server first, a journal says how to undo it: who fails
-undoes it himself, and if he was killed, whoever takes the lock next does.
+A writer holds the repository's lock, builds in a staging folder on the same disk, and renames. Where
+a change takes more than one rename, or a server has to prove it first, a journal says how to undo it: a writer that
+fails undoes it itself, and for one that was killed, the next writer does.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ def locked(repository: Path) -> Iterator[UnfinishedVersion | None]:
 
 
 def _lock(file: Path) -> BinaryIO | None:
-    """Wait for a lock; None if whoever had it took it away with the repository."""
+    """Wait for a lock; None if its holder removed it with the repository."""
     with contextlib.ExitStack() as stack, contextlib.suppress(FileNotFoundError):
         lock = stack.enter_context(file.open("ab"))  # writable: network file systems insist on it
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -71,7 +71,7 @@ def _lock(file: Path) -> BinaryIO | None:
 
 
 def is_being_changed(repository: Path) -> bool:
-    """Whether somebody holds the repository's lock now."""
+    """Whether a writer holds the repository's lock now."""
     try:
         with (repository / LOCK_FILE).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -104,7 +104,7 @@ def staging_folder(repository: Path) -> Iterator[Path]:
     place = _staging_place(repository)
     prefix, suffix = f".{repository.name}.publish-", ".partial"
     for stale in place.glob(f"{prefix}*{suffix}"):
-        shutil.rmtree(stale, ignore_errors=True)  # whoever holds the lock is the only living writer
+        shutil.rmtree(stale, ignore_errors=True)  # the lock's holder is the only writer
     staging = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=place))
     try:
         yield staging
@@ -156,7 +156,7 @@ def undone_on_failure(repository: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with contextlib.suppress(OSError):  # whoever takes the lock next tries again
+        with contextlib.suppress(OSError):  # the next writer tries again
             undo_unfinished(repository)
         raise
 

@@ -56,7 +56,7 @@ class EmbeddedTriton:
     python: Path  # the running Python, called python3, in its environment
 
     def assemble(self, runtime: Path, repository: Path) -> TritonCommand:
-        """Lay out the backends in the empty folder ``runtime``, and say how to serve ``repository`` with them.
+        """Lay out the backends in ``runtime``, empty or not there yet, and say how to serve ``repository`` with them.
 
         Raises:
             TritonNotFoundError: if a shell would not take the runtime folder's path for one word, or programs are not
@@ -65,6 +65,7 @@ class EmbeddedTriton:
         """
         if not _is_one_word(runtime):
             raise TritonNotFoundError(f"the embedded Triton cannot work in {runtime}: set TMPDIR to a plain path")
+        runtime.mkdir(parents=True, exist_ok=True)
         if os.statvfs(runtime).f_flag & os.ST_NOEXEC:
             raise TritonNotFoundError(
                 f"the embedded Triton cannot work in {runtime.parent}, where no program may run (it is mounted "

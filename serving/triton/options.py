@@ -143,7 +143,7 @@ Binary = Literal["auto", "embedded", "system"]
 
 
 def find_free_ports(count: int) -> list[int]:
-    """So many different loopback ports that nobody listens on now."""
+    """So many different loopback ports that are free now."""
     with contextlib.ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
@@ -196,13 +196,13 @@ class ServerOptions:
 
     @classmethod
     def on_free_ports(cls) -> Self:
-        """Options with loopback ports for gRPC and metrics that nobody listens on now."""
+        """Options with loopback ports for gRPC and metrics that are free now."""
         grpc_port, metrics_port = find_free_ports(2)
         return cls(grpc_port=grpc_port, metrics_port=metrics_port)
 
     @property
     def only_loopback(self) -> bool:
-        """Whether nobody on another machine reaches the server."""
+        """Whether the server is reachable from this machine alone."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:

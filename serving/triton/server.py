@@ -392,7 +392,7 @@ def _is_listening(address: tuple[str, int] | Path) -> bool:
 
 
 def server_arguments(options: ServerOptions) -> dict[str, str]:
-    """What Triton is told by name, whoever is admitted."""
+    """Triton's arguments by name, but for those of TLS and the admin key."""
     arguments = {
         "model-control-mode": "explicit",
         # One broken model must not take the others down.

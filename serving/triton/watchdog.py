@@ -28,8 +28,8 @@ from semia.serving.triton.control import load_model, model_states
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.25
-"""Between two looks at Triton's processes; one takes about a millisecond. Who dies sooner after his birth dies unseen,
-but then the model is still being loaded, and that fails."""
+"""Between two looks at Triton's processes; one takes about a millisecond. A process that dies sooner after
+its start is not noticed, but then the model is still being loaded, and that fails."""
 
 RESTART_DELAY_S = 10.0
 """After a model was loaded anew, or could not be: one that dies of every call must not keep the others' cores busy."""
@@ -98,7 +98,7 @@ class Watchdog:
                 instance = self._living.get(pid) or self._instance(pid)
                 if instance is not None:
                     living[pid] = instance
-            elif pid in self._living and exit_code != 0:  # Triton waits for nobody whom it did not end
+            elif pid in self._living and exit_code != 0:  # Triton does not wait for processes that it did not end
                 dead.append(self._living[pid])
                 how = f"was ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"exited with {exit_code}"
                 logger.warning("the process of model %s %s", self._living[pid].model, how)

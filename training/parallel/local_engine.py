@@ -114,7 +114,7 @@ def _serve(job: Job, pipe: Connection, initializer: Callable[[], None] | None) -
         initializer()
 
     def on_status(status: JobStatus) -> None:
-        with contextlib.suppress(OSError):  # nobody is left to hear it, and so it will stop
+        with contextlib.suppress(OSError):  # the parent has ended, and so will this process
             pipe.send(status)
 
     on_status(run_job(job, on_status, lambda: terminated.is_set() or pipe.poll()))

@@ -72,7 +72,7 @@ class TritonPythonModel:
         self._workers = _threads(config) if device is None else 1
         self._pool = ThreadPoolExecutor(self._workers)
         self._running: set[Future[None]] = set()
-        # What optimising the graph took and gave back would otherwise stay with this process, and nobody else have it:
+        # What optimising the graph took and gave back would otherwise stay with this process:
         # 300 of 400 MB for a generator that stores its tables packed.
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -109,7 +109,7 @@ class TritonPythonModel:
             response = self._respond(request)
         try:
             sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-        except Exception as error:  # nobody else would hear of it
+        except Exception as error:  # it would not be reported otherwise
             pb_utils.Logger.log_error(f"an answer could not be sent: {error}")
 
     def _respond(self, request: Any) -> Any:

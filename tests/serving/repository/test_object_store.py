@@ -291,7 +291,6 @@ def test_a_triton_that_reads_the_store_itself_sees_whole_versions_alone(
         killed.setattr(ObjectRepository, "_replace_config", lambda *_: 1)
         repository.publish(repainted)  # as far as a killed publisher gets
     location = repository.url.replace("s3://", f"s3://{s3}/")  # Triton's spelling of a store of one's own
-    (tmp_path / "runtime").mkdir()
     triton = locate_embedded_triton().assemble(tmp_path / "runtime", tmp_path)
     arguments = [argument for argument in triton.arguments if not argument.startswith("--model-repository")]
     options = ServerOptions(grpc_port=free_ports[0], metrics_port=free_ports[1])
