@@ -38,7 +38,7 @@ from semia.training.copying.levels import (
     reduced,
 )
 from semia.training.copying.painting import SearchedSize, paint
-from semia.training.copying.prior import class_colors, explained_variance
+from semia.training.copying.prior import class_colors, class_light, explained_variance
 from semia.training.copying.search import table_of
 from semia.training.copying.settings import CopyingSettings
 from semia.training.copying.similar import SIMILAR, similar_places
@@ -61,6 +61,7 @@ class CopyingGenerator(SceneGenerator):
     class_ids: Tensor
     shown: Tensor
     prior: Tensor
+    light: Tensor
     source_prior: Tensor
     place: Tensor
     similar: Tensor
@@ -89,6 +90,7 @@ class CopyingGenerator(SceneGenerator):
             ("class_ids", (count, height, width), torch.uint8),
             ("shown", (count, height, width), torch.bool),
             ("prior", (self.classes, 3, *searched), torch.int8),
+            ("light", (self.classes, 3, *searched), torch.int8),
             ("source_prior", (count, 3, *searched), torch.int8),
             ("place", (count, 2, *searched), torch.int8),
             ("similar", (count, SIMILAR, *self._similar_size()), torch.int32),
@@ -137,6 +139,7 @@ class CopyingGenerator(SceneGenerator):
         self.class_ids.copy_(varied_ids)
         self.shown.copy_(shown)
         self.prior.copy_(reduced(prior, finest))
+        self.light.copy_(class_light(image / FULL_COLOR, shares, finest))
         self.source_prior.copy_(reduced(source_prior, finest))
         self.place.copy_(reduced(place, finest))
         for order, halvings in enumerate(self.sizes.searched):
@@ -186,14 +189,29 @@ class CopyingGenerator(SceneGenerator):
 
     def _whole_colors(self) -> CopiedColors:
         """Of the whole canvas; what is copied there was chosen at half its size or less, so squares go together."""
-        side = SPREAD
+        side, factor = SPREAD, 2**self.sizes.finest
+        light = self.light.float().repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+        colors, lit = self._unlit(self.pictures, self.class_ids, light), self._lit_classes()
         grid = Grid(len(VARIANTS), self.sizes.height // side, self.sizes.width // side, SPREAD // side)
         return CopiedColors(
             grid=grid,
             side=side,
-            colors=colors_of(grid, side, self.pictures, self.class_ids),
-            anchor_colors=_colors_at(self._anchors(self.class_ids[0]), self.pictures),
+            colors=colors_of(grid, side, colors, self.class_ids),
+            anchor_colors=_colors_at(self._anchors(self.class_ids[0]), colors),
+            light=light[list(lit)].to(torch.int8),
+            lit=lit,
         )
+
+    def _lit_classes(self) -> tuple[int, ...]:
+        return tuple(self.light.flatten(1).any(1).nonzero().flatten().tolist())
+
+    def _unlit(self, pictures: Tensor, class_ids: Tensor, light: Tensor) -> Tensor:
+        """The variants' pictures ``[V, 3, h, w]`` without the light ``[K, 3, h, w]`` that fell on what they show."""
+        unlit = pictures.float()
+        for class_id in self._lit_classes():
+            fallen = torch.stack([warp(light[class_id], variant) for variant in VARIANTS])
+            unlit = torch.where(class_ids[:, None] == class_id, unlit - rounded(fallen), unlit)
+        return unlit.clamp(0, 255)
 
     def _similar_size(self) -> tuple[int, int]:
         """Height and width of the size where similar places are candidates; 0 if the canvas is too small for it."""
@@ -219,12 +237,17 @@ class CopyingGenerator(SceneGenerator):
         rows = grid.table(described)
         halves, merged = chessboard(grid.height, grid.width)
         device = self.pictures.device
-        anchors = self._anchors(shares[0].argmax(0))
+        class_ids = shares.argmax(1)
+        anchors = self._anchors(class_ids[0])
+        light, lit = reduced(self.light, times), self._lit_classes()
+        colors = self._unlit(pictures, class_ids, light)
         return SearchTables(
             grid=grid,
             side=1,
-            colors=colors_of(grid, 1, pictures, shares.argmax(1)),
-            anchor_colors=_colors_at(anchors, pictures),
+            colors=colors_of(grid, 1, colors, class_ids),
+            anchor_colors=_colors_at(anchors, colors),
+            light=light[list(lit)].to(torch.int8),
+            lit=lit,
             anchors=grid.inside()[0].to(device)[anchors],
             descriptors=rows.to(torch.int8),
             squares=(rows.square().sum(1) + costs.flatten() * VARIANT_COST).int(),

@@ -162,6 +162,8 @@ class CopiedColors:
     side: int  # of a place's square, in pixels; a divisor of `SPREAD`
     colors: Tensor  # uint8 [places, 4 * S]: reds, greens, blues, and the class ids
     anchor_colors: Tensor  # uint8 [K, squares, 3]: what a class looks like where nothing else of it is found
+    light: Tensor  # int8 [L, 3, H, W]: what is added to a lit class's colors where they are copied to
+    lit: tuple[int, ...]  # ids of the L lit classes: light is taken off their stored colors
 
     @property
     def spread(self) -> int:

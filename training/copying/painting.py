@@ -94,10 +94,10 @@ class Everything:
     @classmethod
     def of(cls, candidates: Candidates, fixed_size: int) -> "Everything":
         """Take them from a size's tables."""
-        # Filled up with a place in the margin, which is never the cheapest.
         grid = candidates.grid
-        places = grid.inside().flatten().to(candidates.table.device)
-        places = F.pad(places, (0, -(grid.variants * grid.pixels) % BLOCK))
+        places = grid.inside()
+        # Filled up with a place in the margin, which is never the cheapest.
+        places = F.pad(places.flatten(), (0, -places.numel() % BLOCK)).to(candidates.table.device)
         rows = candidates.table.index_select(0, places)
         appearance = rows[:, 1 + fixed_size :].square().sum(1, keepdim=True)
         by_layout = torch.cat([rows[:, :1] - appearance, rows[:, 1 : 1 + fixed_size]], dim=1)
@@ -151,7 +151,7 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
     grid = tables.grid
     class_ids = shares.argmax(1).flatten(1)[:, None]
     anchors = ballot.anchors_at(class_ids)
-    own_class, anchored = class_ids.float(), ballot.anchored(anchors)
+    own_class, anchored, light = class_ids.float(), ballot.anchored(anchors), ballot.light_at(class_ids)
     prior = rounded((shares[:, :, None] * tables.prior.float()).sum(1) / FULL_SHARE)
     place = tables.place.float().expand(shares.shape[0], -1, -1, -1)
     fixed = descriptors.describe_layout(shares, prior, place).flatten(2).transpose(1, 2)
@@ -161,15 +161,19 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
         assert size.everything is not None, "the coarsest size is compared with every place"
         chosen = cheapest_everywhere(fixed, size.everything.by_layout, size.everything.places, None).places
     quality = torch.full_like(own_class, BEST_QUALITY).view(-1, grid.height, grid.width)
-    size_of = (-1, 3, grid.height, grid.width)
-    picture = vote(chosen.view(-1, grid.height, grid.width), quality, own_class, anchored, ballot).view(size_of)
+
+    def voted() -> Tensor:
+        picture = vote(chosen.view(-1, grid.height, grid.width), quality, own_class, anchored, light, ballot)
+        return picture.view(-1, 3, grid.height, grid.width)
+
+    picture = voted()
     for number in range(len(size.jumps)):
         appearance = descriptors.appearance(picture).flatten(2).transpose(1, 2)
         choice = _choose(size, chosen, torch.cat([fixed, appearance * -2], dim=2), number, anchors)
         chosen = choice.places
         distances = (choice.costs + fixed_square + appearance.square().sum(2)).clamp(min=0)
         quality = quality_of(distances, TOLERANCE).view(-1, grid.height, grid.width)
-        picture = vote(chosen.view(-1, grid.height, grid.width), quality, own_class, anchored, ballot).view(size_of)
+        picture = voted()
     return _Painted(size, picture, chosen, quality)
 
 
@@ -204,5 +208,6 @@ def _compose(class_ids: Tensor, painted: _Painted, whole: Ballot) -> Tensor:
     quality = painted.quality[:, :, None, :, None].expand(-1, -1, factor, -1, factor)
     wanted = in_places(class_ids[:, None], side)[:, 0]
     anchored = whole.anchored(whole.anchors_at(wanted))
-    picture = vote(chosen, quality.reshape(-1, grid.height, grid.width), wanted.float(), anchored, whole)
+    quality = quality.reshape(-1, grid.height, grid.width)
+    picture = vote(chosen, quality, wanted.float(), anchored, whole.light_at(wanted), whole)
     return F.pixel_shuffle(picture.view(-1, 3 * side**2, grid.height, grid.width), side)

@@ -16,18 +16,28 @@ SIGMAS = (0.03, 0.05, 0.08, 0.16, 0.32, 1.0)
 ENOUGH = 0.25
 """A Gaussian window with this share of the class or more is trusted wholly."""
 
+LIGHT_SIGMAS = SIGMAS[2:]
+"""Light is smoother than what tells places apart: clouds are copied."""
 
-def class_colors(image: Tensor, shares: Tensor) -> Tensor:
+LIT_FROM, LIT_WHOLLY = 0.5, 0.9
+"""Where light explains no more of a class's variance than the first, it is copied with the rest; the second, not."""
+
+OUTLINE = 2
+"""Pixels beside a class's outline that say nothing about its light: they may show what stands before it."""
+
+
+def class_colors(image: Tensor, shares: Tensor, sigmas: tuple[float, ...] = SIGMAS) -> Tensor:
     """Each class's low-frequency color at every place of the canvas.
 
     Args:
         image: float32 ``[3, H, W]`` in [0, 1].
         shares: of the classes, float32 ``[K, H, W]`` in [0, 1].
+        sigmas: as `SIGMAS`.
 
     Returns:
         float32 ``[K, 3, H, W]`` in [0, 1].
     """
-    return torch.stack([_extended(image, mask) for mask in shares])
+    return torch.stack([_extended(image, mask, sigmas) for mask in shares])
 
 
 def explained_variance(image: Tensor, shares: Tensor, colors: Tensor) -> Tensor:
@@ -42,16 +52,48 @@ def explained_variance(image: Tensor, shares: Tensor, colors: Tensor) -> Tensor:
     return torch.tensor(explained).clamp(0, 1)
 
 
+def class_light(image: Tensor, shares: Tensor, halvings: int) -> Tensor:
+    """What of each class's color belongs to a place rather than to what is copied: a sky's gradient, a wall's shade.
+
+    Args:
+        image: float32 ``[3, H, W]`` in [0, 1].
+        shares: of the classes, 0 or 1, float32 ``[K, H, W]``.
+        halvings: how often the canvas is halved for the answer.
+
+    Returns:
+        Levels above middle gray, whole numbers within 127, float32 ``[K, 3, h, w]``; all 0 for most classes. No pixel
+        of the photograph leaves [0, 255] where they are taken off, so that adding them gives it back.
+    """
+    inner = 1 - F.max_pool2d(1 - shares, 2 * OUTLINE + 1, 1, OUTLINE)
+    inner = torch.where(inner.flatten(1).any(1)[:, None, None], inner, shares)
+    colors = class_colors(image, inner, LIGHT_SIGMAS)
+    weights = ((explained_variance(image, shares, colors) - LIT_FROM) / (LIT_WHOLLY - LIT_FROM)).clamp(0, 1)
+    light = F.avg_pool2d(colors - 0.5, 2**halvings) * 255 * weights[:, None, None, None]
+    return torch.stack(
+        [_fitting(image * 255, mask > 0, lit, halvings) for mask, lit in zip(shares, light, strict=True)]
+    )
+
+
+def _fitting(levels: Tensor, mask: Tensor, light: Tensor, halvings: int) -> Tensor:
+    """The largest eighths of a light ``[3, h, w]``, rounded, that may be taken off levels ``[3, H, W]`` in a mask."""
+    for eighths in range(8, 0, -1):
+        lit = torch.floor(light * eighths / 8 + 0.5).clamp(-127, 127)
+        rest = (levels - lit.repeat_interleave(2**halvings, 1).repeat_interleave(2**halvings, 2))[:, mask]
+        if ((rest >= 0) & (rest <= 255)).all():
+            return lit
+    return torch.zeros_like(light)
+
+
 def _variance(colors: Tensor, mask: Tensor) -> float:
     total = mask.sum()
     mean = (colors * mask).sum((1, 2), keepdim=True) / total
     return float(((colors - mean).square() * mask).sum() / total)
 
 
-def _extended(image: Tensor, mask: Tensor) -> Tensor:
+def _extended(image: Tensor, mask: Tensor, sigmas: tuple[float, ...]) -> Tensor:
     width = max(image.shape[1:])
     value, trust = torch.zeros_like(image), torch.zeros_like(mask)
-    for sigma in SIGMAS:
+    for sigma in sigmas:
         weighed = _blur(torch.cat([image * mask, mask[None]]), sigma * width)
         coarser = weighed[:3] / (weighed[3] + 1e-6)
         found = (weighed[3] / ENOUGH).clamp(0, 1)

@@ -38,6 +38,7 @@ class Ballot:
     tables: CopiedColors
     colors: Tensor  # float32 [places, 4 * S]: `CopiedColors.colors`
     anchor_colors: Tensor  # float32 [K * squares, 3]
+    light: Tensor  # float32 [L, 3, S, P]: `CopiedColors.light`
     squares: Tensor  # int64 [S, P]: which square of anchors a pixel lies in
     beyond: int  # a place that exists, for what lies beyond the canvas and does not vote
     rows: Tensor  # int32 [3 * h]: of the canvas with a border, those above, at, and below every row
@@ -61,6 +62,7 @@ class Ballot:
             tables=tables,
             colors=widened(tables.colors),
             anchor_colors=widened(tables.anchor_colors).flatten(0, 1),
+            light=in_places(tables.light.float(), tables.side),
             squares=in_places(squares[None, None], tables.side)[0, 0],
             beyond=grid.margin * (grid.stride + 1),
             rows=rows.flatten(),
@@ -76,6 +78,13 @@ class Ballot:
         """What pixels copy if nobody votes for them, ``[N, 3, S, P]``, where `anchors_at` gives their anchors."""
         return look_up(self.anchor_colors, anchors.flatten(1)).view(-1, 3, *self.squares.shape)
 
+    def light_at(self, class_ids: Tensor) -> Tensor:
+        """Levels that are added to what pixels with class ids int64 ``[N, S, P]`` copy, float32 ``[N, 3, S, P]``."""
+        lit = torch.zeros_like(class_ids[:, None], dtype=torch.float32)
+        for class_id, light in zip(self.tables.lit, self.light, strict=True):
+            lit = torch.where(class_ids[:, None] == class_id, light, lit)
+        return lit
+
     def shifted(self, values: Tensor, beyond: float) -> Tensor:
         """Values ``[N, h, w]`` of the nine patches that vote on each place, ``[N, 9, P]``; else ``beyond``."""
         spread, grid = self.tables.spread, self.tables.grid
@@ -85,7 +94,7 @@ class Ballot:
         return torch.cat(columns, dim=1).view(-1, 9, grid.pixels)
 
 
-def vote(chosen: Tensor, quality: Tensor, own_class: Tensor, anchored: Tensor, ballot: Ballot) -> Tensor:
+def vote(chosen: Tensor, quality: Tensor, own_class: Tensor, anchored: Tensor, light: Tensor, ballot: Ballot) -> Tensor:
     """Average what the patches over each pixel copy there.
 
     Only what has the pixel's own class counts: borders are where the layout has them. If there is no such vote, the
@@ -96,10 +105,11 @@ def vote(chosen: Tensor, quality: Tensor, own_class: Tensor, anchored: Tensor, b
         quality: how much each place's patch counts, whole numbers ``[N, h, w]``.
         own_class: float32 ``[N, S, P]``.
         anchored: what a pixel copies then, as `Ballot.anchored` gives it, ``[N, 3, S, P]``.
+        light: of the pixels, as `Ballot.light_at` gives it, ``[N, 3 or 1, S, P]``.
         ballot: of this size.
 
     Returns:
-        Whole levels, float32 ``[N, 3, S, P]``.
+        Whole levels within [0, 255], float32 ``[N, 3, S, P]``.
     """
     copied = ballot.shifted(chosen, ballot.beyond) - ballot.steps
     counted = ballot.shifted(quality, 0.0) * ballot.weights
@@ -112,7 +122,8 @@ def vote(chosen: Tensor, quality: Tensor, own_class: Tensor, anchored: Tensor, b
         totals.append((seen[:, :3] * votes[:, None]).sum(3))
         counts.append(votes.sum(2)[:, None])
     total, count = sum(totals[1:], totals[0]), sum(counts[1:], counts[0])
-    return torch.where(count > 0, rounded(total / count.clamp(min=1)), anchored)
+    picture = torch.where(count > 0, rounded(total / count.clamp(min=1)), anchored)
+    return (picture + light).clamp(0, 255) if ballot.tables.lit else picture
 
 
 def look_up(table: Tensor, index: Tensor) -> Tensor:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from semia.training.copying.prior import class_colors, explained_variance
+from semia.training.copying.prior import class_colors, class_light, explained_variance
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +55,23 @@ def test_a_class_of_one_pixel_is_explained_without_dividing_by_zero(image: Tenso
     shares = torch.zeros(1, 80, 120)
     shares[0, 3, 4] = 1
     assert explained_variance(image, shares, class_colors(image, shares)).isfinite().all()
+
+
+@pytest.mark.parametrize("halvings", [0, 2])
+def test_a_skys_gradient_is_light_and_goes_on_below(image: Tensor, shares: Tensor, halvings: int) -> None:
+    sky, stripes, absent = class_light(image, shares, halvings)
+    assert sky.shape == (3, 80 >> halvings, 120 >> halvings)
+    assert torch.equal(sky, sky.round())
+    gradient = torch.linspace(0.2, 0.9, sky.shape[2]) * 255 - 127.5
+    middle = slice(sky.shape[2] // 5, -sky.shape[2] // 5)
+    assert (sky - gradient)[:, :, middle].abs().max() < 20
+    assert not stripes.any()
+    assert not absent.any()
+
+
+def test_no_color_leaves_its_range_without_its_light(image: Tensor, shares: Tensor) -> None:
+    image = image.clone()
+    image[:, 20, 60], image[:, 21, 100] = 1, 0
+    rest = image * 255 - class_light(image, shares, 2)[0].repeat_interleave(4, 1).repeat_interleave(4, 2)
+    assert rest[:, :40].min() >= 0
+    assert rest[:, :40].max() <= 255

@@ -23,6 +23,8 @@ def random_colors(classes: int) -> Tensor:
     return GRID.table(torch.cat(random_pictures(classes), dim=1)).to(torch.uint8)
 
 
+NO_LIGHT = torch.zeros(0, 3, 1, 1, dtype=torch.int8)
+
 ANCHORED = torch.tensor([3, 33, 233])
 """The color of what no class votes for."""
 
@@ -31,10 +33,11 @@ def draw(chosen: Tensor, quality: Tensor, colors: Tensor, class_ids: Tensor) -> 
     """The vote of pixels ``[N, 180]``."""
     shape = (-1, GRID.height, GRID.width)
     anchors = ANCHORED.to(torch.uint8).expand(10, 4, 3)
-    ballot = Ballot.of(CopiedColors(grid=GRID, side=1, colors=colors, anchor_colors=anchors))
+    ballot = Ballot.of(CopiedColors(grid=GRID, side=1, colors=colors, anchor_colors=anchors, light=NO_LIGHT, lit=()))
     own_class = class_ids.reshape(-1, 1, GRID.pixels)
     anchored = ballot.anchored(ballot.anchors_at(own_class.long()))
-    return vote(chosen.view(shape), quality.view(shape), own_class, anchored, ballot).view(-1, 3, *shape[1:])
+    light = ballot.light_at(own_class.long())
+    return vote(chosen.view(shape), quality.view(shape), own_class, anchored, light, ballot).view(-1, 3, *shape[1:])
 
 
 def own_places(number: int = 1) -> Tensor:
@@ -104,16 +107,34 @@ def test_squares_are_voted_on_as_their_pixels_would_be(monkeypatch: pytest.Monke
     chosen = squares.inside().flatten()[torch.randint(96, (1, 48), generator=random)]
     quality = torch.randint(1, int(BEST_QUALITY) + 1, (1, 6, 8), generator=random).float()
     wanted = torch.randint(0, 2, (1, 1, 12, 16), generator=random)
+    light = torch.randint(-127, 128, (1, 3, 12, 16), generator=random).to(torch.int8)
     drawn = []
     for grid, side in ((single, 1), (squares, 2)):
         anchors = ANCHORED.to(torch.uint8).expand(2, 4, 3)
-        ballot = Ballot.of(CopiedColors(grid, side, colors_of(grid, side, pictures, ids), anchors))
+        ballot = Ballot.of(CopiedColors(grid, side, colors_of(grid, side, pictures, ids), anchors, light, (1,)))
         own_class = in_places(wanted, side)[:, 0]
         places = enlarged(chosen, squares, grid).view(1, grid.height, grid.width)
         counted = quality.repeat_interleave(2 // side, 1).repeat_interleave(2 // side, 2)
-        picture = vote(places, counted, own_class.float(), ballot.anchored(ballot.anchors_at(own_class)), ballot)
+        anchored = ballot.anchored(ballot.anchors_at(own_class))
+        picture = vote(places, counted, own_class.float(), anchored, ballot.light_at(own_class), ballot)
         drawn.append(F.pixel_shuffle(picture.view(1, 3 * side**2, grid.height, grid.width), side))
     assert torch.equal(*drawn)
+
+
+def test_light_is_added_to_lit_classes_alone() -> None:
+    colors = random_colors(3)
+    shown = colors[own_places()[0].long()].long()
+    shown[:, 3] = torch.arange(GRID.pixels) % 3
+    colors[own_places()[0].long()] = shown.to(torch.uint8)
+    light = torch.arange(-90, 90).view(1, 1, GRID.height, GRID.width).expand(1, 3, -1, -1).to(torch.int8)
+    anchors = ANCHORED.to(torch.uint8).expand(3, 4, 3)
+    ballot = Ballot.of(CopiedColors(GRID, 1, colors, anchors, light, lit=(2,)))
+    class_ids = shown[None, None, :, 3]
+    chosen = own_places().view(1, GRID.height, GRID.width)
+    anchored = ballot.anchored(ballot.anchors_at(class_ids))
+    drawn = vote(chosen, chosen * 0 + 1, class_ids.float(), anchored, ballot.light_at(class_ids), ballot)
+    added = torch.where(shown[:, 3] == 2, torch.arange(-90, 90), 0)
+    assert torch.equal(drawn[0, :, 0].long(), (shown[:, :3].T + added).clamp(0, 255))
 
 
 def test_better_matches_count_more() -> None:
