@@ -58,7 +58,7 @@ class SearchedSize:
     descriptors: LevelDescriptors
     candidates: Candidates
     ballot: Ballot
-    everything: "Everything | None"  # at the two coarsest sizes
+    everything: "tuple[Everything, ...]"  # at the two coarsest sizes, of rounds by turns
     jumps: list[list[tuple[int, int]]]  # of each round
 
     @classmethod
@@ -78,13 +78,14 @@ class SearchedSize:
             for number in range(rounds)
         ]
         candidates = Candidates.from_tables(tables)
-        everything = Everything.of(candidates, descriptors.fixed_size) if order < 2 else None
+        parities: tuple[int | None, ...] = ((None,), (0, 1), ())[min(order, 2)]
+        everything = tuple(Everything.of(candidates, descriptors.fixed_size, parity) for parity in parities)
         return cls(order, tables, descriptors, candidates, Ballot.of(tables), everything, jumps)
 
 
 @dataclass(frozen=True)
 class Everything:
-    """All M places of a size that are in no margin, to be compared with."""
+    """The M places of a size that pixels are compared with, wherever they are; none is in a margin."""
 
     places: Tensor  # int32 [M]
     rows: Tensor  # `Candidates.table` of these places, transposed, [1 + D, M]
@@ -92,10 +93,20 @@ class Everything:
     near: NearPlaces
 
     @classmethod
-    def of(cls, candidates: Candidates, fixed_size: int) -> "Everything":
-        """Take them from a size's tables."""
+    def of(cls, candidates: Candidates, fixed_size: int, parity: int | None) -> "Everything":
+        """Take them from a size's tables.
+
+        Args:
+            candidates: of the size.
+            fixed_size: of its `LevelDescriptors`.
+            parity: which color of a chessboard the variants' places lie on, 0 or 1; None for all of them. All of the
+                plain photograph's are taken.
+        """
         grid = candidates.grid
         places = grid.inside()
+        if parity is not None:
+            colors = (torch.arange(grid.height)[:, None] + torch.arange(grid.width)).flatten() % 2
+            places = torch.cat([places[0], places[1:, colors == parity].flatten()])
         # Filled up with a place in the margin, which is never the cheapest.
         places = F.pad(places.flatten(), (0, -places.numel() % BLOCK)).to(candidates.table.device)
         rows = candidates.table.index_select(0, places)
@@ -158,8 +169,8 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
     fixed_square = fixed.square().sum(2)
     fixed = with_one(fixed)
     if chosen is None:
-        assert size.everything is not None, "the coarsest size is compared with every place"
-        chosen = cheapest_everywhere(fixed, size.everything.by_layout, size.everything.places, None).places
+        assert size.everything, "the coarsest size is compared with every place"
+        chosen = cheapest_everywhere(fixed, size.everything[0].by_layout, size.everything[0].places, None).places
     quality = torch.full_like(own_class, BEST_QUALITY).view(-1, grid.height, grid.width)
 
     def voted() -> Tensor:
@@ -179,13 +190,14 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
 
 def _choose(size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int, anchors: Tensor) -> Choice:
     """A round's choice, where ``number`` rounds went before."""
-    everything, grid = size.everything, size.tables.grid
-    if everything is None or (size.order and number >= len(QUARTERS)):
+    grid = size.tables.grid
+    if not size.everything or (size.order and number >= len(QUARTERS)):
         found = None
-        if everything is None and number == 0:
+        if not size.everything and number == 0:
             # Classes that neighbors do not have, such as a thin line's, begin at their anchors.
             found = F.embedding(anchors[:, 0], size.tables.anchors.view(-1, 1)).flatten(1)
         return improve(chosen, wanted, size.candidates, size.jumps[number], found=found)
+    everything = size.everything[number % len(size.everything)]
     reuse = reuse_costs(chosen, everything.near)
     reuse_inside = reuse.index_select(1, everything.places)
     if size.order == 0:

@@ -10,18 +10,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Variant:
-    """A similarity of the plane that keeps the canvas's center."""
+    """A linear map of the plane that keeps the canvas's center."""
 
     scale: float = 1.0
     degrees: float = 0.0
     mirrored: bool = False
+    stretch: float = 1.0  # how many times as wide as `scale` says, but no higher
 
 
 VARIANTS = (
     Variant(),
     Variant(mirrored=True),
     Variant(scale=1.41),
-    Variant(scale=0.71),
+    Variant(scale=0.6),
+    Variant(stretch=0.71),
     Variant(degrees=20),
     Variant(degrees=-20),
 )
@@ -86,5 +88,5 @@ def _sampled_places(height: int, width: int, variant: Variant) -> tuple[Tensor, 
     cosine, sine = math.cos(angle) / variant.scale, math.sin(angle) / variant.scale
     down = (torch.arange(height) - (height - 1) / 2)[:, None]
     right = (torch.arange(width) - (width - 1) / 2)[None]
-    side = -1 if variant.mirrored else 1
+    side = (-1 if variant.mirrored else 1) / variant.stretch
     return cosine * down - sine * right, (cosine * right + sine * down) * side

@@ -38,8 +38,7 @@ def tables(sizes: list[SearchedSize]) -> SearchTables:
 
 @pytest.fixture(scope="module")
 def everything(sizes: list[SearchedSize]) -> Everything:
-    assert sizes[1].everything is not None
-    return sizes[1].everything
+    return sizes[1].everything[0]
 
 
 def inside(tables: SearchTables) -> Tensor:
@@ -82,19 +81,27 @@ def clustered_choice(tables: SearchTables) -> Tensor:
 def test_the_cheapest_of_all_is_found(tables: SearchTables, everything: Everything, reused: bool) -> None:
     wanted = wanted_descriptors(tables)[:, ::61]
     reuse = reuse_costs(clustered_choice(tables), near(tables.grid)) if reused else None
-    every = torch.stack([cost(one[:, None], inside(tables)[None], tables) for one in wanted])
+    every = torch.stack([cost(one[:, None], everything.places[None], tables) for one in wanted])
     if reuse is not None:
         assert reuse.any()
-        every += reuse[:, None, inside(tables).long()].long()
+        every += reuse[:, None, everything.places.long()].long()
     reuse_inside = None if reuse is None else reuse.index_select(1, everything.places)
     choice = cheapest_everywhere(with_one(wanted), everything.rows, everything.places, reuse_inside)
-    assert torch.equal(choice.places, inside(tables)[every.argmin(2)])
+    assert torch.equal(choice.places, everything.places[every.argmin(2)])
     assert torch.equal(choice.costs.long() + wanted.long().square().sum(2), every.amin(2))
 
 
+def test_all_of_the_photograph_is_compared_and_by_turns_half_of_its_variants(sizes: list[SearchedSize]) -> None:
+    for size in sizes[:2]:
+        photograph, every = set(size.tables.grid.inside()[0].tolist()), set(inside(size.tables).tolist())
+        turns = [one.places[one.places > 0].tolist() for one in size.everything]  # without what fills the table up
+        assert set().union(*turns) == every
+        assert sum(map(len, turns)) == len(every) + len(photograph) * (len(turns) - 1)
+        assert all(photograph <= set(turn) for turn in turns)
+
+
 def test_the_layout_alone_finds_the_cheapest_without_appearance(sizes: list[SearchedSize]) -> None:
-    tables, everything = sizes[0].tables, sizes[0].everything
-    assert everything is not None
+    tables, everything = sizes[0].tables, sizes[0].everything[0]
     fixed = tables.descriptors.shape[1] - sizes[0].descriptors.appearance.size
     wanted = wanted_descriptors(tables)[:, :, :fixed]
     appearance = tables.descriptors[:, fixed:].long().square().sum(1)

@@ -30,6 +30,13 @@ def test_what_is_scaled_up_and_down_again_is_about_as_it_was() -> None:
     assert torch.allclose(back[:, 10:20, 12:28], ramp[:, 10:20, 12:28], atol=0.1)
 
 
+def test_stretching_makes_wider_and_no_higher() -> None:
+    ramps = torch.stack(torch.meshgrid(torch.arange(30.0), torch.arange(40.0), indexing="ij"))
+    rows, columns = warp(ramps, Variant(stretch=0.5))
+    assert torch.allclose(rows, ramps[0], atol=0.01)
+    assert columns[15, 21] - columns[15, 19] == pytest.approx(4, abs=0.01)  # four pixels for two
+
+
 def test_a_turn_by_90_degrees_is_a_quarter_turn_around_the_center() -> None:
     picture = noise(1, 9, 9)
     turned = warp(picture, Variant(degrees=90))
