@@ -173,18 +173,18 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
         chosen = cheapest_everywhere(fixed, size.everything[0].by_layout, size.everything[0].places, None).places
     quality = torch.full_like(own_class, BEST_QUALITY).view(-1, grid.height, grid.width)
 
-    def voted() -> Tensor:
-        picture = vote(chosen.view(-1, grid.height, grid.width), quality, own_class, anchored, light, ballot)
+    def voted(places: Tensor, weights: Tensor) -> Tensor:
+        picture = vote(places.view(-1, grid.height, grid.width), weights, own_class, anchored, light, ballot)
         return picture.view(-1, 3, grid.height, grid.width)
 
-    picture = voted()
+    picture = voted(chosen, quality)
     for number in range(len(size.jumps)):
         appearance = descriptors.appearance(picture).flatten(2).transpose(1, 2)
         choice = _choose(size, chosen, torch.cat([fixed, appearance * -2], dim=2), number, anchors)
         chosen = choice.places
         distances = (choice.costs + fixed_square + appearance.square().sum(2)).clamp(min=0)
         quality = quality_of(distances, TOLERANCE).view(-1, grid.height, grid.width)
-        picture = voted()
+        picture = voted(chosen, quality)
     return _Painted(size, picture, chosen, quality)
 
 
