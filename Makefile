@@ -73,7 +73,7 @@ demo/bench/published-int8: | demo/bench/published
 
 .PHONY: bench
 bench: $(BENCH_RUNS) $(BENCH_BUNDLES) ## Measure both generators, and write examples/bench.json, its plot and docs/performance.md
-	$(BIN)/semia bench $(BENCH_RUNS) $(BENCH_BUNDLES) --concurrency 1,8 --json examples/bench.json --plot examples/bench.png --readme docs/performance.md
+	$(BIN)/semia bench $(BENCH_RUNS) $(BENCH_BUNDLES) --concurrency 1,8 --figures examples/bench.json --plot examples/bench.png --readme docs/performance.md
 
 # The Python that sees the GPU: nothing is installed for these checks.
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))

@@ -13,7 +13,7 @@ from semia.core.staging import temporary_directory
 if TYPE_CHECKING:
     from semia.bench.records import Benchmark
 
-DEFAULT_JSON = Path("bench.json")
+DEFAULT_FIGURES = Path("bench.json")
 LEAST_CALLS = 50
 
 
@@ -46,14 +46,14 @@ def bench(
             "and for published versions as they were published.",
         ),
     ] = None,
-    json_file: Annotated[
+    figures: Annotated[
         Path,
         typer.Option(
-            "--json",
+            "--figures",
             help="Where the figures go, quantiles, machine and versions included. Without anything to measure, they "
             "are read from there, and shown, plotted and written once more.",
         ),
-    ] = DEFAULT_JSON,
+    ] = DEFAULT_FIGURES,
     plot: Annotated[Path | None, typer.Option("--plot", help="Also draw them, into this picture file.")] = None,
     readme: Annotated[
         Path | None,
@@ -78,7 +78,7 @@ def bench(
 
     semia bench runs/pagoda bundles/pagoda --plot bench.png
 
-    semia bench --json bench.json --readme PAGE.md    [dim]# measures nothing[/]
+    semia bench --figures bench.json --readme PAGE.md    [dim]# measures nothing[/]
     """
     from semia.bench.records import Benchmark
     from semia.bench.report import NOTE, conditions, rewrite_readme, screen_tables
@@ -88,11 +88,11 @@ def bench(
     if paths:
         benchmark = _measure(paths, threads, calls, _client_counts(concurrency))
         try:
-            benchmark.write(json_file)
+            benchmark.write(figures)
         except OSError as error:
-            raise SemiaError(f"cannot write {json_file}: {error}") from error
+            raise SemiaError(f"cannot write {figures}: {error}") from error
     else:
-        benchmark = Benchmark.read(json_file)
+        benchmark = Benchmark.read(figures)
     for table in screen_tables(benchmark):
         stdout.print(table, "")
     stdout.print(NOTE, "")
@@ -103,7 +103,7 @@ def bench(
         write_plot(plot, benchmark)
     if readme is not None:
         rewrite_readme(readme, benchmark)
-    written = [str(path) for path in (json_file if paths else None, plot, readme) if path is not None]
+    written = [str(path) for path in (figures if paths else None, plot, readme) if path is not None]
     if written:
         print_info(f"written: {', '.join(written)}")
 

@@ -53,8 +53,8 @@ def compare(
             help=f"Where the sheet goes: a row per target, a column per generator; by default {DEFAULT_SHEET}.",
         ),
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write everything measured, target by target, as JSON.")
+    figures_file: Annotated[
+        Path | None, typer.Option("--figures", help="Also write everything measured, target by target, as JSON.")
     ] = None,
     blind: Annotated[
         bool,
@@ -77,9 +77,9 @@ def compare(
     """
     if blind and sheet is None:
         raise InputError("--blind needs --sheet: where the sheet goes, and beside it the key to it")
-    if blind and json_file is not None:
+    if blind and figures_file is not None:
         raise InputError(
-            "--blind and --json exclude each other: everything measured goes into the key beside the sheet"
+            "--blind and --figures exclude each other: everything measured goes into the key beside the sheet"
         )
     sheet = sheet or DEFAULT_SHEET
     if sheet.suffix.lower() not in IMAGE_SUFFIXES:
@@ -96,9 +96,9 @@ def compare(
     rows = {target.name: [_tile(result, target.name) for result in results] for target in task.targets}
     write_rgb(sheet, _sheet(task, rows))
     print_info(f"written: {sheet}")
-    if json_file is not None:
-        _write_json(json_file, {"generators": [_entry(result) for result in results]})
-        print_info(f"written: {json_file}")
+    if figures_file is not None:
+        _write_json(figures_file, {"generators": [_entry(result) for result in results]})
+        print_info(f"written: {figures_file}")
 
 
 def _write_blind(sheet: Path, task: "EvaluationTask", results: "Sequence[EvaluatedGenerator]") -> None:

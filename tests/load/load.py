@@ -5,7 +5,7 @@ call it without a pause, while the others are published into service one after t
 loaded, called and unloaded all the time. Every picture is compared with what ONNX Runtime itself draws with the graph
 of the version that answered. It exits with status 1 if a call failed or a picture was wrong. For example:
 
-    python -m tests.load.load demo/bundle --minutes 10 --json load.json --plot load.png
+    python -m tests.load.load demo/bundle --minutes 10 --figures load.json --plot load.png
 """
 
 import argparse
@@ -185,7 +185,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--callers", type=int, default=8)
     parser.add_argument("--every", type=float, default=30.0, help="seconds from one new version to the next")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--figures", type=Path, help="write all figures to this file")
     parser.add_argument("--plot", type=Path, help="draw latency and memory over time into this file")
     return parser.parse_args()
 
@@ -207,8 +207,8 @@ def main() -> None:
     figures |= {"callers": options.callers, "every_s": options.every}
     figures |= summarize(load.seen, options.minutes, options.every)
     print_report(figures)
-    if options.json is not None:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    if options.figures is not None:
+        options.figures.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     if options.plot is not None:
         machine = this_machine()
         title = f"{prepared.name}, {options.callers} clients, {machine.cpu}, {machine.cores} cores"

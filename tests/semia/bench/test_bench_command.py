@@ -32,7 +32,7 @@ def test_models_are_measured_in_every_way_side_by_side(
     readme.write_text(f"{BEGIN}\n{END}\n")
     result = semia(
         *("bench", trained, bundle, "--calls", "5", "--concurrency", "2", "--threads", "1"),
-        *("--json", figures, "--plot", plot, "--readme", readme),
+        *("--figures", figures, "--plot", plot, "--readme", readme),
         columns=160,
     )
     assert result.returncode == 0, result.stderr
@@ -58,12 +58,12 @@ def test_models_are_measured_in_every_way_side_by_side(
 
     once = readme.read_text()
     assert "Triton over gRPC" in once
-    assert semia("bench", "--json", figures, "--readme", readme).returncode == 0
+    assert semia("bench", "--figures", figures, "--readme", readme).returncode == 0
     assert readme.read_text() == once
 
 
 def test_ctrl_c_leaves_no_process_behind(embedded_triton: None, tiny_bundle: Path, tmp_path: Path) -> None:
-    command = [*COMMAND, "bench", str(tiny_bundle), "--calls", "100000", "--json", str(tmp_path / "bench.json")]
+    command = [*COMMAND, "bench", str(tiny_bundle), "--calls", "100000", "--figures", str(tmp_path / "bench.json")]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as bench:
         deadline = time.monotonic() + 60
         # The session, the published architecture, multiprocessing's tracker, Triton and its stub.
@@ -109,7 +109,7 @@ def test_tuning_writes_its_choice_and_the_reason(embedded_triton: None, tiny_bun
     ("arguments", "message"),
     [
         (("bench", "nowhere"), "neither a run folder nor a bundle"),
-        (("bench", "--json", "nowhere.json"), "no benchmark at nowhere.json"),
+        (("bench", "--figures", "nowhere.json"), "no benchmark at nowhere.json"),
         (("bench", "x", "--concurrency", "2,x"), "write numbers from 1 to 256"),
         (("bench", "x", "--plot", "x.doc"), "no picture file"),
         (("publish", "x", "--tune", "--threads", "2"), "drop --threads"),

@@ -82,7 +82,7 @@ def test_a_bundle_is_judged_against_the_scene_named(
 
     sheet, compare = bundle / "c.png", bundle / "c.json"
     capsys.readouterr()
-    semia("compare", bundle, run, "--width", "40", "--sheet", sheet, "--json", compare)
+    semia("compare", bundle, run, "--width", "40", "--sheet", sheet, "--figures", compare)
     painted, drawn = json.loads(compare.read_text())["generators"]
     assert (painted["name"], drawn["name"]) == ("bundle", "run")
     assert (painted["training_seconds"], painted["preparation_seconds"]) == (None, None)
@@ -105,7 +105,9 @@ def test_a_prepared_generator_is_compared_by_what_its_preparation_took(
     prepare_run(prepared, torch.device("cpu"))
     torch.set_flush_denormal(False)
     (prepared.path / PREPARED_FILE).write_text('{"seconds": 83.0}')
-    semia("compare", prepared.path, run, "--width", "40", "--sheet", tmp_path / "c.png", "--json", tmp_path / "c.json")
+    semia(
+        "compare", prepared.path, run, "--width", "40", "--sheet", tmp_path / "c.png", "--figures", tmp_path / "c.json"
+    )
     copied, _ = json.loads((tmp_path / "c.json").read_text())["generators"]
     assert (copied["training_seconds"], copied["preparation_seconds"]) == (None, 83.0)
     (made_in,) = (line.split() for line in capsys.readouterr().out.splitlines() if "made in" in line)
@@ -177,7 +179,7 @@ def test_orders_are_random_in_every_row_and_every_time() -> None:
     ("options", "message"),
     [
         (["--blind"], "--blind needs --sheet"),
-        (["--blind", "--sheet", "s.png", "--json", "f.json"], "--blind and --json exclude each other"),
+        (["--blind", "--sheet", "s.png", "--figures", "f.json"], "--blind and --figures exclude each other"),
         (["--blind", "--sheet", "s.txt"], r"--sheet s\.txt is no picture file: end it in \.png"),
     ],
 )
