@@ -22,7 +22,7 @@ from semia.client.protocol import ModelDescription
 from semia.client.shared_memory import SharedMemory
 from semia.client.transport import RetryOptions
 from semia.core.access import TlsOptions, read_admin_key
-from semia.core.targets import Target
+from semia.core.labels import Target
 
 __all__ = [
     "DEFAULT_CONCURRENCY",

@@ -18,8 +18,7 @@ from semia.client.connection import BaseClient
 from semia.client.errors import ClientError, ClientSettingsError
 from semia.client.protocol import Answer, ModelDescription, ServerOperations
 from semia.client.transport import Deadline, Operation, run_operation, run_operation_async
-from semia.core.labels import ClassIds
-from semia.core.targets import Target
+from semia.core.labels import ClassIds, Target
 
 OnProgress = Callable[[int], None]
 """Told how many targets are done, each time one is, in whichever order the server finishes them."""

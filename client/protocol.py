@@ -39,11 +39,10 @@ from semia.client.transport import (
 )
 from semia.core.access import ServerAccess, is_restricted
 from semia.core.errors import ImageError, LabelMapColorError, LabelMapError, LabelMapSizeError, LabelMapTypeError
-from semia.core.labels import Canvas, ClassIds
+from semia.core.labels import Canvas, ClassIds, Target
+from semia.core.labels import class_ids_from_target as read_target
 from semia.core.model_card import INPUT_NAME, OUTPUT_NAME
 from semia.core.palette import Palette
-from semia.core.targets import Target
-from semia.core.targets import class_ids_from_target as read_target
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class ModelDescription:
 
 
 def class_ids_from_target(target: Target, model: ModelDescription) -> ClassIds:
-    """A target as class ids ``uint8[H, W]`` on the model's canvas, as `semia.core.targets` reads it.
+    """A target as class ids ``uint8[H, W]`` on the model's canvas, as `semia.core.labels` reads it.
 
     Raises:
         TargetTypeError: if it is none of the forms of `Target`, or an id has no class.

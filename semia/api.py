@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from semia.core.access import ServerAccess
-    from semia.core.targets import Target
+    from semia.core.labels import Target
     from semia.evaluation.evaluate import EvaluatedGenerator
     from semia.serving import PublishedModel, ServingSettings
     from semia.training.run_folder import RunFolder
@@ -122,7 +122,7 @@ def render(source: StrPath, targets: "Iterable[Target]", *, on_progress: OnProgr
     """
     from PIL import Image
 
-    from semia.core.targets import class_ids_from_target
+    from semia.core.labels import class_ids_from_target
     from semia.evaluation.generators import open_generator
 
     generator, layouts = open_generator(Path(source)), [*targets]

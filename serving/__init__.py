@@ -19,12 +19,10 @@ from semia.serving.errors import (
     TritonNotFoundError,
 )
 from semia.serving.model_config import ServingSettings, config_text, model_config
-from semia.serving.repository.inventory import ModelOverview, Overview, overview
+from semia.serving.repository.inventory import ModelOverview, Overview, Verification, overview, verify, verify_exported
 from semia.serving.repository.layout import PublishedModel, RepositoryModel, list_models, present_settings, publish
 from semia.serving.repository.lifecycle import Rollback, Update, prune, publish_and_load, remove, rollback
-from semia.serving.repository.mirror import cache_folder, mirror
-from semia.serving.repository.object_store import ObjectRepository, StoredVersion, is_object_store
-from semia.serving.repository.verification import Verification, verify, verify_exported
+from semia.serving.repository.object_store import ObjectRepository, StoredVersion, cache_folder, is_object_store, mirror
 from semia.serving.triton.control import ModelState, check_answer, load_model, model_states, unload_model
 from semia.serving.triton.options import ServerOptions, ServerTls
 from semia.serving.triton.server import TritonServer, find_triton

@@ -23,8 +23,7 @@ from semia.cli import (
     synthesize,
     train,
 )
-from semia.cli.console import accept_any_text, end_like_ctrl_c, log_event, print_error, stdout
-from semia.cli.logs import LogFormat, choose_format
+from semia.cli.console import LogFormat, accept_any_text, choose_format, end_like_ctrl_c, log_event, print_error, stdout
 from semia.core import __version__
 from semia.core.errors import SemiaError
 

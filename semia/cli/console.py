@@ -5,8 +5,11 @@ structured log on standard error, and standard output has only what was asked fo
 """
 
 import codecs
+import datetime
 import io
+import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -14,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from enum import StrEnum
 from types import FrameType
 from typing import Self
 
@@ -29,8 +33,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from semia.cli import logs
-
 # What users typed is shown as they typed it: nothing is markup, and ":sun:" is no picture.
 stdout = Console(highlight=False, markup=False, emoji=False)
 stderr = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -41,8 +43,8 @@ LINE_INTERVAL_S = 15.0
 
 def print_info(message: str, event: str = "message", **fields: object) -> None:
     """Print one line, never wrapped or taken for markup; a structured log gets the event with its fields."""
-    if logs.structured():
-        logs.write_event(event, message, logging.INFO, fields)
+    if structured():
+        write_event(event, message, logging.INFO, fields)
     else:
         stdout.print(message, soft_wrap=True)
 
@@ -50,21 +52,21 @@ def print_info(message: str, event: str = "message", **fields: object) -> None:
 def print_error(message: str, event: str = "error", level: int = logging.ERROR, **fields: object) -> None:
     """Print one line to standard error; a structured log gets an event of a level of `logging`."""
     message = " ".join(message.split())
-    if logs.structured():
-        logs.write_event(event, message, level, fields)
+    if structured():
+        write_event(event, message, level, fields)
     else:
         stderr.print(f"semia: {message}", soft_wrap=True)
 
 
 def log_event(event: str, **fields: object) -> None:
     """Add an event to a structured log; print nothing."""
-    if logs.structured():
-        logs.write_event(event, "", logging.INFO, fields)
+    if structured():
+        write_event(event, "", logging.INFO, fields)
 
 
 def print_view(view: RenderableType) -> None:
     """Print a table, unless the log is structured: then use `log_event` for what is in it."""
-    if not logs.structured():
+    if not structured():
         stdout.print(view)
 
 
@@ -91,7 +93,7 @@ def _encode_anyway(error: UnicodeError) -> tuple[str | bytes, int]:
 
 def is_interactive() -> bool:
     """Whether standard output is a terminal, on which lines can be drawn again."""
-    return stdout.is_terminal and not logs.structured()
+    return stdout.is_terminal and not structured()
 
 
 class _Display:
@@ -351,3 +353,65 @@ def _hang_up() -> None:
             os.write(stream.fileno(), b"")
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+_logger = logging.getLogger("semia")
+_structured = False
+
+
+class LogFormat(StrEnum):
+    """How a command tells what it does."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class JsonFormatter(logging.Formatter):
+    """A log record as one line of JSON: time, level, event, the event's fields, message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line; records of libraries, which know no events, name their logger instead."""
+        time = datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
+        content: dict[str, object] = {"time": time, "level": record.levelname.lower()}
+        if record.name == _logger.name:
+            content |= {"event": record.__dict__["event"], **_plain(record.__dict__["fields"])}
+        else:
+            content |= {"event": "library", "logger": record.name}
+        if message := record.getMessage().strip():
+            content["message"] = message
+        if record.exc_info:
+            content["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(content, ensure_ascii=False, default=str)
+
+
+def choose_format(log_format: LogFormat) -> None:
+    """Have the process log in a format; libraries' warnings follow, so that every line can be parsed."""
+    global _structured
+    _structured = log_format is LogFormat.JSON
+    if _structured:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(JsonFormatter())
+        logging.getLogger().handlers[:] = [handler]  # whatever a library put there writes other lines
+        logging.captureWarnings(True)
+        _logger.setLevel(logging.INFO)
+
+
+def structured() -> bool:
+    """Whether events are logged as JSON, and nothing is shown for a person's eyes alone."""
+    return _structured
+
+
+def write_event(event: str, message: str, level: int, fields: dict[str, object]) -> None:
+    """Log an event, where `structured`."""
+    _logger.log(level, "%s", message, extra={"event": event, "fields": fields})
+
+
+def _plain(fields: dict[str, object]) -> dict[str, object]:
+    """Fields as JSON has them: infinite numbers as strings, six decimals, None left out."""
+    return {name: _plain_value(value) for name, value in fields.items() if value is not None}
+
+
+def _plain_value(value: object) -> object:
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else str(value)
+    return _plain(value) if isinstance(value, dict) else value

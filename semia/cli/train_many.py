@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from semia.cli import console, logs
+from semia.cli import console
 from semia.cli.console import format_duration, format_losses, is_interactive, print_error, print_info, stop_on_signals
 from semia.core.errors import InputError, SemiaError
 
@@ -104,10 +104,10 @@ def train_many(requests: "Sequence[TrainRequest]", where: EngineOptions) -> None
 
 def _engine(where: EngineOptions, cpus: int, device: str) -> "Engine":
     if where.engine is EngineName.LOCAL:
-        from semia.training.parallel.local_engine import LocalEngine
+        from semia.training.parallel.jobs import LocalEngine
 
-        log_format = logs.LogFormat.JSON if logs.structured() else logs.LogFormat.TEXT
-        return LocalEngine(functools.partial(logs.choose_format, log_format))
+        log_format = console.LogFormat.JSON if console.structured() else console.LogFormat.TEXT
+        return LocalEngine(functools.partial(console.choose_format, log_format))
     from semia.training.parallel.jobs import LOCAL, prepare_environment
 
     address = where.address or DEFAULT_ADDRESS

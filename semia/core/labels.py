@@ -12,6 +12,7 @@ What is left after that, far from every class, is no label: an area of it is ref
 """
 
 import functools
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semia.core.errors import ImageError, LabelMapColorError, LabelMapSizeError
+from semia.core.errors import ImageError, LabelMapColorError, LabelMapSizeError, LabelMapTypeError
 from semia.core.images import DEEP_MODES, PAGES, open_image, rgb_array, write_image
 from semia.core.palette import (
     BOX_MASK,
@@ -419,3 +420,58 @@ def write_class_ids(path: Path, ids: ClassIds, palette: Palette) -> None:
     image = Image.fromarray(ids)
     image.putpalette(palette.array.tobytes())
     write_image(path, image)
+
+
+Target = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
+"""The label map to make a picture for: a picture's path, a picture, RGB ``uint8[H, W, 3]``, or class ids
+``uint8[H, W]``."""
+
+
+def class_ids_from_target(target: Target, palette: Palette, canvas: Canvas, generator: str = "generator") -> ClassIds:
+    """A target as class ids ``uint8[H, W]`` on the canvas.
+
+    Pictures may have another size of the same proportions; class ids are taken as they are.
+
+    Args:
+        target: the label map.
+        palette: the generator's classes.
+        canvas: the size of its pictures.
+        generator: what messages call it.
+
+    Raises:
+        LabelMapTypeError: if the target is none of the forms of `Target`, or an id has no class.
+        ImageError: if its picture cannot be read.
+        LabelMapSizeError: if it does not fit the canvas.
+        LabelMapColorError: if an area has a colour far from every class.
+    """
+    if isinstance(target, (str, os.PathLike)):
+        return read_class_ids(Path(target), palette, canvas)
+    if isinstance(target, Image.Image):
+        return class_ids_from_image(target, palette, canvas, what="target")
+    if not isinstance(target, np.ndarray):
+        raise LabelMapTypeError(f"a target is a path, a Pillow picture or a numpy array, not {type(target).__name__}")
+    _check_array(target)
+    if target.ndim == 3:
+        return class_ids_from_image(Image.fromarray(target), palette, canvas, what="target")
+    if target.shape != canvas:
+        height, width = target.shape
+        raise LabelMapSizeError(
+            f"the class ids are {width}x{height}, the canvas of {generator} is {canvas} "
+            "(width x height), and ids are not resampled"
+        )
+    if target.max() >= len(palette):
+        raise LabelMapTypeError(
+            f"the target has class id {target.max()}, but {generator} has {len(palette)} classes, "
+            f"numbered from 0: {palette}"
+        )
+    return target
+
+
+def _check_array(target: NDArray[Any]) -> None:
+    received = f"{target.dtype}{list(target.shape)}"
+    if target.ndim != 2 and (target.ndim != 3 or target.shape[2] != 3):
+        raise LabelMapTypeError(f"the target is {received}: give class ids uint8[H, W] or RGB uint8[H, W, 3]")
+    if target.dtype != np.uint8:
+        raise LabelMapTypeError(f"the target is {received}, not uint8: convert it with .astype(np.uint8)")
+    if not target.size:
+        raise LabelMapSizeError(f"the target is empty: {received}")

@@ -81,8 +81,8 @@ def _open_model(path: Path) -> OpenedGenerator:
 
 
 def _open_run(path: Path) -> OpenedGenerator:
+    from semia.training.loop import training_seconds
     from semia.training.run_folder import SCENE_FOLDER, RunFolder
-    from semia.training.run_log import training_seconds
 
     run = RunFolder.open(path)
     loaded = run.load_generator()

@@ -1,14 +1,20 @@
-"""What a model repository holds, joined with what a server says about it."""
+"""What a model repository holds: beside what a server says of it, and beside what its model cards say of it."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from google.protobuf import text_format
+
 from semia.core.access import ServerAccess
-from semia.core.model_card import ModelCard
-from semia.serving.errors import AccessRefusedError, ServerUnreachableError
-from semia.serving.repository.layout import first_of_the_same, list_models
-from semia.serving.repository.transaction import is_being_changed, unfinished_version
+from semia.core.errors import InputError
+from semia.core.files import sha256_of_file
+from semia.core.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE, ModelCard, hash_problem
+from semia.serving.errors import AccessRefusedError, RepositoryError, ServerUnreachableError
+from semia.serving.model_config import CARD_HASH_PARAMETER, model_config, parse_config
+from semia.serving.repository.layout import first_of_the_same, list_models, model_folder, versions_of
+from semia.serving.repository.transaction import CONFIG_FILE, is_being_changed, unfinished_version
 from semia.serving.triton.control import ANONYMOUS, ModelState, model_states
 
 State = Literal["ready", "loading", "failed", "not loaded", "unknown"]
@@ -127,3 +133,140 @@ def _read_folder(folder: Path) -> tuple[dict[int, int], int]:
     except FileNotFoundError:  # pruned or removed while we looked
         return {}, 0
     return repeats, sum(files.values())
+
+
+GENERATOR_FILE = "generator.safetensors"
+"""A run folder's weights."""
+
+PARAMETERS_OF_CARD = ("canvas_height", "canvas_width", "palette", "class_names")
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found in one model's folder."""
+
+    name: str
+    versions: tuple[int, ...]  # all were read, oldest first
+    files: int  # whose hashes were compared
+    problems: tuple[str, ...]  # one line each; none: all is as published
+
+
+def verify(repository: Path, names: tuple[str, ...] = ()) -> list[Verification]:
+    """Compare every file of every version with its card, and config.pbtxt with the newest version.
+
+    Nothing is changed and nobody waits: a model that is published into meanwhile may have passing problems.
+
+    Args:
+        repository: the model repository.
+        names: which models; none: all of them.
+
+    Raises:
+        RepositoryError: if there is no such repository or model.
+    """
+    interrupted = interruption(repository) if repository.is_dir() else None
+    found = []
+    for name in names or [model.name for model in list_models(repository)]:
+        folder = model_folder(repository, name) if names else repository / name
+        versions = versions_of(folder)
+        problems = [interrupted[1]] if interrupted is not None and interrupted[0] == name else []
+        problems += [f"{path.name} is not of a model" for path in _unexpected_files(folder, versions)]
+        files = 0
+        for version in versions:
+            read, wrong = _verify_version(folder / str(version))
+            files += read
+            problems += wrong
+        problems += _verify_config(folder, versions)
+        found.append(Verification(name, versions, files, tuple(problems)))
+    return found
+
+
+def verify_exported(repository: Path, name: str, *, bundle: Path | None = None, run: Path | None = None) -> list[str]:
+    """What of a model's newest version is not what was exported, one line each.
+
+    Args:
+        repository: the model repository.
+        name: the model's name.
+        bundle: the bundle that should be serving: the cards must be the same to the byte.
+        run: the run folder that it should come from: the weights must have the hash that the card gives.
+
+    Raises:
+        RepositoryError: if there is no such model, or it has no version.
+        InputError: if its card, the bundle or the run folder cannot be read.
+    """
+    folder = model_folder(repository, name)
+    if not (versions := versions_of(folder)):
+        raise RepositoryError(f"{folder} has no version")
+    published = folder / str(versions[-1]) / CARD_FILE
+    card = ModelCard.read(published)
+    problems = []
+    if bundle is not None:
+        ModelCard.read(bundle / CARD_FILE)
+        if sha256_of_file(bundle / CARD_FILE) != sha256_of_file(published):
+            problems.append(f"version {versions[-1]} is another export than {bundle}")
+    if run is not None:
+        if not (run / GENERATOR_FILE).is_file():
+            raise InputError(f"{run} has no {GENERATOR_FILE}")
+        if sha256_of_file(run / GENERATOR_FILE) != card.generator_sha256:
+            problems.append(f"version {versions[-1]} was exported from another generator than that of {run}")
+    return problems
+
+
+def _unexpected_files(folder: Path, versions: tuple[int, ...]) -> list[Path]:
+    known = {CONFIG_FILE, *map(str, versions)}
+    return sorted(path for path in folder.iterdir() if path.name not in known)
+
+
+def _verify_version(version: Path) -> tuple[int, list[str]]:
+    """How many files of a version were compared, and what is wrong with it."""
+    try:
+        card = ModelCard.read(version / CARD_FILE)
+    except InputError as error:
+        return 0, [str(error)]
+    problems = []
+    files = 1
+    for path in sorted(version.iterdir()):
+        if path.name in (MODEL_FILE, PLAN_FILE) and path.is_file():
+            files += 1
+            try:
+                problem = hash_problem(path, card)
+            except OSError as error:
+                problem = f"cannot be read: {error.strerror}"
+            if problem is not None:
+                problems.append(f"{path} {problem}")
+        elif path.name != CARD_FILE:
+            problems.append(f"{path} is not of a model")
+    if files == 1:
+        problems.append(f"{version} has neither {MODEL_FILE} nor {PLAN_FILE}")
+    return files, problems
+
+
+def _verify_config(folder: Path, versions: tuple[int, ...]) -> list[str]:
+    """What in config.pbtxt is not of the newest version; how the model is run is the operator's business."""
+    if not versions:
+        return [f"{folder} has no version"]
+    newest, path = folder / str(versions[-1]), folder / CONFIG_FILE
+    try:
+        config = parse_config(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, text_format.ParseError) as error:
+        return [f"{path} cannot be read: {' '.join(str(error).split())}"]
+    try:
+        card, card_sha256 = ModelCard.read(newest / CARD_FILE), sha256_of_file(newest / CARD_FILE)
+    except InputError:
+        return []  # said of the version
+    if config.parameters[CARD_HASH_PARAMETER].string_value != card_sha256:
+        return [f"{path} is not of version {versions[-1]}: its {CARD_HASH_PARAMETER} is not that of the card"]
+    expected = model_config(dataclasses.replace(card, engine=None), card_sha256)  # an engine has bounds of its own
+    problems = [
+        f"{path} has another {key} than the card of version {versions[-1]}"
+        for key in PARAMETERS_OF_CARD
+        if config.parameters[key].string_value != expected.parameters[key].string_value
+    ]
+    if config.name not in ("", folder.name):
+        problems.append(f"{path} is of a model {config.name!r}")
+    for field in ("input", "output"):
+        if [*getattr(config, field)] != [*getattr(expected, field)]:
+            problems.append(f"{path} has another {field} than the card of version {versions[-1]}")
+    served = config.default_model_filename or MODEL_FILE
+    if not (newest / served).is_file():
+        problems.append(f"{newest} has no {served}, which {path} serves")
+    return problems

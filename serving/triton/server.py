@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -28,7 +29,6 @@ from semia.serving.repository.layout import RepositoryModel, list_models
 from semia.serving.repository.transaction import recover
 from semia.serving.triton.control import ModelState, model_states
 from semia.serving.triton.embedded import TritonCommand, locate_embedded_triton
-from semia.serving.triton.log import last_error
 from semia.serving.triton.options import (
     DEFAULT_OPTIONS,
     Binary,
@@ -41,7 +41,7 @@ from semia.serving.triton.options import (
 from semia.serving.triton.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from semia.serving.proxy.thread import ProxyThread
+    from semia.serving.proxy.forwarding import ProxyThread
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 
@@ -303,7 +303,7 @@ class TritonServer:
             raise ServerStartError(f"Triton can serve no model of {self.repository}: {reasons} (log: {self.log_path})")
 
     def _start_proxy(self, max_loaded: int) -> None:
-        from semia.serving.proxy.thread import ProxyThread  # asyncio, which the others have no use for
+        from semia.serving.proxy.forwarding import ProxyThread  # asyncio, which the others have no use for
 
         process = self._process
         assert process is not None, "the proxy stands before a running Triton"
@@ -415,3 +415,31 @@ def server_arguments(options: ServerOptions) -> dict[str, str]:
 def flags(arguments: Mapping[str, str]) -> list[str]:
     """Arguments by name as Triton's command line takes them."""
     return [f"--{name}={value}" for name, value in arguments.items()]
+
+
+LOG_LINE = re.compile(r'[IWEF]\d{4} \S+ \d+ \S+\] (?:"(?P<quoted>.*)"|(?P<plain>.*))')
+"""``E1122 08:05:06.092130 5251 server.cc:241] "message"``; a message of several lines has one quote here."""
+
+FOREIGN_ERROR = re.compile(r"error|terminate called|what\(\)", re.IGNORECASE)
+"""How the dynamic loader, the option parser and the C++ runtime complain, whose lines are not Triton's."""
+
+HARMLESS = ("CudaDriverHelper has not been initialized", "failed to load all models")
+"""Errors that every start without a GPU logs, and one that only sums up others."""
+
+
+def last_error(log: str) -> str | None:
+    """The message of the last line that reports an error, or None if there is none."""
+    lines = [line.strip() for line in log.splitlines() if line.strip() and not line.startswith(("+", "|"))]
+    errors = [line for line in lines if _is_error(line) and not any(text in line for text in HARMLESS)]
+    return _message(errors[-1]) if errors else None
+
+
+def _is_error(line: str) -> bool:
+    return line[0] in "EF" if LOG_LINE.match(line) else bool(FOREIGN_ERROR.search(line))
+
+
+def _message(line: str) -> str:
+    match = LOG_LINE.match(line)
+    if match is None:
+        return line
+    return (match["quoted"] or match["plain"] or "").strip('"').split("\\n")[0]

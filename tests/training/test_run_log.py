@@ -6,8 +6,8 @@ import pytest
 
 from semia.core.images import read_rgb
 from semia.training.errors import TrainingError
+from semia.training.loop import RunLog, training_seconds
 from semia.training.run_folder import METRICS_FILE
-from semia.training.run_log import RunLog, training_seconds
 from tests.conftest import SmallDisk
 
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semia.training.published.discriminator import Judgement
 from semia.training.published.generator import Translation
+from semia.training.published.networks import Judgement
 
 NEIGHBOURS = 5
 """The distance is the mean over this many nearest source patches."""

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from semia.training.machine import has_fast_bfloat16
 from semia.training.published import losses
 from semia.training.published.augmentation import draw_grid, warp, warp_ids
-from semia.training.published.discriminator import Discriminator, Judgement
 from semia.training.published.generator import Generator, Synthesis
 from semia.training.published.layers import initialise
 from semia.training.published.losses import FeatureMaps, PatchCoherence
-from semia.training.published.segmentation import SegmentationNetwork
+from semia.training.published.networks import Discriminator, Judgement, SegmentationNetwork
 from semia.training.settings import TrainingSettings
 from semia.training.tensors import SceneTensors
 

@@ -26,7 +26,7 @@ def events_of(result: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
 
 def in_a_process(script: str) -> subprocess.CompletedProcess[str]:
     """What a script logs; for its whole process, once it has begun."""
-    begin = "from semia.cli import logs\nfrom semia.cli.console import *\nlogs.choose_format(logs.LogFormat.JSON)\n"
+    begin = "from semia.cli.console import *\nchoose_format(LogFormat.JSON)\n"
     command = [sys.executable, "-c", begin + textwrap.dedent(script)]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
 

@@ -27,8 +27,7 @@ from semia.core.files import sha256_of_file
 from semia.core.model_card import CARD_FILE, MODEL_FILE
 from semia.core.palette import Palette
 from semia.serving import ServerOptions, TritonServer
-from semia.serving.proxy.forwarding import LOADED_WHEN_CALLED
-from semia.serving.proxy.thread import ProxyThread
+from semia.serving.proxy.forwarding import LOADED_WHEN_CALLED, ProxyThread
 from semia.serving.triton.watchdog import POLL_S, _children
 
 MakeBundle = Callable[..., Path]

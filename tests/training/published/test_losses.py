@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from semia.training.published import losses
-from semia.training.published.discriminator import Judgement
 from semia.training.published.generator import Translation
+from semia.training.published.networks import Judgement
 
 
 def judgement(score: float, feature: float = 0.0) -> Judgement:
