@@ -43,19 +43,16 @@ def read_targets(folder: Path, palette: Palette, canvas: Canvas) -> list[JudgedT
     """Read a folder of target layouts; all must be usable, for means over fewer would not compare.
 
     Raises:
-        ImageError: if the folder has no picture, or one cannot be read.
+        ImageError: if the folder has no picture, two have one name, or one cannot be read.
         LabelMapError: if one does not fit the palette or the canvas.
-        EvaluationError: if two have one name.
     """
-    targets: dict[str, JudgedTarget] = {}
+    targets: list[JudgedTarget] = []
     for path in list_images(folder):
-        if path.stem in targets:
-            raise EvaluationError(f"{folder} has two label maps called {path.stem!r}: give them different names")
         what = f"label map {path}"
         drawn = class_ids_from_label(label_picture(open_image(path), palette, what), palette, what)
         on_canvas = np.asarray(fit_to_canvas(Image.fromarray(drawn), canvas, what))
-        targets[path.stem] = JudgedTarget(path.stem, drawn, on_canvas)
-    return list(targets.values())
+        targets.append(JudgedTarget(path.stem, drawn, on_canvas))
+    return targets
 
 
 def target_folder(scene: Path) -> Path:

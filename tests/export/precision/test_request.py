@@ -69,7 +69,7 @@ def test_a_lower_precision_becomes_a_bundle(
 @pytest.mark.usefixtures("_fast")
 def test_the_last_stage_stays_in_float32_where_eight_bits_are_too_few(run: RunFolder, tmp_path: Path) -> None:
     checks: list[PrecisionCheck] = []
-    export_run(run, tmp_path / "all", precision=PrecisionRequest("int8", 30.0), on_precision=checks.append)
+    export_run(run, tmp_path / "all", precision=PrecisionRequest("int8", 25.0), on_precision=checks.append)
     reached = min(checks[0].psnr.values())
     limit = PrecisionRequest("int8", reached + 0.01)
     export_run(run, tmp_path / "spared", precision=limit, on_precision=checks.append)

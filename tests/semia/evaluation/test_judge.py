@@ -26,7 +26,7 @@ def test_targets_are_read_at_both_sizes(scene: Scene, scene_folder: Path) -> Non
 def test_one_unusable_target_is_one_too_many(scene: Scene, scene_folder: Path) -> None:
     targets = scene_folder / "cond"
     shutil.copy(targets / "moved.png", targets / "moved.bmp")
-    with pytest.raises(EvaluationError, match="two label maps called 'moved'"):
+    with pytest.raises(ImageError, match=r"moved\.bmp and moved\.png: which is moved"):
         read_targets(targets, scene.palette, scene.canvas)
     (targets / "moved.bmp").unlink()
     Image.new("RGB", (60, 44), (255, 255, 0)).save(targets / "yellow.png")
