@@ -150,13 +150,13 @@ class SynthesisClient(BaseClient):
         return self._run(lambda operations, deadline: operations.describe(model, deadline))
 
     def class_ids(self, model: str, target: Target) -> ClassIds:
-        """The class ids ``uint8[H, W]`` that `synthesize` sends for a target: how its colours were understood.
+        """The class ids ``uint8[H, W]`` that `synthesize` sends for a target: how its colors were understood.
 
         Raises:
             TargetTypeError: if the target is none of the forms of `semia.client.Target`, or an id has no class.
             UnreadableTargetError: if its picture cannot be read.
             TargetSizeError: if it does not fit the model's canvas.
-            UnknownColorError: if an area has a colour far from every class.
+            UnknownColorError: if an area has a color far from every class.
             UnknownModelError, NotASemiaModelError: as `describe`.
             ServerUnavailableError, TlsError, DeadlineExceededError, ServerRefusedError: as `models`.
         """

@@ -14,7 +14,7 @@ SemiaError
     ├── TargetTypeError (LabelMapTypeError)      the target is no label map at all: exits 2
     ├── UnreadableTargetError (ImageError)       the target's picture cannot be read: exits 2
     ├── TargetSizeError (LabelMapSizeError)      the target does not fit the model's canvas: exits 2
-    └── UnknownColorError (LabelMapColorError) the target has a colour that the model does not know: exits 2
+    └── UnknownColorError (LabelMapColorError) the target has a color that the model does not know: exits 2
 
 `semia.client.transport` turns gRPC's errors into these, `semia.client.protocol` those of `semia.core.labels`.
 """
@@ -83,4 +83,4 @@ class TargetSizeError(ClientError, LabelMapSizeError):
 
 
 class UnknownColorError(ClientError, LabelMapColorError):
-    """The target has an area of a colour that is far from all of the model's classes."""
+    """The target has an area of a color that is far from all of the model's classes."""

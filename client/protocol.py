@@ -52,7 +52,7 @@ class ModelDescription:
     name: str
     versions: tuple[str, ...]  # ready to serve, oldest first
     canvas: Canvas  # the size of label maps and pictures
-    palette: Palette  # the classes' colours and names
+    palette: Palette  # the classes' colors and names
     model_card_sha256: str  # which export this is
 
     @property
@@ -89,7 +89,7 @@ def class_ids_from_target(target: Target, model: ModelDescription) -> ClassIds:
         TargetTypeError: if it is none of the forms of `Target`, or an id has no class.
         UnreadableTargetError: if its picture cannot be read.
         TargetSizeError: if it does not fit the canvas.
-        UnknownColorError: if an area has a colour far from every class.
+        UnknownColorError: if an area has a color far from every class.
     """
     try:
         return read_target(target, model.palette, model.canvas, f"model {model.name!r}")

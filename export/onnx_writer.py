@@ -25,7 +25,7 @@ STAGE_PROPERTY = "semia.stage"
 """The key of a node's ``metadata_props`` that holds its stage."""
 
 NO_STAGE = "other"
-"""Where neither a node nor any of its neighbours belongs to a stage."""
+"""Where neither a node nor any of its neighbors belongs to a stage."""
 
 SCOPES_PROPERTY = "pkg.torch.onnx.name_scopes"
 """The exporter's own: the modules around a node, then the name of the traced node that it was made of."""

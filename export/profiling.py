@@ -56,7 +56,7 @@ class StageProfile:
     median_ms: float  # of a whole run, with the profiler on
     stages: tuple[StageTime, ...]  # in the order in which they run
     operators: dict[str, float]  # milliseconds by operator type, as ONNX Runtime runs them, longest first
-    inserted_ms: float  # part of the stages' times: in nodes that ONNX Runtime inserted, counted to their neighbours'
+    inserted_ms: float  # part of the stages' times: in nodes that ONNX Runtime inserted, counted to their neighbors'
     unattributed_ms: float  # in kernels of which no stage could be told; no stage's times hold it
     outside_ms: float  # in no kernel: the executor, and the profiler's own notes
 
@@ -114,7 +114,7 @@ def profile_stages(model: Path, target: ClassIds, runs: int, threads: int) -> St
 
 
 def kernel_stages(original: onnx.GraphProto, optimized: onnx.GraphProto) -> dict[str, tuple[str, bool]]:
-    """The stage of each node that ONNX Runtime runs, and whether that was told by its neighbours alone.
+    """The stage of each node that ONNX Runtime runs, and whether that was told by its neighbors alone.
 
     A fused node keeps the name of one of the nodes that it was made of, or computes a value that the last one of
     them did, or is named after that value. Nodes of neither kind, which convert layouts, were inserted.
@@ -149,7 +149,7 @@ def _profiling_session(model: Path, optimized: Path, threads: int) -> Any:
 
 def _options(threads: int) -> Any:
     options = session_options(threads)
-    options.log_severity_level = 3  # it warns that the optimised graph fits this machine only, which is what is wanted
+    options.log_severity_level = 3  # it warns that the optimized graph fits this machine only, which is what is wanted
     return options
 
 

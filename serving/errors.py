@@ -41,7 +41,7 @@ class PublishError(ServingError):
 
 
 class ClassesChangedError(PublishError, InputError):
-    """Class ids or colours would mean other classes than in the version before, and the caller did not allow that."""
+    """Class ids or colors would mean other classes than in the version before, and the caller did not allow that."""
 
 
 class ServerError(ServingError):

@@ -45,7 +45,7 @@ TINY_PALETTE = Palette(((255, 0, 0), (0, 255, 0), (0, 0, 255)), ("roof", "lawn",
 def write_bundle(
     folder: Path, *, name: str = "tiny", palette: Palette = TINY_PALETTE, height: int = 48, width: int = 64
 ) -> Path:
-    """Write a bundle whose graph paints every class in its palette colour: uint8[N,H,W] -> uint8[N,H,W,3]."""
+    """Write a bundle whose graph paints every class in its palette color: uint8[N,H,W] -> uint8[N,H,W,3]."""
     import onnx
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
@@ -277,7 +277,7 @@ def tensors(scene: Scene) -> "SceneTensors":
 
 @pytest.fixture
 def scene_folder(tmp_path: Path, scene: Scene) -> Path:
-    """The scene as a user's folder, colours in RGB files."""
+    """The scene as a user's folder, colors in RGB files."""
     folder = tmp_path / "Tiny Scene"
     (folder / "cond").mkdir(parents=True)
     Image.fromarray(scene.image).save(folder / "img.png")

@@ -52,7 +52,7 @@ def test_a_photograph_becomes_a_server_that_draws_what_pytorch_draws(
     assert description.canvas == expected.shape[:2]
     assert np.abs(served.astype(int) - expected.astype(int)).max() <= TOLERANCE
     assert np.array_equal(served, again)
-    assert served.std() > 1  # a picture, not a flat colour
+    assert served.std() > 1  # a picture, not a flat color
 
     card = json.loads((repository / "scene" / "1" / "model_card.json").read_text())
     assert (card["generator"], card["iterations"]) == (generator, iterations)

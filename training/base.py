@@ -44,7 +44,7 @@ class SceneGenerator(nn.Module, abc.ABC):
     """
 
     @abc.abstractmethod
-    def synthesise(self, scene: SceneTensors, target_ids: Tensor) -> Tensor:
+    def synthesize(self, scene: SceneTensors, target_ids: Tensor) -> Tensor:
         """Paint layouts.
 
         Args:
@@ -55,12 +55,12 @@ class SceneGenerator(nn.Module, abc.ABC):
             Images float32 ``[N, 3, H, W]`` in [-1, 1], not necessarily bounded.
         """
 
-    def synthesiser(self, scene: SceneTensors) -> Callable[[Tensor], Tensor]:
-        """`synthesise` for many layouts of one scene: what the photograph alone decides is worked out here, once.
+    def synthesizer(self, scene: SceneTensors) -> Callable[[Tensor], Tensor]:
+        """`synthesize` for many layouts of one scene: what the photograph alone decides is worked out here, once.
 
         The generator must not be trained in the meantime.
         """
-        return functools.partial(self.synthesise, scene)
+        return functools.partial(self.synthesize, scene)
 
 
 class Renderer:
@@ -69,12 +69,12 @@ class Renderer:
     def __init__(self, generator: SceneGenerator, scene: SceneTensors) -> None:
         self._scene = scene
         with torch.no_grad():
-            self._synthesise = generator.eval().synthesiser(scene)
+            self._synthesize = generator.eval().synthesizer(scene)
 
     def __call__(self, target: ClassIds) -> RGB:
         """Render a target layout ``uint8[H, W]`` on the canvas as ``uint8[H, W, 3]``."""
         with torch.no_grad():
-            image = self._synthesise(self._scene.target_ids(target))
+            image = self._synthesize(self._scene.target_ids(target))
         return picture_from_tensor(self._scene.crop(image))
 
 

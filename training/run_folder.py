@@ -6,7 +6,7 @@ RUN/generator.safetensors    the generator, to render, export and serve
 
 The published generator is trained, which adds:
 
-RUN/last.pt                  networks and optimisers, to go on from
+RUN/last.pt                  networks and optimizers, to go on from
 RUN/metrics.jsonl            one line of losses an iteration
 RUN/events.out.tfevents.*    the same for TensorBoard
 RUN/samples/NNNNNN.png       contact sheets made on the way
@@ -198,7 +198,7 @@ class RunFolder(os.PathLike[str]):
                 folder, or cannot be written.
         """
         if min(scene.canvas) <= 2**generator.depth:
-            # The deepest features would be one pixel high or wide, with no neighbour to reflect and no variance.
+            # The deepest features would be one pixel high or wide, with no neighbor to reflect and no variance.
             least = f"more than {2**generator.depth} pixels either way"
             raise RunError(
                 f"scene {scene.name} is {scene.canvas}: a generator of depth {generator.depth} needs {least}"

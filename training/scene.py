@@ -39,7 +39,7 @@ TARGET_FOLDER = "cond"
 CLASSES_FILE = "classes.json"
 
 MIN_SIDE = 32
-"""Pixels: the networks halve the picture three times and need neighbours to pad from."""
+"""Pixels: the networks halve the picture three times and need neighbors to pad from."""
 
 MAX_SIDE = 4096
 """Pixels: beyond this, one training step needs more memory than a machine is likely to have."""
@@ -144,11 +144,11 @@ class ClassNames:
     """A scene's ``classes.json``."""
 
     color_of_name: Mapping[str, str]  # ``#RRGGBB`` by class name
-    void: frozenset[tuple[int, int, int]]  # colours that are no class: their pixels go to their neighbours'
+    void: frozenset[tuple[int, int, int]]  # colors that are no class: their pixels go to their neighbors'
 
 
 def read_class_names(path: Path) -> ClassNames:
-    """Read a scene's ``classes.json``: ``{"sky": "#66CCFF", ..., "#E0E0C0": null}``; null makes a colour void.
+    """Read a scene's ``classes.json``: ``{"sky": "#66CCFF", ..., "#E0E0C0": null}``; null makes a color void.
 
     Raises:
         LabelMapError: if it is not a JSON object of such entries.
@@ -159,7 +159,7 @@ def read_class_names(path: Path) -> ClassNames:
         raise LabelMapError(f"cannot read class names from {path}: {error}") from error
     if not isinstance(content, dict) or not all(code is None or isinstance(code, str) for code in content.values()):
         raise LabelMapError(
-            f'{path} must be a JSON object of names and colours, like {{"sky": "#66CCFF"}}; a colour that is no class '
+            f'{path} must be a JSON object of names and colors, like {{"sky": "#66CCFF"}}; a color that is no class '
             'is written {"#E0E0C0": null}'
         )
     void = frozenset(color_from_hex(key) for key, code in content.items() if code is None)

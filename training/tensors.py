@@ -36,7 +36,7 @@ def palette_tensor(palette: Palette) -> Tensor:
 
 
 def colors_from_ids(class_ids: Tensor, palette: Tensor) -> Tensor:
-    """Integer class ids ``[N, H, W]`` as colours ``[N, 3, H, W]`` in [-1, 1], looked up in `palette_tensor`."""
+    """Integer class ids ``[N, H, W]`` as colors ``[N, 3, H, W]`` in [-1, 1], looked up in `palette_tensor`."""
     return palette[class_ids.long()].permute(0, 3, 1, 2)
 
 
@@ -80,11 +80,11 @@ class SceneTensors:
 
     @property
     def labels(self) -> Tensor:
-        """The source's labels as colours, float32 ``[1, 3, H, W]`` in [-1, 1]."""
+        """The source's labels as colors, float32 ``[1, 3, H, W]`` in [-1, 1]."""
         return self.colors(self.class_ids)
 
     def colors(self, class_ids: Tensor) -> Tensor:
-        """Class ids ``[N, H, W]`` as colours ``[N, 3, H, W]``."""
+        """Class ids ``[N, H, W]`` as colors ``[N, 3, H, W]``."""
         return colors_from_ids(class_ids, self.palette)
 
     def target_ids(self, ids: ClassIds) -> Tensor:

@@ -1,8 +1,8 @@
-"""INT8 by static quantisation: QuantizeLinear and DequantizeLinear around convolutions, for ONNX Runtime's CPU kernels.
+"""INT8 by static quantization: QuantizeLinear and DequantizeLinear around convolutions, for ONNX Runtime's CPU kernels.
 
-Quantised are the image encoder's and the decoder's convolutions, where the time goes. What the feature ratio
+Quantized are the image encoder's and the decoder's convolutions, where the time goes. What the feature ratio
 depends on, and what reads it, is not: eight bits hold no ratio. Nor is the last convolution, whose result is
-the picture itself. The decoder's last stage, next to it, is quantised where it can be: it makes most of the error of
+the picture itself. The decoder's last stage, next to it, is quantized where it can be: it makes most of the error of
 some generators, and brings a tenth of the time.
 """
 
@@ -45,7 +45,7 @@ def calibration_layouts(labels: ClassIds, augmentation: AugmentationSettings) ->
 def quantize(
     model: Path, destination: Path, layouts: Sequence[ClassIds], *, last_stage_in_float32: bool = False
 ) -> None:
-    """Quantise a float32 ``model.onnx``: activations to uint8, weights to int8 channel by channel.
+    """Quantize a float32 ``model.onnx``: activations to uint8, weights to int8 channel by channel.
 
     Args:
         model: as `write_onnx` wrote it, of a `SynthesisGraph`.
@@ -75,7 +75,7 @@ def quantize(
 
 
 def _convolutions(model: onnx.ModelProto, last_stage_in_float32: bool) -> list[str]:
-    """Names of the nodes to quantise."""
+    """Names of the nodes to quantize."""
     weights = {node.name: node.input[1] for node in model.graph.node if node.op_type == "Conv"}
     last_stage = max(_stage(weight) for weight in weights.values())
     return [

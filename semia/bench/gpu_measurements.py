@@ -130,7 +130,7 @@ def copying(settings: CheckSettings) -> Figures:
     for name, picture in drawn.items():
         write_rgb(settings.workspace / f"{name}.png", picture)
     with torch.no_grad():
-        synthesize = generator.synthesiser(tensors)
+        synthesize = generator.synthesizer(tensors)
         ids = tensors.target_ids(scene.labels)
         return {
             "canvas": str(scene.canvas),
@@ -151,10 +151,10 @@ def published_answer(settings: CheckSettings) -> Figures:
     ids = tensors.target_ids(scene.labels)
 
     def everything(ids: torch.Tensor) -> torch.Tensor:
-        return generator.synthesise(tensors, ids)
+        return generator.synthesize(tensors, ids)
 
     with torch.no_grad():
-        constants_ready = generator.synthesiser(tensors)
+        constants_ready = generator.synthesizer(tensors)
         figures: Figures = {
             "canvas": str(scene.canvas),
             "float32_ms": _median_ms(lambda: everything(ids), settings),

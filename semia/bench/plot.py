@@ -20,7 +20,7 @@ COLORS: dict[WayName, str] = {
     "grpc": "#3b6fb6",
     "shared memory": "#7a5cc0",
 }
-"""Told apart by people who see few colours, too."""
+"""Told apart by people who see few colors, too."""
 
 LINES = ("-", "--", ":", "-.")
 """One style a model."""

@@ -160,7 +160,7 @@ def _generator_step(trainer: AlternatingTrainer) -> dict[str, Callable[[], objec
         "discriminator": _both_ways(trainer, judge, [output], []),
         "segmentation": _both_ways(trainer, lambda image: [trainer.segmentation(image)], [output], []),
         "patch coherence": _both_ways(trainer, lambda image: [coherence(image)], [output], []),
-        "optimiser": trainer.optimisers["generator"].step,
+        "optimizer": trainer.optimizers["generator"].step,
     }
 
 

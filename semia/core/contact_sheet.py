@@ -89,7 +89,7 @@ def _scale(picture: RGB, width: int) -> Image.Image:
 
 
 def _wrap(caption: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
-    """A caption's lines, broken where they would run into their neighbour; names of files have no better places."""
+    """A caption's lines, broken where they would run into their neighbor; names of files have no better places."""
     lines: list[str] = []
     for line in caption.split("\n"):
         lines.append("")

@@ -7,7 +7,7 @@ SemiaError                 a failure: the command prints one line and exits 1
     └── LabelMapError      a label map or palette is unusable
         ├── LabelMapTypeError      it is neither a picture nor class ids
         ├── LabelMapSizeError      its proportions are not the canvas's
-        └── LabelMapColorError    it has an area of a colour that the palette does not know
+        └── LabelMapColorError    it has an area of a color that the palette does not know
 └── AccessRefusedError     a server keeps the call to its operators
 
 Each room derives its own family (``semia.training.errors``, ``semia.export.errors``, ``semia.serving.errors``,
@@ -52,4 +52,4 @@ class LabelMapSizeError(LabelMapError):
 
 
 class LabelMapColorError(LabelMapError):
-    """A label map has an area of a colour that the palette does not know."""
+    """A label map has an area of a color that the palette does not know."""

@@ -20,10 +20,10 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
-"""Pillow's modes of grey pictures with more than 8 bits, which its own conversion would clip."""
+"""Pillow's modes of gray pictures with more than 8 bits, which its own conversion would clip."""
 
 PROFILED_MODES = ("RGB", "CMYK", "L")
-"""Pillow's modes that a colour profile can be meant for; others are expanded first."""
+"""Pillow's modes that a color profile can be meant for; others are expanded first."""
 
 PAGES = "pages"
 """Where `open_image` notes, in a Pillow picture's ``info``, how many pages or frames the file has."""
@@ -59,7 +59,7 @@ def open_image(path: Path) -> Image.Image:
 
 
 def read_rgb(path: Path) -> RGB:
-    """Read a picture as ``uint8[H, W, 3]``; an alpha channel is dropped, grey and indexed modes are expanded.
+    """Read a picture as ``uint8[H, W, 3]``; an alpha channel is dropped, gray and indexed modes are expanded.
 
     Raises:
         ImageError: as `open_image`.
@@ -84,7 +84,7 @@ def rgb_array(image: Image.Image) -> RGB:
 
 
 def _in_eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Grey values of 16 or 32 bits or floats, in the range that their size tells, scaled to 0 to 255."""
+    """Gray values of 16 or 32 bits or floats, in the range that their size tells, scaled to 0 to 255."""
     if values.dtype == np.uint16:
         full = 65535.0
     else:
@@ -98,7 +98,7 @@ def _in_eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
 def read_photograph(path: Path) -> tuple[RGB, tuple[str, ...]]:
     """Read a photograph as sRGB ``uint8[H, W, 3]``, and a line for each thing about it that was ignored.
 
-    An embedded colour profile, such as Display P3's, is converted to sRGB.
+    An embedded color profile, such as Display P3's, is converted to sRGB.
 
     Raises:
         ImageError: as `open_image`.
@@ -115,7 +115,7 @@ def read_photograph(path: Path) -> tuple[RGB, tuple[str, ...]]:
         converted = ImageCms.profileToProfile(plain, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
         reason = str(error) or type(error).__name__
-        return rgb_array(image), (f"{path}: its colour profile cannot be used ({reason}); its numbers count as sRGB",)
+        return rgb_array(image), (f"{path}: its color profile cannot be used ({reason}); its numbers count as sRGB",)
     assert converted is not None, "only a conversion in place returns nothing"
     return np.asarray(converted), ()
 

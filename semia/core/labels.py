@@ -1,10 +1,10 @@
-"""Label maps: from coloured pictures, as people draw them, to class ids on a scene's canvas.
+"""Label maps: from colored pictures, as people draw them, to class ids on a scene's canvas.
 
-Maps as programs write them hold the palette's colours and nothing else. Maps as people draw them are
+Maps as programs write them hold the palette's colors and nothing else. Maps as people draw them are
 dirty: another tool's green is not quite this one's, soft brushes blend two classes along their border,
 JPEG smears both. Three rules read them:
 
-1. A colour within the palette's tolerance of a class is that class,
+1. A color within the palette's tolerance of a class is that class,
 2. unless it lies on a border between two other classes and could be a blend of those.
 3. What is left is borders: each pixel takes the more similar of the classes beside it.
 
@@ -39,16 +39,16 @@ ClassIds = NDArray[np.uint8]
 """A label map: ``uint8[H, W]`` indices into a `Palette`."""
 
 FOREIGN_SHARE = 0.001
-"""An area of foreign colour is refused from this share of the label map on."""
+"""An area of foreign color is refused from this share of the label map on."""
 
 BORDER_REACH = 8
 """How many pixels a blended border reaches from the areas it separates: soft brushes and JPEG chroma stay within."""
 
 VOID_NUMBER = 255
-"""The palette index, or grey value, of pixels that are no class."""
+"""The palette index, or gray value, of pixels that are no class."""
 
 SMALL_GRAYS = 64
-"""Grey values all below this are class ids rather than colours."""
+"""Gray values all below this are class ids rather than colors."""
 
 SIZE_SLACK = 2
 """Pixels by which a label map's proportions may miss the canvas's and still mean the whole canvas."""
@@ -70,7 +70,7 @@ class Canvas(NamedTuple):
 
 
 def fit_to_canvas(image: Image.Image, canvas: Canvas, what: str = "label map") -> Image.Image:
-    """Resample a label map to the canvas (nearest neighbour), if it shows the same picture at another scale.
+    """Resample a label map to the canvas (nearest neighbor), if it shows the same picture at another scale.
 
     Raises:
         LabelMapSizeError: if its proportions are not the canvas's, to within `SIZE_SLACK` and `MAX_STRETCH`.
@@ -90,22 +90,22 @@ def fit_to_canvas(image: Image.Image, canvas: Canvas, what: str = "label map") -
 
 
 class LabelPicture(NamedTuple):
-    """A label map as a file has it, before its colours are known to be classes."""
+    """A label map as a file has it, before its colors are known to be classes."""
 
     colors: NDArray[np.uint8]  # [H, W, 3]
     void: NDArray[np.bool_]  # [H, W]: pixels that are no class
     notes: tuple[str, ...]  # a line for each thing that was not taken as it stands
-    numbers: Mapping[tuple[int, int, int], int] | None = None  # palette index or class id of each colour in the file
+    numbers: Mapping[tuple[int, int, int], int] | None = None  # palette index or class id of each color in the file
 
 
 def label_picture(image: Image.Image, palette: Palette | None = None, what: str = "label map") -> LabelPicture:
-    """A label map of any Pillow mode: its numbers as they stand, whatever colour profile comes with them.
+    """A label map of any Pillow mode: its numbers as they stand, whatever color profile comes with them.
 
-    Grey values and palette indices of 255 beside a few small ones are void, as in VOC's and Cityscapes' maps, unless
-    the colour is one of the palette's.
+    Gray values and palette indices of 255 beside a few small ones are void, as in VOC's and Cityscapes' maps, unless
+    the color is one of the palette's.
 
     Raises:
-        ImageError: if the picture was opened lazily and its file is broken, or has more grey values than 8 bits hold.
+        ImageError: if the picture was opened lazily and its file is broken, or has more gray values than 8 bits hold.
     """
     notes = _hidden_things(image, what)
     if image.mode in DEEP_MODES:
@@ -128,18 +128,18 @@ def label_picture(image: Image.Image, palette: Palette | None = None, what: str 
         color = tuple(colors[void][0].tolist())
         if palette is not None and color in palette.colors:
             return LabelPicture(colors, np.zeros_like(void), notes)
-        kind = "palette index" if image.mode == "P" else "grey value"
+        kind = "palette index" if image.mode == "P" else "gray value"
         share = 100 * np.count_nonzero(void) / void.size
-        note = f"{what}: {kind} 255 ({share:.1f} % of it) is read as no class: its neighbours' count"
+        note = f"{what}: {kind} 255 ({share:.1f} % of it) is read as no class: its neighbors' count"
         return LabelPicture(colors, void, (*notes, note), ids)
     if image.mode == "L" and len(used) >= 2 and used.max() < SMALL_GRAYS:
-        notes += (f"{what}: its grey values {_span(used)} are read as the classes",)
+        notes += (f"{what}: its gray values {_span(used)} are read as the classes",)
         return LabelPicture(colors, void, notes, ids)
     return LabelPicture(colors, void, notes, ids if image.mode == "P" else None)
 
 
 def _hidden_things(image: Image.Image, what: str) -> tuple[str, ...]:
-    """A line for what a viewer shows otherwise than it is read: further pages, and colours that are transparent."""
+    """A line for what a viewer shows otherwise than it is read: further pages, and colors that are transparent."""
     notes: tuple[str, ...] = ()
     if (pages := image.info.get(PAGES, 1)) > 1:
         notes += (f"{what}: it has {pages} pages; the first is read",)
@@ -152,7 +152,7 @@ def _hidden_things(image: Image.Image, what: str) -> tuple[str, ...]:
 
 
 def _gray_labels(image: Image.Image, what: str) -> NDArray[np.uint8]:
-    """Grey values of more than 8 bits, all of them kept apart."""
+    """Gray values of more than 8 bits, all of them kept apart."""
     values = np.asarray(image)
     different = np.unique(values)
     if different.min() >= 0 and different.max() <= np.iinfo(np.uint8).max and (different == np.rint(different)).all():
@@ -160,8 +160,8 @@ def _gray_labels(image: Image.Image, what: str) -> NDArray[np.uint8]:
     scaled = np.ascontiguousarray(rgb_array(image)[..., 0])
     if len(np.unique(scaled)) < len(different):
         raise ImageError(
-            f"the {what} has {len(different)} grey values of more than 8 bits, which 8 bits do not keep apart: "
-            "save it with values 0 to 255, or in colours"
+            f"the {what} has {len(different)} gray values of more than 8 bits, which 8 bits do not keep apart: "
+            "save it with values 0 to 255, or in colors"
         )
     return scaled
 
@@ -192,10 +192,10 @@ def fill_void(ids: ClassIds, void: NDArray[np.bool_]) -> ClassIds:
 
 
 def class_ids_from_picture(picture: NDArray[np.uint8], palette: Palette, what: str = "label map") -> ClassIds:
-    """Map a label map's colours ``uint8[H, W, 3]`` onto the palette, by the rules at the top of this module.
+    """Map a label map's colors ``uint8[H, W, 3]`` onto the palette, by the rules at the top of this module.
 
     Raises:
-        LabelMapColorError: if an area has a colour far from every class; it names the colour, its share, the palette.
+        LabelMapColorError: if an area has a color far from every class; it names the color, its share, the palette.
     """
     ids, dirty = _match_exactly(picture, palette)
     if not dirty.any():
@@ -209,7 +209,7 @@ def class_ids_from_picture(picture: NDArray[np.uint8], palette: Palette, what: s
     assigned &= flat | ~_possible_blends(picture, ids, flat, palette)
     unassigned = ~assigned
     _refuse_foreign_area(picture, unassigned & flat, palette, what)
-    # Of two colours of one class one at least is not the palette's: most soft borders need no further look.
+    # Of two colors of one class one at least is not the palette's: most soft borders need no further look.
     if np.count_nonzero(dirty & flat) >= FOREIGN_SHARE * flat.size:
         _refuse_two_colors(picture, ids, assigned & flat, palette, what)
     if not unassigned.any():
@@ -229,7 +229,7 @@ def class_ids_from_label(label: LabelPicture, palette: Palette, what: str = "lab
         return class_ids_from_picture(label.colors, palette, what)
     if label.void.all():
         raise LabelMapColorError(f"all of the {what} is void: no pixel says a class; the palette is {palette}")
-    # A void pixel's colour must not be mistaken for an area's: it becomes a class's before colours are compared.
+    # A void pixel's color must not be mistaken for an area's: it becomes a class's before colors are compared.
     colors = label.colors.copy()
     colors[label.void] = palette.array[0]
     ids = class_ids_from_picture(colors, palette, what)
@@ -237,7 +237,7 @@ def class_ids_from_label(label: LabelPicture, palette: Palette, what: str = "lab
 
 
 def _match_exactly(picture: NDArray[np.uint8], palette: Palette) -> tuple[ClassIds, NDArray[np.bool_]]:
-    """Class ids of the pixels that have a palette colour, and ``bool[H, W]``: which pixels have none."""
+    """Class ids of the pixels that have a palette color, and ``bool[H, W]``: which pixels have none."""
     packed = pack_colors(picture)
     ids = np.zeros(packed.shape, dtype=np.uint8)
     dirty = np.ones(packed.shape, dtype=np.bool_)
@@ -250,7 +250,7 @@ def _match_exactly(picture: NDArray[np.uint8], palette: Palette) -> tuple[ClassI
 
 
 def _match_nearest(colors: NDArray[np.uint8], palette: Palette) -> tuple[ClassIds, NDArray[np.bool_]]:
-    """The nearest class of each colour ``uint8[N, 3]``, and whether it is within the palette's tolerance."""
+    """The nearest class of each color ``uint8[N, 3]``, and whether it is within the palette's tolerance."""
     red, green, blue = np.ascontiguousarray(colors.T, dtype=np.int32)
     nearest = np.zeros(len(colors), dtype=np.uint8)
     least = np.full(len(colors), np.iinfo(np.int32).max, dtype=np.int32)
@@ -335,12 +335,12 @@ def _refuse_foreign_area(picture: NDArray[np.uint8], area: NDArray[np.bool_], pa
     if share < FOREIGN_SHARE:
         return
     foreign = picture[area]
-    # The most frequent colour of the most frequent box: JPEG noise scatters one colour over many values.
+    # The most frequent color of the most frequent box: JPEG noise scatters one color over many values.
     _, box_of_pixel, votes = np.unique(pack_colors(foreign) & BOX_MASK, return_inverse=True, return_counts=True)
     colors, counts = np.unique(foreign[box_of_pixel == votes.argmax()], axis=0, return_counts=True)
     red, green, blue = colors[counts.argmax()].tolist()
     raise LabelMapColorError(
-        f"the {what} has an area of unknown colour (about {hex_code((red, green, blue))}, "
+        f"the {what} has an area of unknown color (about {hex_code((red, green, blue))}, "
         f"{100 * share:.1f} % of it); the palette is {palette}"
     )
 
@@ -348,7 +348,7 @@ def _refuse_foreign_area(picture: NDArray[np.uint8], area: NDArray[np.bool_], pa
 def _refuse_two_colors(
     picture: NDArray[np.uint8], ids: ClassIds, area: NDArray[np.bool_], palette: Palette, what: str
 ) -> None:
-    """Refuse two flat colours that both are nearest to one class: drift moves all of a class, not half of it."""
+    """Refuse two flat colors that both are nearest to one class: drift moves all of a class, not half of it."""
     exact = exact_colors(picture)
     for class_id in range(len(palette)):
         colors = picture[area & (ids == class_id)]
@@ -360,19 +360,19 @@ def _refuse_two_colors(
         if len(large) > 1:
             raise LabelMapColorError(
                 f"the {what} has areas of {' and '.join(large)}, all nearest to {palette.hex_codes[class_id]}: one "
-                f"class has one colour; the palette is {palette}{_hint_of_ids(picture, palette)}"
+                f"class has one color; the palette is {palette}{_hint_of_ids(picture, palette)}"
             )
 
 
 def _exact_areas(colors: NDArray[np.uint8], exact: NDArray[np.uint8]) -> list[tuple[tuple[int, int, int], int]]:
-    """How many of colours ``uint8[N, 3]`` are each of those of an exact map, most frequent first."""
+    """How many of colors ``uint8[N, 3]`` are each of those of an exact map, most frequent first."""
     packed = pack_colors(colors)
     counted = [(tuple(each.tolist()), int(np.count_nonzero(packed == pack_colors(each)))) for each in exact]
     return sorted(counted, key=lambda pair: -pair[1])
 
 
 def _separate_areas(colors: NDArray[np.uint8]) -> list[tuple[tuple[int, int, int], int]]:
-    """Clusters of colours ``uint8[N, 3]`` that noise does not explain, most frequent first, with their pixels."""
+    """Clusters of colors ``uint8[N, 3]`` that noise does not explain, most frequent first, with their pixels."""
     clusters = color_clusters(colors)
     return [(median_color(colors[cluster]), int(np.count_nonzero(cluster))) for cluster in clusters]
 
@@ -380,19 +380,19 @@ def _separate_areas(colors: NDArray[np.uint8]) -> list[tuple[tuple[int, int, int
 def _hint_of_ids(picture: NDArray[np.uint8], palette: Palette) -> str:
     gray = (picture == picture[..., :1]).all()
     if gray and picture.max() < len(palette):
-        return "; it looks like class ids: paint it in the palette's colours, or send the ids as an array"
+        return "; it looks like class ids: paint it in the palette's colors, or send the ids as an array"
     return ""
 
 
 def class_ids_from_image(image: Image.Image, palette: Palette, canvas: Canvas, what: str = "label map") -> ClassIds:
     """A label picture of any Pillow mode as class ids ``uint8[H, W]`` on the canvas.
 
-    Colours are read before the size is fitted, so that resampling never meets a blended colour twice.
+    Colors are read before the size is fitted, so that resampling never meets a blended color twice.
 
     Raises:
         ImageError: if the picture was opened lazily and its file is broken.
         LabelMapSizeError: if the proportions do not fit.
-        LabelMapColorError: if the colours do not.
+        LabelMapColorError: if the colors do not.
     """
     fit_to_canvas(image, canvas, what)
     label = label_picture(image, palette, what)
@@ -406,13 +406,13 @@ def read_class_ids(path: Path, palette: Palette, canvas: Canvas) -> ClassIds:
     Raises:
         ImageError: if the file cannot be read.
         LabelMapSizeError: if the proportions do not fit.
-        LabelMapColorError: if the colours do not.
+        LabelMapColorError: if the colors do not.
     """
     return class_ids_from_image(open_image(path), palette, canvas, what=f"label map {path}")
 
 
 def write_class_ids(path: Path, ids: ClassIds, palette: Palette) -> None:
-    """Write class ids as an indexed PNG: exact for programs, coloured for people.
+    """Write class ids as an indexed PNG: exact for programs, colored for people.
 
     Raises:
         ImageError: if the disk refuses.
@@ -442,7 +442,7 @@ def class_ids_from_target(target: Target, palette: Palette, canvas: Canvas, gene
         LabelMapTypeError: if the target is none of the forms of `Target`, or an id has no class.
         ImageError: if its picture cannot be read.
         LabelMapSizeError: if it does not fit the canvas.
-        LabelMapColorError: if an area has a colour far from every class.
+        LabelMapColorError: if an area has a color far from every class.
     """
     if isinstance(target, (str, os.PathLike)):
         return read_class_ids(Path(target), palette, canvas)

@@ -131,7 +131,7 @@ class ModelCard:
         return Canvas(self.canvas_height, self.canvas_width)
 
     def to_palette(self) -> Palette:
-        """The classes' colours and names."""
+        """The classes' colors and names."""
         return Palette.from_hex(list(self.palette), list(self.class_names))
 
     def to_json(self) -> str:
@@ -160,9 +160,9 @@ class ModelCard:
 
 
 def changed_classes(before: Palette, after: Palette) -> tuple[str, ...]:
-    """What class ids and colours of one version would mean in the next, in words; nothing where they mean the same.
+    """What class ids and colors of one version would mean in the next, in words; nothing where they mean the same.
 
-    A class is known by its name, where both versions have names, and by its colour. Another name or another colour of a
+    A class is known by its name, where both versions have names, and by its color. Another name or another color of a
     class changes nothing, nor do new classes behind the others.
     """
     changes = []

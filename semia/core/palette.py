@@ -1,4 +1,4 @@
-"""The classes of a scene: one colour each, taken from its source label map."""
+"""The classes of a scene: one color each, taken from its source label map."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,53 +15,53 @@ MAX_CLASSES = 256
 """Class ids travel as uint8."""
 
 FLAT_TOLERANCE = 12
-"""A pixel belongs to a flat area if no channel of its 3x3 neighbourhood spans more than this (0-255)."""
+"""A pixel belongs to a flat area if no channel of its 3x3 neighborhood spans more than this (0-255)."""
 
 BOX_MASK = np.uint32(0xF8F8F8F8)
-"""Keeps of a packed colour its box of 8 levels a channel."""
+"""Keeps of a packed color its box of 8 levels a channel."""
 
 MIN_SEPARATION = 32.0
-"""Two palette colours are at least this far apart (Euclidean RGB): JPEG noise is smaller, chosen colours are not."""
+"""Two palette colors are at least this far apart (Euclidean RGB): JPEG noise is smaller, chosen colors are not."""
 
 MIN_CLASS_SHARE = 0.0002
 """A class covers at least this share of a lossy source label map with flat area."""
 
 MIN_EXACT_PIXELS = 9
-"""A colour that a program wrote is a class from so many pixels on."""
+"""A color that a program wrote is a class from so many pixels on."""
 
 EXACT_SHARE = 0.999
-"""Where so many of the pixels have such colours, the label map is exact: every one of them is a class."""
+"""Where so many of the pixels have such colors, the label map is exact: every one of them is a class."""
 
 MAX_EXACT_COLORS = 4096
-"""With more different colours, a label map was compressed, scaled, or is none."""
+"""With more different colors, a label map was compressed, scaled, or is none."""
 
 NOISE_SPAN, NOISE_CONTACTS = 2, 0.3
-"""Two colours that differ by so little in every channel, and touch at so many of their pixels, are one with noise."""
+"""Two colors that differ by so little in every channel, and touch at so many of their pixels, are one with noise."""
 
 BRIGHTNESS = (299, 587, 114)
 """How much of red, green and blue there is in it, in thousandths (ITU-R BT.601)."""
 
 BLEND_DISTANCE = 3.0
-"""A line's colour this near (Euclidean RGB) to a blend of the two colours beside it is their soft border."""
+"""A line's color this near (Euclidean RGB) to a blend of the two colors beside it is their soft border."""
 
 MAX_DRIFT = 80.0
-"""A target's colour may be this far (Euclidean RGB) from the palette's: tools disagree about "the same" green."""
+"""A target's color may be this far (Euclidean RGB) from the palette's: tools disagree about "the same" green."""
 
 
 @dataclass(frozen=True)
 class Palette:
-    """The colours of a scene's classes; a class id is an index into it."""
+    """The colors of a scene's classes; a class id is an index into it."""
 
     colors: tuple[tuple[int, int, int], ...]  # RGB, 0-255
-    names: tuple[str, ...] = ()  # one per colour, or empty where the scene names none
+    names: tuple[str, ...] = ()  # one per color, or empty where the scene names none
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.colors) <= MAX_CLASSES:
-            raise LabelMapError(f"a palette has 1 to {MAX_CLASSES} colours, not {len(self.colors)}")
+            raise LabelMapError(f"a palette has 1 to {MAX_CLASSES} colors, not {len(self.colors)}")
         if len(set(self.colors)) != len(self.colors):
-            raise LabelMapError(f"a palette's colours must differ: {self}")
+            raise LabelMapError(f"a palette's colors must differ: {self}")
         if self.names and len(self.names) != len(self.colors):
-            raise LabelMapError(f"a palette of {len(self.colors)} colours cannot have {len(self.names)} names")
+            raise LabelMapError(f"a palette of {len(self.colors)} colors cannot have {len(self.names)} names")
 
     def __len__(self) -> int:
         return len(self.colors)
@@ -70,12 +70,12 @@ class Palette:
         return ", ".join(map(self.describe, range(len(self))))
 
     def describe(self, class_id: int) -> str:
-        """A class's colour and, where it has one, its name."""
+        """A class's color and, where it has one, its name."""
         return " ".join([hex_code(self.colors[class_id]), *self.names[class_id : class_id + 1]])
 
     @property
     def hex_codes(self) -> tuple[str, ...]:
-        """The colours as ``#RRGGBB``."""
+        """The colors as ``#RRGGBB``."""
         return tuple(hex_code(color) for color in self.colors)
 
     @classmethod
@@ -89,12 +89,12 @@ class Palette:
 
     @cached_property
     def array(self) -> NDArray[np.uint8]:
-        """The colours as ``uint8[K, 3]``."""
+        """The colors as ``uint8[K, 3]``."""
         return np.array(self.colors, dtype=np.uint8)
 
     @cached_property
     def tolerance(self) -> float:
-        """How far (Euclidean RGB) a colour may be from a class's and still mean that class.
+        """How far (Euclidean RGB) a color may be from a class's and still mean that class.
 
         `MAX_DRIFT`, but never more than the distance between the two most similar classes.
         """
@@ -124,13 +124,13 @@ class Palette:
         return tuple(pairs)
 
     def render(self, class_ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Colour ``uint8[H, W]`` class ids as ``uint8[H, W, 3]``."""
+        """Color ``uint8[H, W]`` class ids as ``uint8[H, W, 3]``."""
         return self.array[class_ids]
 
     def with_names(self, color_of_name: Mapping[str, str]) -> "Palette":
-        """The same classes with names given by colour, and in the order of the names, as in a scene's ``classes.json``.
+        """The same classes with names given by color, and in the order of the names, as in a scene's ``classes.json``.
 
-        Names of colours that the palette has not are left out: one file may serve several photographs.
+        Names of colors that the palette has not are left out: one file may serve several photographs.
 
         Raises:
             LabelMapError: if a class gets no name, or two.
@@ -143,8 +143,8 @@ class Palette:
                 continue
             if nearest in names:
                 raise LabelMapError(
-                    f"classes {names[nearest]!r} and {name!r} both have the colour {self.hex_codes[nearest]} of the "
-                    "label map: give each class its own colour"
+                    f"classes {names[nearest]!r} and {name!r} both have the color {self.hex_codes[nearest]} of the "
+                    "label map: give each class its own color"
                 )
             names[nearest] = name
         missing = [self.hex_codes[index] for index in range(len(self)) if index not in names]
@@ -155,7 +155,7 @@ class Palette:
 
 
 def hex_code(color: tuple[int, int, int]) -> str:
-    """``#RRGGBB`` of an RGB colour."""
+    """``#RRGGBB`` of an RGB color."""
     return "#{:02X}{:02X}{:02X}".format(*color)
 
 
@@ -171,12 +171,12 @@ def color_from_hex(code: str) -> tuple[int, int, int]:
             raise ValueError
         red, green, blue = bytes.fromhex(digits)
     except ValueError:
-        raise LabelMapError(f"{code!r} is not a colour: write #RRGGBB") from None
+        raise LabelMapError(f"{code!r} is not a color: write #RRGGBB") from None
     return red, green, blue
 
 
 def pack_colors(colors: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """Colours ``uint8[..., 3]`` as one number each, ``uint32[...]``: compared and counted in one step."""
+    """Colors ``uint8[..., 3]`` as one number each, ``uint32[...]``: compared and counted in one step."""
     packed = np.zeros((*colors.shape[:-1], 4), dtype=np.uint8)
     packed[..., :3] = colors
     return packed.view(np.uint32)[..., 0]
@@ -185,7 +185,7 @@ def pack_colors(colors: NDArray[np.uint8]) -> NDArray[np.uint32]:
 def distance_to_blend(
     colors: NDArray[np.uint8], first: NDArray[np.uint8], second: NDArray[np.uint8]
 ) -> NDArray[np.float64]:
-    """How far (Euclidean RGB) each of ``uint8[N, 3]`` is from the nearest blend of two colours, as ``float64[N]``."""
+    """How far (Euclidean RGB) each of ``uint8[N, 3]`` is from the nearest blend of two colors, as ``float64[N]``."""
     start = first.astype(np.float64)
     span = second - start
     offsets = colors - start
@@ -213,9 +213,9 @@ def flat_area(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def exact_colors(picture: NDArray[np.uint8], void: NDArray[np.bool_] | None = None) -> NDArray[np.uint8] | None:
-    """The colours ``uint8[K, 3]`` of a label map ``uint8[H, W, 3]`` as a program writes it, most frequent first.
+    """The colors ``uint8[K, 3]`` of a label map ``uint8[H, W, 3]`` as a program writes it, most frequent first.
 
-    None for a map that was compressed, scaled or softly drawn: its colours are read with tolerance. ``void``,
+    None for a map that was compressed, scaled or softly drawn: its colors are read with tolerance. ``void``,
     ``bool[H, W]``, tells pixels that do not count.
     """
     packed = pack_colors(picture)
@@ -240,14 +240,14 @@ def exact_colors(picture: NDArray[np.uint8], void: NDArray[np.bool_] | None = No
 
 
 def _index_of(packed: NDArray[np.uint32], values: NDArray[np.uint32], order: NDArray[np.intp]) -> NDArray[np.int64]:
-    """The place of each pixel's colour among sorted values, reordered; -1 for other colours."""
+    """The place of each pixel's color among sorted values, reordered; -1 for other colors."""
     found = np.searchsorted(values, packed).clip(max=len(values) - 1)
     index = np.argsort(order)[found]
     return np.where(values[found] == packed, index, -1)
 
 
 def _contacts(index: NDArray[np.int64], colors: int) -> NDArray[np.int64]:
-    """How often pixels of each two colours lie beside each other, ``int64[K, K]``, symmetric."""
+    """How often pixels of each two colors lie beside each other, ``int64[K, K]``, symmetric."""
     contacts = np.zeros((colors, colors), dtype=np.int64)
     for first, second in ((index[1:], index[:-1]), (index[:, 1:], index[:, :-1])):
         both = (first >= 0) & (second >= 0)
@@ -270,7 +270,7 @@ def _has_noise(colors: NDArray[np.uint8], counts: NDArray[np.int64], contacts: N
 def _soft_borders(
     colors: NDArray[np.uint8], counts: NDArray[np.int64], contacts: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Which colours ``bool[K]`` are lines between two others, and blends of those."""
+    """Which colors ``bool[K]`` are lines between two others, and blends of those."""
     soft = np.zeros(len(colors), dtype=np.bool_)
     if len(colors) < 3:
         return soft
@@ -290,7 +290,7 @@ class FoundPalette(NamedTuple):
     """What a source label map's classes are, and what of it was taken for something else."""
 
     palette: Palette
-    notes: tuple[str, ...]  # a line for each colour that is no class although it has an area
+    notes: tuple[str, ...]  # a line for each color that is no class although it has an area
 
 
 def extract_palette(
@@ -304,20 +304,20 @@ def extract_palette(
     They are ordered by their numbers, where an exact map has any, else from dark to light: touching a map up, which
     changes areas, then changes no class's id.
 
-    Of an exact map, as programs write them, these are all its colours, however near and small. Of others they are the
-    dominant flat colours: anti-aliased and JPEG-blurred borders do not count, only pixels inside flat areas vote, and
-    colours nearer than `MIN_SEPARATION` to a more frequent one are that one.
+    Of an exact map, as programs write them, these are all its colors, however near and small. Of others they are the
+    dominant flat colors: anti-aliased and JPEG-blurred borders do not count, only pixels inside flat areas vote, and
+    colors nearer than `MIN_SEPARATION` to a more frequent one are that one.
 
     Args:
         picture: the label map.
         void: ``bool[H, W]``, pixels that are no class.
-        numbers: of colours, in the map's own file.
+        numbers: of colors, in the map's own file.
 
     Raises:
-        LabelMapError: if there is no flat colour, or there are more than `MAX_CLASSES`.
+        LabelMapError: if there is no flat color, or there are more than `MAX_CLASSES`.
     """
     if void is not None and void.all():
-        raise LabelMapError("the whole label map is void: draw each class in its own colour")
+        raise LabelMapError("the whole label map is void: draw each class in its own color")
     exact = exact_colors(picture, void)
     if exact is not None:
         labeled = picture if void is None else picture[~void]
@@ -330,14 +330,14 @@ def extract_palette(
 
 
 def _left_out(labeled: NDArray[np.uint8], exact: NDArray[np.uint8]) -> tuple[str, ...]:
-    """A line for colours of an exact map that are no class."""
+    """A line for colors of an exact map that are no class."""
     packed = pack_colors(labeled).reshape(-1)
     others = packed[~np.isin(packed, pack_colors(exact))]
     if not len(others):
         return ()
     values, counts = np.unique(others, return_counts=True)
     red, green, blue = values[counts.argmax()].reshape(1).view(np.uint8)[:3].tolist()
-    several = f" and {len(values) - 1} more colours" if len(values) > 1 else ""
+    several = f" and {len(values) - 1} more colors" if len(values) > 1 else ""
     return (
         f"{len(others)} pixels of {hex_code((red, green, blue))}{several} are too few for a class, or the soft border "
         "of two: they go to the classes beside them",
@@ -345,11 +345,11 @@ def _left_out(labeled: NDArray[np.uint8], exact: NDArray[np.uint8]) -> tuple[str
 
 
 def color_clusters(colors: NDArray[np.uint8]) -> Iterator[NDArray[np.bool_]]:
-    """Which of colours ``uint8[N, 3]`` are one but for noise, cluster by cluster, each as ``bool[N]``.
+    """Which of colors ``uint8[N, 3]`` are one but for noise, cluster by cluster, each as ``bool[N]``.
 
-    A cluster is all, not claimed before, that is nearer than `MIN_SEPARATION` to the most frequent colour left.
+    A cluster is all, not claimed before, that is nearer than `MIN_SEPARATION` to the most frequent color left.
     """
-    # Vote in boxes of 8 levels a channel, then in clusters of boxes: JPEG noise around one colour is one candidate.
+    # Vote in boxes of 8 levels a channel, then in clusters of boxes: JPEG noise around one color is one candidate.
     _, first_pixel, box_of_pixel, votes = np.unique(
         pack_colors(colors) & BOX_MASK, return_index=True, return_inverse=True, return_counts=True
     )
@@ -380,9 +380,9 @@ def _dominant_colors(flat: NDArray[np.uint8], pixels: int) -> FoundPalette:
             code = hex_code(color)
             notes.append(f"an area of about {code} ({100 * share:.3f} % of the label map) is too small to be a class")
     if not colors:
-        raise LabelMapError("the label map has no area of one flat colour: draw each class in its own colour")
+        raise LabelMapError("the label map has no area of one flat color: draw each class in its own color")
     if len(colors) > MAX_CLASSES:
-        raise LabelMapError(f"the label map has {len(colors)} colours; at most {MAX_CLASSES} classes are possible")
+        raise LabelMapError(f"the label map has {len(colors)} colors; at most {MAX_CLASSES} classes are possible")
     return FoundPalette(Palette(_dark_to_light(colors)), tuple(notes))
 
 

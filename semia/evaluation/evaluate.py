@@ -71,7 +71,7 @@ def load_judged_scene(folder: Path, palette: Palette, canvas: Canvas) -> Scene:
     """The scene that pictures are judged against, at its photograph's own size, read with a generator's palette.
 
     Raises:
-        SceneError: if the folder is no scene, or its label map has other colours.
+        SceneError: if the folder is no scene, or its label map has other colors.
         EvaluationError: if the generator draws other proportions.
     """
     scene = load_scene(folder, name="judged", palette=palette)
@@ -204,7 +204,7 @@ class EvaluationTask:
         return results
 
     def label_pictures(self) -> dict[str, RGB]:
-        """The targets in the palette's colours, by name, on the generators' canvas."""
+        """The targets in the palette's colors, by name, on the generators' canvas."""
         return {target.name: self.scene.palette.render(target.on_canvas) for target in self.targets}
 
 

@@ -1,6 +1,6 @@
 """Six figures for a picture made of a target layout, from nothing but pictures and their classes.
 
-align       are classes recognisable where the layout has them? Mean intersection over union of the layout and the
+align       are classes recognizable where the layout has them? Mean intersection over union of the layout and the
             classes that a random forest, taught on the photograph's own texture, sees in the picture
 swd         do patches of a class look alike as a whole? Sliced Wasserstein distance (Rabin et al. 2011) between
             the picture's patches and the photograph's, mean over two scales, times 1000
@@ -42,10 +42,10 @@ JUDGED_SHARE = 0.005
 """Classes with less of the layout are not judged; nor, by their patches, those with less of the photograph."""
 
 PALETTE_SHARE = 0.004
-"""A class with less of the photograph is taken for the class of the nearest colour."""
+"""A class with less of the photograph is taken for the class of the nearest color."""
 
 PALETTE_SEPARATION = 90
-"""So is one whose colour is no farther (sum over channels) from that of a larger class."""
+"""So is one whose color is no farther (sum over channels) from that of a larger class."""
 
 MIN_PATCHES = 50
 """A class with fewer patches, in either picture, has no patch figures."""
@@ -67,7 +67,7 @@ FOREST_TREES = 60
 FOREST_DEPTH = 14
 
 FLOOR = 1e-4
-"""Gradient added before the ratio is taken: flat colour beside flat colour is no difference."""
+"""Gradient added before the ratio is taken: flat color beside flat color is no difference."""
 
 
 class LabeledPicture(NamedTuple):
@@ -103,7 +103,7 @@ class PictureMeasure:
         Args:
             photograph: ``uint8[H, W, 3]``, each side at least twice `PATCH_SIDE`.
             labels: its classes, ``uint8[H, W]``.
-            palette: the classes' colours.
+            palette: the classes' colors.
         """
         self._judged_class = judged_classes(labels, palette)
         self._source = LabeledPicture(photograph, self._judged_class[labels])
@@ -198,7 +198,7 @@ def _draw_pair(
 
 
 def _draw_patches(labeled: LabeledPicture, class_id: int, most: int, stream: np.random.Generator) -> Floats | None:
-    """Patches whose centre has a class, as ``float64[N, 147]`` in [0, 1]."""
+    """Patches whose center has a class, as ``float64[N, 147]`` in [0, 1]."""
     margin = PATCH_SIDE // 2
     places = np.argwhere(labeled.labels[margin:-margin, margin:-margin] == class_id)
     if len(places) < MIN_PATCHES:
@@ -239,7 +239,7 @@ def _gradient(picture: RGB) -> Floats:
 
 
 def _texture(picture: RGB) -> NDArray[np.float32]:
-    """Colour, edges and curvature at several scales around each pixel, ``float32[H * W, F]``."""
+    """Color, edges and curvature at several scales around each pixel, ``float32[H * W, F]``."""
     features = multiscale_basic_features(picture / 255.0, channel_axis=-1, sigma_min=1, sigma_max=8)
     texture: NDArray[np.float32] = features.reshape(-1, features.shape[-1])
     return texture

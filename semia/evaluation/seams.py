@@ -3,7 +3,7 @@
 At full, half and quarter size every 7x7 RGB patch of a picture (every second one in both directions at full size) is
 compared with all patches of the photograph and of its mirror image. The figure is the mean over the sizes of the 95th
 percentile of the distance to the nearest: root mean square over the patch's values in [0, 1], times 1000. It is 0 for
-the photograph itself; lower is better. Copies that do not fit their neighbours make patches that the photograph has
+the photograph itself; lower is better. Copies that do not fit their neighbors make patches that the photograph has
 nowhere, and a twentieth of the picture with such patches decides the figure.
 """
 

@@ -252,7 +252,7 @@ async def _refusals(context: Context) -> AsyncIterator[None]:
 
 
 def _read(message: Any, field: str, request: bytes) -> str | None:
-    """A field of a serialised request; None if it is not one."""
+    """A field of a serialized request; None if it is not one."""
     try:
         value: str = getattr(message.FromString(request), field)
     except DecodeError:

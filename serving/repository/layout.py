@@ -99,7 +99,7 @@ def publish(
     """
     card = read_bundle_card(bundle, name)
     try:
-        repository = repository.resolve()  # a link's target has its neighbours on its own disk
+        repository = repository.resolve()  # a link's target has its neighbors on its own disk
         with locked(repository), undone_on_failure(repository):
             settings = settings or present_settings(repository, card.name)
             if not change_classes:

@@ -226,7 +226,7 @@ def _check_keep(keep: int) -> None:
 def _writing(repository: Path, what: str) -> Iterator[Path]:
     """Hold a repository; what its disk refuses is an error of ours. Yields its real path."""
     try:
-        folder = repository.resolve()  # a link's target has its neighbours on its own disk
+        folder = repository.resolve()  # a link's target has its neighbors on its own disk
         with locked(folder):
             yield folder
     except OSError as error:

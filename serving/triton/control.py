@@ -263,7 +263,7 @@ class TritonChannel:
             ],
         )
         paths = [SERVICE + name for name in UNARY_METHODS] + [HEALTH_CHECK]
-        # No serialisers: bytes go in and come out.
+        # No serializers: bytes go in and come out.
         self._unary = {path: self._channel.unary_unary(path, None, None) for path in paths}
         self._stream: Any = self._channel.stream_stream(SERVICE + STREAM, None, None)
 

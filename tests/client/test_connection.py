@@ -41,7 +41,7 @@ PARAMETERS = {
 class FakeTriton:
     """A real gRPC server that can be told to misbehave, as a real Triton cannot.
 
-    Serves one model, "fake", that paints every class id as grey; tests change its fields while it runs.
+    Serves one model, "fake", that paints every class id as gray; tests change its fields while it runs.
     """
 
     version: str = "1"
@@ -266,7 +266,7 @@ def test_a_new_palette_is_noticed_by_the_version(fake: FakeTriton) -> None:
         assert np.unique(np.asarray(client.synthesize("fake", red))).tolist() == [1]
 
 
-def test_a_new_colour_is_noticed(fake: FakeTriton) -> None:
+def test_a_new_color_is_noticed(fake: FakeTriton) -> None:
     white = np.full((4, 6, 3), 255, dtype=np.uint8)
     with SynthesisClient(fake.url) as client:
         client.describe("fake")

@@ -121,7 +121,7 @@ def test_a_wrong_size_is_refused(client: SynthesisClient, target: Any) -> None:
         assert "64x48" in str(caught.value)
 
 
-def test_an_unknown_colour_is_named_with_its_share_and_the_palette(client: SynthesisClient, tmp_path: Path) -> None:
+def test_an_unknown_color_is_named_with_its_share_and_the_palette(client: SynthesisClient, tmp_path: Path) -> None:
     picture = np.full((48, 64, 3), (255, 0, 0), dtype=np.uint8)
     picture[:24] = (250, 250, 10)
     path = tmp_path / "foreign.png"
@@ -176,7 +176,7 @@ def test_threads_share_a_client(client: SynthesisClient, palette: Palette) -> No
 def test_publishing_anew_is_noticed_by_a_living_client(
     triton: serving.TritonServer, make_bundle: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """The colours trade ids, then the canvas turns: each time the client's next picture is right."""
+    """The colors trade ids, then the canvas turns: each time the client's next picture is right."""
     red_first = Palette(((255, 0, 0), (0, 0, 255)))
     blue_first = Palette(((0, 0, 255), (255, 0, 0)))
     target = np.full((48, 64, 3), (255, 0, 0), dtype=np.uint8)

@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 
 class FlatGenerator(SceneGenerator):
-    """Paints every class in one colour; it keeps the photograph, as the copying generator does."""
+    """Paints every class in one color; it keeps the photograph, as the copying generator does."""
 
     photograph: Tensor
 
@@ -36,15 +36,15 @@ class FlatGenerator(SceneGenerator):
 
     @torch.no_grad()
     def prepare(self, on_stage: OnStage) -> None:
-        on_stage("colours", 0.0)
+        on_stage("colors", 0.0)
         self.colors.copy_(torch.linspace(-1, 1, self.colors.numel()).view_as(self.colors))
 
-    def synthesise(self, scene: SceneTensors, target_ids: Tensor) -> Tensor:
+    def synthesize(self, scene: SceneTensors, target_ids: Tensor) -> Tensor:
         return colors_from_ids(target_ids, self.colors)
 
 
 class FlatGraph(nn.Module):
-    """The colours, looked up."""
+    """The colors, looked up."""
 
     palette: Tensor
 

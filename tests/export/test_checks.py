@@ -14,7 +14,7 @@ from semia.training.run_folder import RunFolder
 
 
 def test_the_difference_is_measured(tiny_bundle: Path, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tiny bundle paints palette colours; a renderer that is 3 levels off in one pixel must be caught."""
+    """The tiny bundle paints palette colors; a renderer that is 3 levels off in one pixel must be caught."""
     colors = Palette(((255, 0, 0), (0, 255, 0), (0, 0, 255)))
     ids = np.zeros((48, 64), dtype=np.uint8)
 

@@ -65,7 +65,7 @@ def test_gemm_sums_over_the_side_that_both_share(write_graph: WriteGraph, transp
     assert report_graph(path).stages[0].flops == 2 * 3 * 5 * 7
 
 
-def test_inserted_nodes_belong_to_their_neighbours(write_graph: WriteGraph) -> None:
+def test_inserted_nodes_belong_to_their_neighbors(write_graph: WriteGraph) -> None:
     nodes = [
         helper.make_node("Neg", ["x"], ["negative"]),
         helper.make_node("Abs", ["negative"], ["first"]),

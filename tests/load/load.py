@@ -1,6 +1,6 @@
 """Callers that must not notice: a new version every 30 seconds, other models coming and going, every picture checked.
 
-It makes versions out of a bundle that draw in different colours, serves the first with `semia serve`, and has clients
+It makes versions out of a bundle that draw in different colors, serves the first with `semia serve`, and has clients
 call it without a pause, while the others are published into service one after the other, and side models are
 loaded, called and unloaded all the time. Every picture is compared with what ONNX Runtime itself draws with the graph
 of the version that answered. It exits with status 1 if a call failed or a picture was wrong. For example:

@@ -1,4 +1,4 @@
-"""What the load tests have in common: variants of a bundle told apart by colour, a server, and a look at its memory."""
+"""What the load tests have in common: variants of a bundle told apart by color, a server, and a look at its memory."""
 
 import contextlib
 import dataclasses
@@ -31,7 +31,7 @@ def color_key(number: int) -> NDArray[np.uint8]:
 
 
 def write_variant(bundle: Path, folder: Path, name: str, number: int) -> None:
-    """Write a bundle that draws the same as another one in other colours."""
+    """Write a bundle that draws the same as another one in other colors."""
     model = onnx.load(bundle / MODEL_FILE)
     for node in model.graph.node:
         for place, output in enumerate(node.output):

@@ -107,7 +107,7 @@ def load(
     optimization: dict[str, Any] | None = None,
     palette: str | None = None,
 ) -> Any:
-    """An initialised instance that serves a bundle's graph."""
+    """An initialized instance that serves a bundle's graph."""
     (folder / "1").symlink_to(bundle)
     config = {"input": [{"name": "target_labels"}], "default_model_filename": "", "optimization": optimization or {}}
     if palette is not None:

@@ -18,7 +18,7 @@ def test_values_out_of_range_are_clamped_not_wrapped() -> None:
     assert picture_from_tensor(image)[..., 0].tolist() == [[0, 0], [255, 255]]
 
 
-def test_ids_become_their_palette_colours() -> None:
+def test_ids_become_their_palette_colors() -> None:
     palette = Palette(((255, 0, 0), (0, 255, 0)))
     colors = colors_from_ids(torch.tensor([[[0, 1]]]), palette_tensor(palette))
     assert colors[0, :, 0, 0].tolist() == [1, -1, -1]

@@ -17,7 +17,7 @@ def test_a_scene_folder_becomes_a_scene(scene_folder: Path, scene: Scene) -> Non
     assert loaded.name == "tiny-scene"
     assert loaded.canvas == Canvas(44, 60)
     assert np.array_equal(loaded.image, scene.image)
-    # The files do not say which class is the first, so ids may differ; the colours may not.
+    # The files do not say which class is the first, so ids may differ; the colors may not.
     assert np.array_equal(loaded.palette.render(loaded.labels), scene.palette.render(scene.labels))
     assert np.array_equal(loaded.palette.render(loaded.targets["moved"]), scene.palette.render(scene.targets["moved"]))
 
@@ -159,7 +159,7 @@ def indexed_with_void() -> Image.Image:
         Image.fromarray(layout().astype(np.uint16) * 85 * 257),
         colored(layout(), [(70, 130, 180), (255, 41, 10), (255, 31, 0), (107, 142, 35)]),
     ],
-    ids=["grey ids", "16-bit ids", "16-bit greys", "near colours"],
+    ids=["gray ids", "16-bit ids", "16-bit grays", "near colors"],
 )
 def test_exact_label_maps_are_read_exactly(tmp_path: Path, label: Image.Image) -> None:
     scene = load_scene(write_scene(tmp_path / "scene", label, label))
@@ -223,14 +223,14 @@ def test_a_touch_up_changes_no_class_id(tmp_path: Path) -> None:
         assert np.abs(compressed - CLASSES).max() < 8
 
 
-def test_grey_ids_with_gaps_are_said(tmp_path: Path) -> None:
+def test_gray_ids_with_gaps_are_said(tmp_path: Path) -> None:
     gray = Image.fromarray(np.array([7, 11, 8, 26], np.uint8)[layout()])
     scene = load_scene(write_scene(tmp_path / "scene", gray))
     assert scene.palette.hex_codes == ("#070707", "#080808", "#0B0B0B", "#1A1A1A")
     assert scene.notes[-1] == "the label map's own numbers 7, 8, 11, 26 are class ids 0, 1, 2, 3"
 
 
-def test_void_goes_to_its_neighbours_and_is_said(tmp_path: Path) -> None:
+def test_void_goes_to_its_neighbors_and_is_said(tmp_path: Path) -> None:
     scene = load_scene(write_scene(tmp_path / "scene", indexed_with_void(), indexed_with_void()))
     assert scene.palette.hex_codes == ("#000000", "#800000", "#008000", "#808000")
     assert len(scene.notes) == 1
@@ -241,7 +241,7 @@ def test_void_goes_to_its_neighbours_and_is_said(tmp_path: Path) -> None:
     assert np.array_equal(scene.targets["new"], scene.labels)
 
 
-def test_a_colour_may_be_named_void(tmp_path: Path) -> None:
+def test_a_color_may_be_named_void(tmp_path: Path) -> None:
     ids = layout()
     folder = write_scene(tmp_path / "scene", colored(ids))
     names = {"road": "#800000", "tree": "#008000", "sky": "#000000", "#808000": None, "cat": "#FFFFFF"}
@@ -251,7 +251,7 @@ def test_a_colour_may_be_named_void(tmp_path: Path) -> None:
     assert scene.palette.names[scene.labels[7, 82]] == "sky"
 
 
-def test_two_colours_of_a_target_are_never_one_class(tmp_path: Path) -> None:
+def test_two_colors_of_a_target_are_never_one_class(tmp_path: Path) -> None:
     drifted = [(70, 130, 180), (128, 64, 128), (70, 70, 70), (107, 142, 35)]
     other = [*drifted[:2], (102, 102, 156), drifted[3]]
     folder = write_scene(tmp_path / "scene", colored(layout(), drifted), colored(layout(), other))
@@ -261,7 +261,7 @@ def test_two_colours_of_a_target_are_never_one_class(tmp_path: Path) -> None:
     assert load_scene(write_scene(tmp_path / "drift", colored(layout(), drifted), colored(layout(), moved)))
 
 
-def test_a_target_of_ids_against_colours_is_refused_with_a_hint(tmp_path: Path) -> None:
+def test_a_target_of_ids_against_colors_is_refused_with_a_hint(tmp_path: Path) -> None:
     folder = write_scene(tmp_path / "scene", colored(layout()), Image.fromarray(layout()))
     with pytest.raises(SceneError, match="it looks like class ids"):
         load_scene(folder)
@@ -298,7 +298,7 @@ def with_one_color_twice() -> Image.Image:
         (
             Image.merge("LA", [Image.fromarray(layout()), Image.new("L", (96, 64), 255)]),
             4,
-            "its grey values 0 to 3 are read as the classes",
+            "its gray values 0 to 3 are read as the classes",
         ),
     ],
 )

@@ -172,20 +172,20 @@ class CopyingGenerator(SceneGenerator):
         ]
         return sizes, None if len(sizes) == len(tables) else Ballot.of(tables[-1])
 
-    def synthesise(self, scene: SceneTensors, target_ids: Tensor) -> Tensor:
-        """See `SceneGenerator.synthesise`; the scene is the one it was built for."""
-        return self.synthesiser(scene)(target_ids)
+    def synthesize(self, scene: SceneTensors, target_ids: Tensor) -> Tensor:
+        """See `SceneGenerator.synthesize`; the scene is the one it was built for."""
+        return self.synthesizer(scene)(target_ids)
 
-    def synthesiser(self, scene: SceneTensors) -> Callable[[Tensor], Tensor]:  # noqa: ARG002 - it has its own copy
-        """See `SceneGenerator.synthesiser`."""
+    def synthesizer(self, scene: SceneTensors) -> Callable[[Tensor], Tensor]:  # noqa: ARG002 - it has its own copy
+        """See `SceneGenerator.synthesizer`."""
         sizes, whole = self.ready(self.tables())
 
-        def synthesise(target_ids: Tensor) -> Tensor:
+        def synthesize(target_ids: Tensor) -> Tensor:
             height, width = target_ids.shape[-2:]
             levels = paint(pad(target_ids, 2**self.sizes.coarsest), self.classes, sizes, whole)
             return levels[..., :height, :width] / 127.5 - 1
 
-        return synthesise
+        return synthesize
 
     def _whole_colors(self) -> CopiedColors:
         """Of the whole canvas; what is copied there was chosen at half its size or less, so squares go together."""

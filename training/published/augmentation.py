@@ -63,7 +63,7 @@ def draw_grid(settings: AugmentationSettings, strength: float, height: int, widt
 
 
 def identity_grid(height: int, width: int, device: torch.device) -> Tensor:
-    """The sampling grid ``[1, H, W, 2]`` that changes nothing: pixel centres in [-1, 1], (x, y)."""
+    """The sampling grid ``[1, H, W, 2]`` that changes nothing: pixel centers in [-1, 1], (x, y)."""
     y = (torch.arange(height, device=device) * 2 + 1) / height - 1
     x = (torch.arange(width, device=device) * 2 + 1) / width - 1
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).unsqueeze(0)

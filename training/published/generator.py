@@ -26,7 +26,7 @@ class Translation(NamedTuple):
 
 
 def modulate(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    """Normalise each channel of each sample over its positions, then scale and shift it: ``[N, C, H, W]``."""
+    """Normalize each channel of each sample over its positions, then scale and shift it: ``[N, C, H, W]``."""
     # Instance norm divides by the biased deviation, the published modulation by the unbiased one.
     unbiased = math.sqrt(1 - 1 / x[0, 0].numel())
     return torch.addcmul(beta, gamma, instance_norm(x, scale=unbiased, epsilon=MODULATION_EPSILON * unbiased**2))
@@ -41,7 +41,7 @@ class LabelEncoder(nn.Module):
         self.downs = nn.ModuleList(down_block(width << level) for level in range(depth))
 
     def forward(self, labels: Tensor) -> list[Tensor]:
-        """Colour labels ``[N, 3, H, W]`` in [-1, 1] to one ``[N, 2^l·b, H/2^l, W/2^l]`` per level l = 1..n."""
+        """Color labels ``[N, 3, H, W]`` in [-1, 1] to one ``[N, 2^l·b, H/2^l, W/2^l]`` per level l = 1..n."""
         features = []
         x = self.head(labels)
         for down in self.downs:
@@ -150,7 +150,7 @@ class Generator(SceneGenerator):
         """An untrained generator as the settings want it, on the CPU."""
         return cls(settings.generator_width, settings.depth, settings.ratio_limit)
 
-    def synthesise(self, scene: SceneTensors, target_ids: Tensor) -> Tensor:
+    def synthesize(self, scene: SceneTensors, target_ids: Tensor) -> Tensor:
         """Padded class ids ``[N, H, W]`` to images ``[N, 3, H, W]``, not bounded."""
         count = len(target_ids)
         image = scene.image.expand(count, -1, -1, -1)
@@ -172,7 +172,7 @@ class Generator(SceneGenerator):
         return Translation(gammas, betas)
 
     def forward(self, image: Tensor, source_labels: Tensor, target_labels: Tensor) -> Synthesis:
-        """Image and colour labels, each ``[N, 3, H, W]`` in [-1, 1], to the image in the target layout."""
+        """Image and color labels, each ``[N, 3, H, W]`` in [-1, 1], to the image in the target layout."""
         translation = self.translate(*self._label_features(source_labels, target_labels))
         return Synthesis(self.decoder(self.image_encoder(image, translation), translation), translation)
 

@@ -4,7 +4,7 @@ The spectral norm is written out, forward and backward.
 
 Semantics and state dict are those of ``torch.nn.utils.parametrizations.spectral_norm``. That one records
 many small operations a weight for autograd, copies weights that are stored channels-last, and multiplies
-by the weight once more than is needed; the generator has 80 weights, normalised at every step.
+by the weight once more than is needed; the generator has 80 weights, normalized at every step.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ LEAK = 0.2
 
 
 def spectral_norm(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
-    """Normalise a convolution's weight by its largest singular value (Miyato et al. 2018).
+    """Normalize a convolution's weight by its largest singular value (Miyato et al. 2018).
 
     The original stays trainable as ``parametrizations.weight.original``. In training mode every use of the
     weight begins with one power iteration.
@@ -57,7 +57,7 @@ class SpectralNorm(nn.Module):
         self.register_buffer("_v", v)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The normalised weight, float32, of the same shape."""
+        """The normalized weight, float32, of the same shape."""
         with torch.autocast(weight.device.type, enabled=False):
             matrix = _matrix(weight.detach(), self.transposed)
             u, v = self._u, self._columns(weight)
@@ -66,8 +66,8 @@ class SpectralNorm(nn.Module):
                 self._keep(u, v, weight)
             else:
                 sigma = torch.dot(u, matrix @ v)
-            normalised: Tensor = _Normalise.apply(weight, u, v, sigma, self.transposed)  # type: ignore[no-untyped-call]
-        return normalised
+            normalized: Tensor = _Normalize.apply(weight, u, v, sigma, self.transposed)  # type: ignore[no-untyped-call]
+        return normalized
 
     def _columns(self, weight: Tensor) -> Tensor:
         """The right vector in the column order of `_matrix`."""
@@ -85,23 +85,23 @@ class SpectralNorm(nn.Module):
         self._v.copy_(v)
 
 
-class _Normalise(torch.autograd.Function):
+class _Normalize(torch.autograd.Function):
     """W / s for the singular value s = u'Wv, where u and v count as constants."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, u: Tensor, v: Tensor, sigma: Tensor, transposed: bool) -> Tensor:
-        normalised = weight / sigma
-        ctx.save_for_backward(normalised, u, v, sigma)
+        normalized = weight / sigma
+        ctx.save_for_backward(normalized, u, v, sigma)
         ctx.transposed = transposed
-        return normalised
+        return normalized
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         """With N = W / s: dL/dW = (dL/dN - <dL/dN, N> uv') / s."""
-        normalised, u, v, sigma = ctx.saved_tensors
+        normalized, u, v, sigma = ctx.saved_tensors
         rows = _matrix(gradient, ctx.transposed)
-        along = torch.sum(gradient * normalised)
+        along = torch.sum(gradient * normalized)
         result = torch.addr(rows, u * -along, v).div_(sigma)
         return _weight(result, gradient.shape, ctx.transposed), None, None, None, None
 
@@ -154,7 +154,7 @@ class InstanceNorm(nn.Module):
 def conv(
     in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, padding: int = 0, bias: bool = True
 ) -> nn.Module:
-    """A spectrally normalised convolution."""
+    """A spectrally normalized convolution."""
     return spectral_norm(nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=bias))
 
 
@@ -218,10 +218,10 @@ def up_block(channels: int) -> nn.Sequential:
     )
 
 
-def initialise(module: nn.Module, gain: float) -> None:
-    """Xavier initialisation of weights with a gain (0.02 as published), zero biases, norm scales N(1, 0.02).
+def initialize(module: nn.Module, gain: float) -> None:
+    """Xavier initialization of weights with a gain (0.02 as published), zero biases, norm scales N(1, 0.02).
 
-    Weights with a spectral norm keep PyTorch's own initialisation: the public code's gain never reaches them, and
+    Weights with a spectral norm keep PyTorch's own initialization: the public code's gain never reaches them, and
     from weights so small each of Adam's first steps, absolute in size, would turn the whole weight around.
     """
     for layer in module.modules():

@@ -2,7 +2,7 @@
 
 Patch coherence: every patch of the output should exist in the source, in an area of the same class.
 
-Vectorised: patches are rows of a matrix, and nearest neighbours come from one matrix product and a top-k within
+Vectorized: patches are rows of a matrix, and nearest neighbors come from one matrix product and a top-k within
 the class. Shapes do not depend on the label maps, so that a step can be recorded as a CUDA graph.
 """
 
@@ -54,7 +54,7 @@ def fixed_point(translation: Translation) -> Tensor:
 
 
 def semantic_alignment(predicted_labels: Tensor, target_labels: Tensor) -> Tensor:
-    """L1 between the labels that S sees in the output and the target's, both colours ``[N, 3, H, W]``.
+    """L1 between the labels that S sees in the output and the target's, both colors ``[N, 3, H, W]``.
 
     The public code takes it without gradients, so there it teaches nothing; here it reaches G.
     """
@@ -107,7 +107,7 @@ class CoherenceLoss:
         Float32, with gradients; 0 where the source has none of the output's classes.
         """
         maps = self.settings.features(output)
-        with torch.autocast(output.device.type, enabled=False):  # bfloat16 would mistake neighbours
+        with torch.autocast(output.device.type, enabled=False):  # bfloat16 would mistake neighbors
             losses = [
                 bank.loss(feature, self.settings.output_patches, self.settings.source_patches)
                 for bank, feature in zip(self.banks, maps, strict=True)
@@ -141,7 +141,7 @@ class _PatchBank:
         keys = _patches(self.source, candidates)
         nearest = keys[_nearest(queries.detach(), classes, keys, len(self.counts))]
         distances = (queries.unsqueeze(1) - nearest).abs().mean((1, 2))
-        # A class that the source lacks has no neighbours: its patches say nothing.
+        # A class that the source lacks has no neighbors: its patches say nothing.
         known = self.counts[classes] > 0
         return (distances * known).sum() / known.sum().clamp(min=1)
 
@@ -182,7 +182,7 @@ def _nearest(queries: Tensor, classes: Tensor, keys: Tensor, class_count: int) -
 
 
 def _classes_at(class_ids: Tensor, feature: FeatureMap) -> Tensor:
-    """The class at the centre of every patch of a feature map, row by row: ``[L]``."""
+    """The class at the center of every patch of a feature map, row by row: ``[L]``."""
     height, width = feature.values.shape[2:]
     resized = F.interpolate(class_ids.unsqueeze(1).float(), size=(height, width), mode="nearest")[0, 0]
     margin = feature.patch // 2

@@ -73,7 +73,7 @@ class SegmentationNetwork(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Image ``[N, 3, H, W]`` in [-1, 1] to label colours ``[N, 3, H, W]``, not bounded."""
+        """Image ``[N, 3, H, W]`` in [-1, 1] to label colors ``[N, 3, H, W]``, not bounded."""
         branches = [self.point(image), self.near(image), self.far(image)]
         branches.append(self.pooled(F.adaptive_avg_pool2d(image, 1)))
         # The projection of the pyramid as a sum of projections, the pooled branch's being equal everywhere: the

@@ -188,8 +188,8 @@ class VGG19Features(nn.Module):
 
     def forward(self, image: Tensor) -> Sequence[FeatureMap]:
         """Image ``[1, 3, H, W]`` in [-1, 1] to relu1_1 ``[1, 64, H, W]`` and relu2_1 ``[1, 128, H/2, W/2]``."""
-        normalised = ((image + 1) / 2 - self.mean) / self.std
-        relu1_1 = self.features[:2](normalised)
+        normalized = ((image + 1) / 2 - self.mean) / self.std
+        relu1_1 = self.features[:2](normalized)
         relu2_1 = self.features[2:](relu1_1)
         return [FeatureMap(relu1_1, 3), FeatureMap(relu2_1, 1)]
 

@@ -13,7 +13,7 @@ from semia.training.machine import has_fast_bfloat16
 from semia.training.published import losses
 from semia.training.published.augmentation import draw_grid, warp, warp_ids
 from semia.training.published.generator import Generator, Synthesis
-from semia.training.published.layers import initialise
+from semia.training.published.layers import initialize
 from semia.training.published.losses import FeatureMaps, PatchCoherence
 from semia.training.published.networks import Discriminator, Judgement, SegmentationNetwork
 from semia.training.settings import TrainingSettings
@@ -26,18 +26,18 @@ CALIBRATION_PASSES = 8
 
 
 @dataclass(frozen=True)
-class View:
+class LabeledImage:
     """A photograph and its labels, augmented or not."""
 
     image: Tensor  # [1, 3, H, W] in [-1, 1]
     class_ids: Tensor  # [1, H, W]
-    labels: Tensor  # the class ids as colours, [1, 3, H, W] in [-1, 1]
+    labels: Tensor  # the class ids as colors, [1, 3, H, W] in [-1, 1]
 
-    def clone(self) -> "View":
+    def clone(self) -> "LabeledImage":
         """The same in memory of its own."""
-        return View(self.image.clone(), self.class_ids.clone(), self.labels.clone())
+        return LabeledImage(self.image.clone(), self.class_ids.clone(), self.labels.clone())
 
-    def copy_(self, other: "View") -> None:
+    def copy_(self, other: "LabeledImage") -> None:
         """Take over another's values."""
         self.image.copy_(other.image)
         self.class_ids.copy_(other.class_ids)
@@ -45,7 +45,7 @@ class View:
 
 
 class AlternatingTrainer:
-    """The three networks, their optimisers, and what one iteration does to them.
+    """The three networks, their optimizers, and what one iteration does to them.
 
     All randomness of an iteration is seeded from its number, so a resumed run continues the same run.
 
@@ -65,14 +65,14 @@ class AlternatingTrainer:
         self.discriminator = Discriminator(settings.discriminator_width).to(device)
         self.segmentation = SegmentationNetwork(settings.segmentation_width).to(device)
         for network in self._networks.values():
-            initialise(network, settings.initial_gain)
+            initialize(network, settings.initial_gain)
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
-        self.optimisers = {
+        self.optimizers = {
             "generator": _adam(self.generator, settings.generator_rate),
             "discriminator": _adam(self.discriminator, settings.discriminator_rate),
             "segmentation": _adam(self.segmentation, settings.generator_rate),
         }
-        self.photograph = View(_channels_last(scene.image), scene.class_ids, _channels_last(scene.labels))
+        self.photograph = LabeledImage(_channels_last(scene.image), scene.class_ids, _channels_last(scene.labels))
         self.source, self.target = self.photograph.clone(), self.photograph.clone()
         self._recorder = StepRecorder(device, eager_iterations=settings.reconstruction_every)
 
@@ -80,16 +80,16 @@ class AlternatingTrainer:
         """All that a later process needs to go on: tensors and numbers, loadable with ``weights_only``."""
         return {
             **{name: network.state_dict() for name, network in self._networks.items()},
-            **{f"{name}_optimiser": optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+            **{f"{name}_optimiser": optimizer.state_dict() for name, optimizer in self.optimizers.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` gave."""
         for name, network in self._networks.items():
             network.load_state_dict(state[name])
-        for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state[f"{name}_optimiser"])
-            _suit_device(optimiser)  # the state may come from another
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state[f"{name}_optimiser"])
+            _suit_device(optimizer)  # the state may come from another
 
     @property
     def _networks(self) -> dict[str, nn.Module]:
@@ -106,7 +106,7 @@ class AlternatingTrainer:
         """
         torch.manual_seed((self.seed * 1_000_003 + iteration) % 2**63)
         for name, rate in self._rates(progress).items():
-            weights, affine = self.optimisers[name].param_groups
+            weights, affine = self.optimizers[name].param_groups
             _set_rate(weights, rate)
             _set_rate(affine, rate * self.settings.affine_rate_factor)
         augmented = self._augment(progress)
@@ -155,13 +155,13 @@ class AlternatingTrainer:
             "segmentation": generator_rate,
         }
 
-    def _augment(self, progress: float) -> View:
+    def _augment(self, progress: float) -> LabeledImage:
         strength = self.settings.augmentation_strength(progress)
         height, width = self.scene.image.shape[2:]
         grid = draw_grid(self.settings.augmentation, strength, height, width, self.scene.image.device)
         class_ids = warp_ids(self.scene.class_ids, grid)
         image, labels = warp(self.scene.image, grid), self.scene.colors(class_ids)
-        return View(_channels_last(image), class_ids, _channels_last(labels))
+        return LabeledImage(_channels_last(image), class_ids, _channels_last(labels))
 
     def _first_sampling_step(self) -> dict[str, Tensor]:
         """A discriminator step, then the first generator step on the picture that it has seen."""
@@ -241,7 +241,7 @@ class AlternatingTrainer:
             self._real: Judgement = self.discriminator(self.target.image)
 
     def _generator_step(self, loss: Tensor) -> None:
-        _step(self.optimisers["generator"], loss, inputs=list(self.generator.parameters()))
+        _step(self.optimizers["generator"], loss, inputs=list(self.generator.parameters()))
 
     def _final_discriminator_step(self) -> dict[str, Tensor]:
         with torch.no_grad():
@@ -252,13 +252,13 @@ class AlternatingTrainer:
         with self.autocast():
             real, fake = self.discriminator(self.target.image), self.discriminator(output)
             loss = losses.least_squares_real(real) + losses.least_squares_fake(fake)
-        _step(self.optimisers["discriminator"], loss, inputs=list(self.discriminator.parameters()))
+        _step(self.optimizers["discriminator"], loss, inputs=list(self.discriminator.parameters()))
         return loss.detach()
 
     def _segmentation_step(self) -> Tensor:
         with self.autocast():
             loss = F.l1_loss(self.segmentation(self.target.image), self.target.labels)
-        _step(self.optimisers["segmentation"], loss, inputs=list(self.segmentation.parameters()))
+        _step(self.optimizers["segmentation"], loss, inputs=list(self.segmentation.parameters()))
         return loss.detach()
 
 
@@ -310,14 +310,14 @@ def _adam(network: nn.Module, rate: float) -> torch.optim.Adam:
     parameters = list(network.parameters())
     weights = [parameter for parameter in parameters if parameter.ndim > 1]
     affine = [parameter for parameter in parameters if parameter.ndim == 1]
-    optimiser = torch.optim.Adam([{"params": weights}, {"params": affine}], lr=rate, betas=ADAM_BETAS, fused=True)
-    _suit_device(optimiser)
-    return optimiser
+    optimizer = torch.optim.Adam([{"params": weights}, {"params": affine}], lr=rate, betas=ADAM_BETAS, fused=True)
+    _suit_device(optimizer)
+    return optimizer
 
 
-def _suit_device(optimiser: torch.optim.Optimizer) -> None:
+def _suit_device(optimizer: torch.optim.Optimizer) -> None:
     """On a GPU the rates are tensors there, which recorded steps read anew; on a CPU they are numbers."""
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         device = group["params"][0].device
         on_gpu = device.type == "cuda"
         group["capturable"] = on_gpu
@@ -331,11 +331,11 @@ def _set_rate(group: dict[str, Any], rate: float) -> None:
         group["lr"] = rate
 
 
-def _step(optimiser: torch.optim.Optimizer, loss: Tensor, inputs: list[nn.Parameter]) -> None:
-    optimiser.zero_grad(set_to_none=True)
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor, inputs: list[nn.Parameter]) -> None:
+    optimizer.zero_grad(set_to_none=True)
     # Only this network's gradients: the others rest, and their weight gradients would be half the cost.
     torch.autograd.backward(loss, inputs=inputs)
-    optimiser.step()
+    optimizer.step()
 
 
 def _channels_last(image: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ PRECISION_FLAGS = {"FP32": None, "FP16": "trt_fp16_enable", "BF16": "trt_bf16_en
 """What its ``precision_mode`` becomes; other keys of TensorRT get a prefix at most."""
 
 LABELS, PALETTE = "target_labels", "palette"
-"""The input that holds class ids, and the key of config.pbtxt's ``parameters`` that has a colour for every class."""
+"""The input that holds class ids, and the key of config.pbtxt's ``parameters`` that has a color for every class."""
 
 ELEMENT_TYPES = {
     "tensor(uint8)": np.uint8,
@@ -72,7 +72,7 @@ class TritonPythonModel:
         self._workers = _threads(config) if device is None else 1
         self._pool = ThreadPoolExecutor(self._workers)
         self._running: set[Future[None]] = set()
-        # What optimising the graph took and gave back would otherwise stay with this process:
+        # What optimizing the graph took and gave back would otherwise stay with this process:
         # 300 of 400 MB for a generator that stores its tables packed.
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -353,7 +353,7 @@ def _zeros(session: Any) -> dict[str, Any]:
 
 
 def _session_options(config: dict[str, Any]) -> Any:
-    """What config.pbtxt says about threads and optimisation, as the C++ backend reads it."""
+    """What config.pbtxt says about threads and optimization, as the C++ backend reads it."""
     options = ort.SessionOptions()
     level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
     options.graph_optimization_level = GRAPH_OPTIMIZATION.get(level, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)

@@ -44,7 +44,7 @@ def quantized(exported: Path, scene: Scene, tmp_path_factory: pytest.TempPathFac
     return onnx.load(path)
 
 
-def test_only_what_bears_it_is_quantised(quantized: onnx.ModelProto) -> None:
+def test_only_what_bears_it_is_quantized(quantized: onnx.ModelProto) -> None:
     onnx.checker.check_model(quantized, full_check=True)
     integer, plain = ({".".join(weight.split(".")[:2]) for weight in each} for each in convolutions(quantized))
     assert integer == {"image_encoder.downs", "image_encoder.tail", "decoder.head", "decoder.ups"}
@@ -68,12 +68,12 @@ def test_the_last_stage_can_be_left_as_it_is(
 def test_weights_have_a_scale_a_channel(quantized: onnx.ModelProto) -> None:
     tensors = {tensor.name: tensor for tensor in quantized.graph.initializer}
     # A weight's DequantizeLinear: the tensor itself, then its scales; activations come from other nodes.
-    dequantised = [
+    dequantized = [
         (tensors[node.input[0]], tensors[node.input[1]])
         for node in quantized.graph.node
         if node.op_type == "DequantizeLinear" and node.input[0] in tensors
     ]
-    weights = [(weight, scales) for weight, scales in dequantised if len(weight.dims) == 4]
+    weights = [(weight, scales) for weight, scales in dequantized if len(weight.dims) == 4]
     assert weights
     assert {weight.data_type for weight, _ in weights} == {TensorProto.INT8}
     assert all(list(scales.dims) == [weight.dims[0]] for weight, scales in weights)

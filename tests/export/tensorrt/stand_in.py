@@ -73,7 +73,7 @@ class OnnxParser:
     """Takes what the published list has, and no more."""
 
     def __init__(self, network: INetworkDefinition, logger: ILogger) -> None:
-        assert logger.ready, "the bindings crash where a derived logger did not initialise its base"
+        assert logger.ready, "the bindings crash where a derived logger did not initialize its base"
         self._network = network
         self._errors: list[ParserError] = []
 

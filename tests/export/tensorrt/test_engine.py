@@ -126,7 +126,7 @@ def test_an_engine_that_draws_something_else_is_refused(
 
 
 def test_what_tensorrt_cannot_take_is_named(version: str, tiny_bundle: Path, tmp_path: Path) -> None:
-    """A graph that looks colours up in bytes."""
+    """A graph that looks colors up in bytes."""
     with pytest.raises(EngineError, match=r"cannot take the graph: Gather of UINT8 'node_1': not supported"):
         build_plan(onnx.load(tiny_bundle / MODEL_FILE), CANVAS, BatchProfile(), tmp_path / "cache", Observer())
 

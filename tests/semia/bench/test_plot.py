@@ -10,7 +10,7 @@ from semia.core.errors import ImageError
 from semia.core.images import read_rgb
 
 
-def test_it_has_the_ways_colours(benchmark: Benchmark, tmp_path: Path) -> None:
+def test_it_has_the_ways_colors(benchmark: Benchmark, tmp_path: Path) -> None:
     write_plot(tmp_path / "bench.png", benchmark)
     picture = read_rgb(tmp_path / "bench.png")
     for color in ((0x88, 0x88, 0x88), (0x1B, 0x9E, 0x77), (0x3B, 0x6F, 0xB6), (0x7A, 0x5C, 0xC0)):

@@ -14,7 +14,7 @@ from semia.training.tensors import SceneTensors
 
 PARTS = [
     "label encoder", "translation heads", "image encoder", "decoder",
-    "discriminator", "segmentation", "patch coherence", "optimiser",
+    "discriminator", "segmentation", "patch coherence", "optimizer",
 ]  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def test_every_part_is_timed(
     report = training_steps.measure(trainer, repeats=2)
     assert [part.name for part in report.parts] == PARTS
     assert all(part.seconds > 0 for part in report.parts)
-    assert all(part.gflop > 0 for part in report.parts if part.name != "optimiser")
+    assert all(part.gflop > 0 for part in report.parts if part.name != "optimizer")
     assert (len(report.sampling_s), len(report.reconstruction_s), len(report.forward_s)) == (2, 2, 2)
     assert report.sampling_passes > 1
     assert trainer.generator.training

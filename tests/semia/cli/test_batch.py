@@ -68,7 +68,7 @@ def test_what_is_there_is_left_and_what_is_not_right_is_made_again(
     (out / "3.png").unlink()
     assert make(triton.grpc_url, maps, out) == (4, 2)
     for path in sorted(maps.iterdir()):
-        assert np.array_equal(read_rgb(out / path.name), read_rgb(path)), "the tiny model paints its classes' colours"
+        assert np.array_equal(read_rgb(out / path.name), read_rgb(path)), "the tiny model paints its classes' colors"
         assert (made[path.name] == (out / path.name).stat().st_mtime_ns) is (path.stem in "45")
     assert make(triton.grpc_url, maps, out, resume=False).written == COUNT, "without --resume, everything is made"
 

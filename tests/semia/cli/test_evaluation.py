@@ -1,4 +1,4 @@
-"""`semia evaluate` and `semia compare` on a tiny run, and on a bundle that paints every class in its colour."""
+"""`semia evaluate` and `semia compare` on a tiny run, and on a bundle that paints every class in its color."""
 
 import dataclasses
 import itertools
@@ -78,7 +78,7 @@ def test_a_bundle_is_judged_against_the_scene_named(
     assert quality == Evaluation.read(bundle / "evaluation.json").quality()
     assert quality["width"] == 60
     assert quality["seams"] > 0
-    assert quality["sharp"] > 0.1  # flat colours have no texture
+    assert quality["sharp"] > 0.1  # flat colors have no texture
 
     sheet, compare = bundle / "c.png", bundle / "c.json"
     capsys.readouterr()
@@ -119,7 +119,7 @@ LEVELS = {"dark": 30, "middling": 120, "bright": 210}
 
 @pytest.fixture
 def flat_subjects(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is compared, it is three generators that paint everything in one grey, as `LEVELS` has it."""
+    """Whatever is compared, it is three generators that paint everything in one gray, as `LEVELS` has it."""
     one = open_generator(bundle)
 
     def painting(level: int) -> Callable[[ClassIds], RGB]:
@@ -222,8 +222,8 @@ def test_generators_of_different_scenes_are_not_compared(
     wide = make_bundle(tmp_path / "wide", palette=scene.palette, height=44, width=64)
     with pytest.raises(InputError, match=r"wide draws 64x44, .*run 60x44: compare generators of one size"):
         open_comparable([run, wide])
-    gray = make_bundle(tmp_path / "grey", palette=Palette(((9, 9, 9), (99, 99, 99))), height=44, width=60)
-    with pytest.raises(InputError, match=r"grey has the classes #090909, #636363, .*: compare generators of one scene"):
+    gray = make_bundle(tmp_path / "gray", palette=Palette(((9, 9, 9), (99, 99, 99))), height=44, width=60)
+    with pytest.raises(InputError, match=r"gray has the classes #090909, #636363, .*: compare generators of one scene"):
         open_comparable([run, gray])
     other = shutil.copytree(run, tmp_path / "other")
     write_rgb(other / "scene" / "img.png", np.flip(scene.image, axis=1))

@@ -15,7 +15,7 @@ from semia.serving import ServerOptions, TritonServer
 from semia.training.errors import RunError
 from semia.training.loop import train
 from semia.training.published.generator import Generator
-from semia.training.published.layers import initialise
+from semia.training.published.layers import initialize
 from semia.training.published.pretrained import public_name
 from semia.training.run_folder import RunFolder
 from semia.training.scene import Scene, load_scene, save_scene
@@ -38,7 +38,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, scene: Scene) -> Path:
     """A checkpoint of width 8 and depth 2 whose norms have seen pictures; shared, so do not change it."""
     torch.manual_seed(0)
     generator = Generator(8, 2)
-    initialise(generator, 1.0)
+    initialize(generator, 1.0)
     for _ in range(10):
         generator(*(torch.rand(1, 3, 32, 32) * 2 - 1 for _ in range(3)))
     return save_public(generator, tmp_path_factory.mktemp("public") / "latest_net_G.pth")

@@ -32,7 +32,7 @@ def test_pictures_of_other_sizes_are_scaled() -> None:
     assert sheet.shape[1] == 40 + 2 * GAP
 
 
-def test_a_long_caption_does_not_reach_its_neighbour() -> None:
+def test_a_long_caption_does_not_reach_its_neighbor() -> None:
     sheet = contact_sheet([Tile("m" * 100, flat(10)), Tile("", flat(20))], 2, tile_width=40)
     assert (sheet[:CAPTION_HEIGHT, 40 + GAP :] == 255).all()
 

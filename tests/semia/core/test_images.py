@@ -152,7 +152,7 @@ def test_pictures_are_listed_by_name(tmp_path: Path) -> None:
     ],
     ids=["16 bits", "16 dark bits", "32 bits", "floats"],
 )
-def test_deep_greys_are_scaled_not_clipped(values: NDArray[np.generic], expected: list[list[int]]) -> None:
+def test_deep_grays_are_scaled_not_clipped(values: NDArray[np.generic], expected: list[list[int]]) -> None:
     gray = rgb_array(Image.fromarray(values))
     assert gray.shape == (2, 2, 3)
     assert gray[..., 0].tolist() == expected
@@ -166,8 +166,8 @@ def test_names_are_found_whatever_their_case_and_only_one(tmp_path: Path) -> Non
         find_image(tmp_path, "img")
 
 
-def test_an_embedded_colour_profile_is_converted(tmp_path: Path) -> None:
-    """Lab is a profile that Pillow can make itself; as numbers its channels would be far from the colours."""
+def test_an_embedded_color_profile_is_converted(tmp_path: Path) -> None:
+    """Lab is a profile that Pillow can make itself; as numbers its channels would be far from the colors."""
     srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
     assert srgb is not None
     swapped = Image.new("RGB", (8, 8), (200, 40, 90))
@@ -179,7 +179,7 @@ def test_an_embedded_colour_profile_is_converted(tmp_path: Path) -> None:
     picture, notes = read_photograph(tmp_path / "broken.png")
     assert picture[0, 0].tolist() == [200, 40, 90]
     assert len(notes) == 1
-    assert "broken.png: its colour profile cannot be used" in notes[0]
+    assert "broken.png: its color profile cannot be used" in notes[0]
     swapped.save(tmp_path / "lab.png", icc_profile=ImageCms.ImageCmsProfile(lab).tobytes())
     assert "cannot be used" in read_photograph(tmp_path / "lab.png")[1][0]
 

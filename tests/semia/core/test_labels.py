@@ -103,7 +103,7 @@ def test_dirty_maps_are_read_right_but_for_the_very_border(palette: Palette, spo
 @pytest.mark.parametrize(
     "palette",
     [BETWEEN, Palette(((0, 0, 0), (255, 255, 255), (127, 127, 127))), Palette((GREEN, ORANGE, (120, 190, 20)))],
-    ids=["purple", "grey", "olive"],
+    ids=["purple", "gray", "olive"],
 )
 def test_a_blend_of_two_classes_never_becomes_a_third(palette: Palette, spoil: Spoil) -> None:
     truth = class_ids_from_picture(hard(draw(palette)), palette)
@@ -113,7 +113,7 @@ def test_a_blend_of_two_classes_never_becomes_a_third(palette: Palette, spoil: S
     assert fringe(ids, truth, 2) == 0
 
 
-def test_a_blended_pixel_takes_the_more_similar_neighbour() -> None:
+def test_a_blended_pixel_takes_the_more_similar_neighbor() -> None:
     picture = np.zeros((20, 30, 3), dtype=np.uint8)
     picture[:, :15], picture[:, 15:] = (255, 0, 0), (0, 0, 255)
     picture[:10, 15] = (150, 0, 105)  # rather red
@@ -123,7 +123,7 @@ def test_a_blended_pixel_takes_the_more_similar_neighbour() -> None:
     assert ids[10:].argmax(axis=1).tolist() == [14] * 10
 
 
-def test_drifted_colours_are_their_classes() -> None:
+def test_drifted_colors_are_their_classes() -> None:
     """As in the zebra's first target: another tool's green and orange."""
     truth = class_ids_from_picture(hard(draw(SCENE)), SCENE)
     drifted = Palette(((49, 255, 8), (253, 144, 10), (20, 240, 255)))
@@ -139,7 +139,7 @@ def test_noise_does_not_matter() -> None:
     np.testing.assert_array_equal(class_ids_from_picture(picture, SCENE), truth)
 
 
-def test_transparent_borders_are_read_by_their_colour() -> None:
+def test_transparent_borders_are_read_by_their_color() -> None:
     picture = Image.fromarray(soft(draw(SCENE))).convert("RGBA")
     alpha = Image.fromarray(np.tile(np.linspace(0, 255, CANVAS.width, dtype=np.uint8), (CANVAS.height, 1)))
     expected = class_ids_from_image(picture, SCENE, CANVAS)
@@ -179,7 +179,7 @@ def test_a_palette_of_one_class() -> None:
         class_ids_from_picture(picture, palette)
 
 
-def test_near_colours_stay_apart() -> None:
+def test_near_colors_stay_apart() -> None:
     palette = Palette(((100, 100, 100), (120, 120, 120), (100, 100, 140)))
     truth = class_ids_from_picture(hard(draw(palette)), palette)
     ids = class_ids_from_picture(jpeg(draw(palette), quality=95), palette)
@@ -199,7 +199,7 @@ def test_256_classes() -> None:
     np.testing.assert_array_equal(class_ids_from_picture(picture, palette), truth)
 
 
-def test_a_foreign_area_is_refused_with_colour_share_and_palette() -> None:
+def test_a_foreign_area_is_refused_with_color_share_and_palette() -> None:
     picture = hard(draw(SCENE)).copy()
     picture[10:30, 10:110] = (200, 30, 220)  # 2000 of 53392 pixels; its border is not flat, so not counted
     palette = Palette(SCENE.colors, ("lawn", "house", "sky"))
@@ -270,7 +270,7 @@ def test_every_pillow_mode_is_read(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16", "F"])
-def test_grey_pillow_modes_are_read(mode: str) -> None:
+def test_gray_pillow_modes_are_read(mode: str) -> None:
     palette = Palette(((0, 0, 0), (255, 255, 255)))
     picture = Image.new("L", (CANVAS.width, CANVAS.height), 255)
     ImageDraw.Draw(picture).rectangle((0, 0, 100, 100), fill=0)

@@ -1,4 +1,4 @@
-"""Palettes: what counts as a class of a source label map, and how colours compare."""
+"""Palettes: what counts as a class of a source label map, and how colors compare."""
 
 import io
 
@@ -47,7 +47,7 @@ def classes(picture: NDArray[np.uint8]) -> Palette:
     return extract_palette(picture).palette
 
 
-def test_the_classes_are_the_flat_colours_from_dark_to_light() -> None:
+def test_the_classes_are_the_flat_colors_from_dark_to_light() -> None:
     assert classes(source()).colors == (GREEN, ORANGE, CYAN)
     assert classes(source(blur=1.5)).colors == (GREEN, ORANGE, CYAN)
 
@@ -98,7 +98,7 @@ def test_small_areas_of_a_compressed_map_are_named() -> None:
     assert "too small to be a class" in found.notes[0]
 
 
-def test_similar_colours_of_an_exact_map_are_classes_and_of_a_compressed_one_are_not() -> None:
+def test_similar_colors_of_an_exact_map_are_classes_and_of_a_compressed_one_are_not() -> None:
     picture = np.full((100, 100, 3), (100, 100, 100), dtype=np.uint8)
     picture[:30] = (110, 110, 110)
     picture[70:] = (140, 140, 140)
@@ -110,8 +110,8 @@ def test_similar_colours_of_an_exact_map_are_classes_and_of_a_compressed_one_are
 
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(2, 64), height=st.integers(40, 120))
 @settings(max_examples=150, deadline=None)
-def test_exact_colours_are_read_back_to_the_same_ids(seed: int, count: int, height: int) -> None:
-    """Any colours, in areas of any size from 9 pixels on, wherever they lie."""
+def test_exact_colors_are_read_back_to_the_same_ids(seed: int, count: int, height: int) -> None:
+    """Any colors, in areas of any size from 9 pixels on, wherever they lie."""
     rng = np.random.default_rng(seed)
     colors = rng.choice(2**24, count, replace=False).astype(np.uint32)
     palette = np.stack([colors >> 16, colors >> 8 & 255, colors & 255], axis=-1).astype(np.uint8)
@@ -129,7 +129,7 @@ def test_exact_colours_are_read_back_to_the_same_ids(seed: int, count: int, heig
     assert len(found.palette) == len(np.unique(ids))
 
 
-def test_near_colours_a_pole_and_ids_are_classes() -> None:
+def test_near_colors_a_pole_and_ids_are_classes() -> None:
     ids = np.zeros((60, 80), dtype=np.uint8)
     ids[30:] = 1
     ids[10:50, 40] = 2
@@ -160,21 +160,21 @@ def test_void_pixels_are_no_class() -> None:
         extract_palette(picture, void=np.ones((40, 40), np.bool_))
 
 
-def test_small_and_single_coloured_maps() -> None:
+def test_small_and_single_colored_maps() -> None:
     assert classes(np.full((1, 1, 3), 7, dtype=np.uint8)).colors == ((7, 7, 7),)
     assert classes(np.full((40, 3, 3), ORANGE, dtype=np.uint8)).colors == (ORANGE,)
 
 
-def test_a_map_without_flat_colours_is_refused() -> None:
+def test_a_map_without_flat_colors_is_refused() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    with pytest.raises(LabelMapError, match="no area of one flat colour"):
+    with pytest.raises(LabelMapError, match="no area of one flat color"):
         classes(noise)
 
 
-def test_a_map_of_too_many_colours_is_refused() -> None:
+def test_a_map_of_too_many_colors_is_refused() -> None:
     levels = np.stack(np.meshgrid(*[np.arange(0, 256, 36)] * 3), axis=-1).reshape(-1, 3).astype(np.uint8)
     picture = np.repeat(np.repeat(levels.reshape(16, 32, 3), 8, axis=0), 8, axis=1)
-    with pytest.raises(LabelMapError, match=f"512 colours; at most {MAX_CLASSES}"):
+    with pytest.raises(LabelMapError, match=f"512 colors; at most {MAX_CLASSES}"):
         classes(picture)
 
 
@@ -197,7 +197,7 @@ def test_impossible_palettes_are_refused() -> None:
         Palette((GREEN, ORANGE), ("lawn", "house", "sky"))
 
 
-def test_a_palette_shows_its_colours_and_names() -> None:
+def test_a_palette_shows_its_colors_and_names() -> None:
     assert str(Palette((GREEN, ORANGE))) == "#00F900, #FF9300"
     assert str(Palette((GREEN, ORANGE), ("lawn", "house"))) == "#00F900 lawn, #FF9300 house"
     assert Palette.from_hex(["#00F900", "ff9300"]).colors == (GREEN, ORANGE)
@@ -223,7 +223,7 @@ def test_distance_to_blend() -> None:
     np.testing.assert_allclose(distance_to_blend(colors, black, white), [0, 50, 0, 50])
 
 
-def test_packed_colours_differ_as_colours_do() -> None:
+def test_packed_colors_differ_as_colors_do() -> None:
     colors = np.random.default_rng(0).integers(0, 4, (500, 3), dtype=np.uint8)
     assert len(np.unique(pack_colors(colors))) == len(np.unique(colors, axis=0))
 
@@ -231,7 +231,7 @@ def test_packed_colours_differ_as_colours_do() -> None:
 @pytest.mark.parametrize(
     "code", ["", "#12345", "#1234567", "red", "#GG0000", "12 34 ", "##1234", "#\uff11\uff12\uff13\uff14\uff15\uff16"]
 )
-def test_colours_are_written_in_one_way(code: str) -> None:
+def test_colors_are_written_in_one_way(code: str) -> None:
     with pytest.raises(LabelMapError, match="write #RRGGBB"):
         color_from_hex(code)
 
@@ -240,7 +240,7 @@ def test_hex_codes_go_both_ways() -> None:
     assert hex_code(color_from_hex("#0a0B0c")) == "#0A0B0C"
 
 
-def test_names_are_given_by_colour() -> None:
+def test_names_are_given_by_color() -> None:
     palette = Palette((GREEN, ORANGE))
     named = palette.with_names({"house": "#FF9300", "lawn": "#31FF08"})  # a drifted green
     assert named == Palette((ORANGE, GREEN), ("house", "lawn")), "in the order of the names"

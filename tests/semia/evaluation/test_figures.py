@@ -132,7 +132,7 @@ def test_classes_are_judged_in_the_order_of_their_area() -> None:
     assert judged_classes((2 - layout(10)).astype(np.uint8), reversed_palette).tolist() == [2, 1, 0]
 
 
-def test_a_speck_or_a_hardly_other_colour_is_no_class_of_its_own() -> None:
+def test_a_speck_or_a_hardly_other_color_is_no_class_of_its_own() -> None:
     ids = layout(10)
     ids[0, :20] = 3  # 0.37 %
     assert judged_classes(ids, Palette((*PALETTE.colors, (200, 0, 60)))).tolist() == [0, 1, 2, 2]

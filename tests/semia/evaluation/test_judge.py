@@ -30,7 +30,7 @@ def test_one_unusable_target_is_one_too_many(scene: Scene, scene_folder: Path) -
         read_targets(targets, scene.palette, scene.canvas)
     (targets / "moved.bmp").unlink()
     Image.new("RGB", (60, 44), (255, 255, 0)).save(targets / "yellow.png")
-    with pytest.raises(LabelMapColorError, match=r"yellow\.png has an area of unknown colour"):
+    with pytest.raises(LabelMapColorError, match=r"yellow\.png has an area of unknown color"):
         read_targets(targets, scene.palette, scene.canvas)
     (targets / "yellow.png").write_bytes(b"no picture")
     with pytest.raises(ImageError, match=r"yellow\.png"):
@@ -53,7 +53,7 @@ def test_the_photograph_keeps_its_own_size(scene: Scene, scene_folder: Path) -> 
 def test_another_scene_is_refused(scene: Scene, scene_folder: Path) -> None:
     with pytest.raises(EvaluationError, match="is 60x44, the generator draws 60x60: this is not its scene"):
         load_judged_scene(scene_folder, scene.palette, Canvas(60, 60))
-    with pytest.raises(SceneError, match="unknown colour"):
+    with pytest.raises(SceneError, match="unknown color"):
         load_judged_scene(scene_folder, Palette(((255, 255, 0), (0, 0, 0))), scene.canvas)
 
 

@@ -129,7 +129,7 @@ def test_a_version_whose_ids_mean_other_classes_is_refused(
     ],
     ids=["unnamed", "renamed", "compressed", "recolored", "one more behind", "the last one gone"],
 )
-def test_classes_may_be_renamed_recoloured_and_added(
+def test_classes_may_be_renamed_recolored_and_added(
     palette: Palette, tiny_bundle: Path, repository: Path, make_bundle: MakeBundle, tmp_path: Path
 ) -> None:
     publish(tiny_bundle, repository)

@@ -119,7 +119,7 @@ def repository(store: Any) -> ObjectRepository:
 
 @pytest.fixture
 def repainted(make_bundle: Callable[..., Path], tmp_path: Path) -> Path:
-    """A bundle like `tiny_bundle` that paints in other colours."""
+    """A bundle like `tiny_bundle` that paints in other colors."""
     return make_bundle(
         tmp_path / "repainted", palette=Palette(((1, 2, 3), (40, 50, 60), (200, 0, 7)), TINY_PALETTE.names)
     )

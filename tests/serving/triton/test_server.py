@@ -148,7 +148,7 @@ def test_a_broken_model_is_named_and_the_others_serve(server: TritonServer) -> N
 def test_a_new_version_is_loaded_while_running_and_survives_a_broken_one(
     server: TritonServer, make_bundle: MakeBundle, tmp_path: Path
 ) -> None:
-    gray = make_bundle(tmp_path / "grey", palette=Palette(((9, 9, 9), (250, 250, 250))), height=20, width=30)
+    gray = make_bundle(tmp_path / "gray", palette=Palette(((9, 9, 9), (250, 250, 250))), height=20, width=30)
     assert serving.publish(gray, server.repository, name="tiny", change_classes=True).version == 2
     assert (ask(server.grpc_url, np.ones((1, 48, 64), np.uint8)) == (0, 255, 0)).all(), "not before it is told to"
 

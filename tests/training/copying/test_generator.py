@@ -198,8 +198,8 @@ def test_a_batch_is_painted_as_its_layouts_are(
 ) -> None:
     layouts = torch.from_numpy(np.stack([field((44, 77)), field((50, 3), (20, 60))])).long()
     with torch.no_grad():
-        together = copying.synthesise(field_tensors, layouts)
-        alone = [copying.synthesise(field_tensors, layout[None]) for layout in layouts]
+        together = copying.synthesize(field_tensors, layouts)
+        alone = [copying.synthesize(field_tensors, layout[None]) for layout in layouts]
     assert torch.equal(together, torch.cat(alone))
     assert not torch.equal(alone[0], alone[1])
 

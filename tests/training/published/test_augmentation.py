@@ -61,7 +61,7 @@ def test_a_rotation_is_rigid_in_pixels() -> None:
     assert along_y.item() == pytest.approx(1, abs=1e-4)
 
 
-def test_a_zoom_enlarges_about_the_centre() -> None:
+def test_a_zoom_enlarges_about_the_center() -> None:
     settings = dataclasses.replace(NOTHING, max_zoom=0.5)
     torch.manual_seed(0)
     grid = draw_grid(settings, 1.0, 24, 40, CPU)

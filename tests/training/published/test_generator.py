@@ -27,8 +27,8 @@ def test_a_batch_of_layouts_is_painted_as_each_alone(tensors: SceneTensors) -> N
     generator = Generator(8, 3, ratio_limit=4.0).eval()
     layouts = torch.cat([tensors.class_ids, tensors.class_ids.flip(2)])
     with torch.no_grad():
-        images = generator.synthesise(tensors, layouts)
-        alone = [generator.synthesise(tensors, layout.unsqueeze(0)) for layout in layouts]
+        images = generator.synthesize(tensors, layouts)
+        alone = [generator.synthesize(tensors, layout.unsqueeze(0)) for layout in layouts]
         expected = generator(tensors.image, tensors.labels, tensors.labels).image
     assert images.shape == (2, 3, 48, 64)
     assert torch.allclose(images, torch.cat(alone), atol=1e-3)

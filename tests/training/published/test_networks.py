@@ -30,14 +30,14 @@ def test_odd_sizes_are_taken() -> None:
 def test_it_learns_the_labels_of_a_photograph(tensors: SceneTensors, scene: Scene) -> None:
     torch.manual_seed(0)
     network = SegmentationNetwork(8)
-    optimiser = torch.optim.Adam(network.parameters(), lr=0.02)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
     for _ in range(80):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = F.l1_loss(network(tensors.image), tensors.labels)
         torch.autograd.backward(loss)
-        optimiser.step()
+        optimizer.step()
     predicted = network.eval()(tensors.image)
-    distances = torch.stack([(predicted - colour.view(1, 3, 1, 1)).square().sum(1) for colour in tensors.palette])
+    distances = torch.stack([(predicted - color.view(1, 3, 1, 1)).square().sum(1) for color in tensors.palette])
     right = (distances.argmin(0) == tensors.class_ids).float().mean()
     assert right > 0.9
 

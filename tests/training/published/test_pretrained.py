@@ -131,7 +131,7 @@ class PublicGenerator(nn.Module):
         return self.run("decoder_i.tail_block.main", x)
 
 
-def colours(height: int, width: int, seed: int) -> Tensor:
+def colors(height: int, width: int, seed: int) -> Tensor:
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
@@ -140,7 +140,7 @@ def public_generator(b: int, n: int) -> PublicGenerator:
     torch.manual_seed(b + n)
     network = PublicGenerator(b, n)
     for step in range(5):
-        network(*(colours(64, 48, 3 * step + part) for part in range(3)))
+        network(*(colors(64, 48, 3 * step + part) for part in range(3)))
         network.run("encoder_c.tail_block.main", torch.rand(1, b << n, 4, 4))
     return network.eval()
 
@@ -172,7 +172,7 @@ def test_any_width_depth_and_canvas_draws_what_the_method_says(
     generator = read_published_generator(saved(dict(public.state_dict())))
     assert (generator.width, generator.depth, generator.ratio_limit) == (b, n, None)
     assert not generator.training
-    inputs = [colours(*size, seed=seed) for seed in (100, 101, 102)]
+    inputs = [colors(*size, seed=seed) for seed in (100, 101, 102)]
     # In float64, where a denominator that is almost 0 does not yet tell one rounding from another.
     with torch.no_grad():
         expected = public.double()(*(tensor.double() for tensor in inputs))

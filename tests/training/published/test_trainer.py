@@ -77,7 +77,7 @@ def test_rates_fall_with_the_schedule(tensors: SceneTensors, settings: TrainingS
     settings = dataclasses.replace(settings, affine_rate_factor=3.0)
     trainer = AlternatingTrainer(tensors, settings, 0, rgb_features)
     trainer.iterate(settings.iterations - 1, 0.9)
-    weights, affine = zip(*(optimiser.param_groups for optimiser in trainer.optimisers.values()), strict=True)
+    weights, affine = zip(*(optimizer.param_groups for optimizer in trainer.optimizers.values()), strict=True)
     share = settings.rate_share(0.9)
     expected = [0.005 * share, 0.02 * share, 0.005 * share]
     assert [group["lr"] for group in weights] == pytest.approx(expected)
