@@ -364,6 +364,8 @@ def _session_options(config: dict[str, Any]) -> Any:
     # Threads that spin while they wait for work take the cores from Triton and whatever else runs here: on two cores
     # beside other programs, pictures took two to four times as long.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # One block for all that a pass allocates would hold a tenth more memory, and is no faster.
+    options.enable_mem_pattern = False
     return options
 
 
