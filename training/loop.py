@@ -120,7 +120,13 @@ def train(
     checkpoint = run.load_checkpoint(device)
     first, seconds_before = (0, 0.0) if checkpoint is None else (checkpoint.iteration, checkpoint.seconds)
     if checkpoint is not None:
-        trainer.load_state_dict(checkpoint.trainer)
+        try:
+            trainer.load_state_dict(checkpoint.trainer)
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise RunError(
+                f"cannot resume {run.path}: another version of semia, with other networks, began it; "
+                "start anew with --overwrite"
+            ) from error
 
     def seconds_done() -> float:
         return seconds_before + time.monotonic() - began

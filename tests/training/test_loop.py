@@ -114,6 +114,18 @@ def test_a_full_disk_stops_training_and_what_was_learnt_stays(
     assert [line["iteration"] for line in metrics_of(run)] == list(range(settings.iterations))
 
 
+def test_a_checkpoint_of_other_networks_is_not_resumed(
+    tmp_path: Path, scene: Scene, settings: TrainingSettings
+) -> None:
+    run = RunFolder.create(tmp_path / "run", scene, settings, seed=0)
+    assert not train(run, CPU, should_stop=lambda: True)
+    content = torch.load(run.path / CHECKPOINT_FILE, weights_only=True)
+    del content["trainer"]["discriminator"]["score.weight"]
+    torch.save(content, run.path / CHECKPOINT_FILE)
+    with pytest.raises(RunError, match="another version of semia, with other networks, began it"):
+        train(run, CPU)
+
+
 def test_a_diverged_run_stops_and_keeps_its_last_checkpoint(
     tmp_path: Path, scene: Scene, settings: TrainingSettings
 ) -> None:
