@@ -5,7 +5,7 @@ stopped. Needs the extras `training` and `evaluation`.
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,19 +15,13 @@ import typer
 from PIL import Image
 
 import semia
+from semia.evaluation.evaluate import FIGURE_HEADINGS
 from semia.training.evaluation_file import Figures
 from semia.training.run_folder import RunFolder
 
 CURVE, PLOT, SHEET = "curve.json", "curve.png", "curve.jpg"
 METRICS = "metrics.jsonl"
-FIGURES = {
-    "align": "align ↑",
-    "swd": "swd ↓",
-    "coherence": "coherence ↓",
-    "complete": "complete ↓",
-    "sharp": "sharp ↓",
-    "seams": "seams ↓",
-}
+FIGURES = dict(zip((field.name for field in fields(Figures)), FIGURE_HEADINGS, strict=True))
 LOSSES = ("adversarial", "feature_matching", "reconstruction", "fixed_point", "alignment", "coherence", "discriminator")
 SMOOTHED = 25
 """Iterations of one kind over which a drawn loss is the mean."""

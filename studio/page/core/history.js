@@ -1,5 +1,7 @@
 /** Undo and redo: what changed of each plane, as runs of values within a box, and the state beside the planes. */
 
+import { boundingBox } from "./raster.js";
+
 /** @typedef {import("./raster.js").Box} Box */
 /** @typedef {import("./raster.js").Size} Size */
 
@@ -76,24 +78,15 @@ export function unpackRuns(plane, size, box, runs) {
  * @returns {Box | null}
  */
 export function differenceBox(first, second, size) {
-  const { width, height } = size;
-  let left = width;
-  let right = 0;
-  let top = height;
-  let bottom = 0;
-  for (let row = 0; row < height; row += 1) {
-    const start = row * width;
+  const { width } = size;
+  return boundingBox(size, (start) => {
     let from = 0;
     while (from < width && first[start + from] === second[start + from]) from += 1;
-    if (from === width) continue;
+    if (from === width) return null;
     let to = width;
     while (first[start + to - 1] === second[start + to - 1]) to -= 1;
-    left = Math.min(left, from);
-    right = Math.max(right, to);
-    top = Math.min(top, row);
-    bottom = row + 1;
-  }
-  return bottom ? { left, top, right, bottom } : null;
+    return [from, to];
+  });
 }
 
 /**

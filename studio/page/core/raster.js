@@ -157,28 +157,39 @@ export function polygonArea(corners, size) {
 }
 
 /**
+ * The smallest box around what is found in rows, or null where nothing is.
+ * @param {Size} size
+ * @param {(start: number) => [number, number] | null} find  in the row that begins at an index: first column and the one after the last
+ * @returns {Box | null}
+ */
+export function boundingBox({ width, height }, find) {
+  let left = width;
+  let right = 0;
+  let top = height;
+  let bottom = 0;
+  for (let row = 0; row < height; row += 1) {
+    const found = find(row * width);
+    if (!found) continue;
+    left = Math.min(left, found[0]);
+    right = Math.max(right, found[1]);
+    top = Math.min(top, row);
+    bottom = row + 1;
+  }
+  return bottom ? { left, top, right, bottom } : null;
+}
+
+/**
  * The box around a mask's pixels, or null where it has none.
  * @param {Readonly<Uint8Array>} mask
  * @param {Size} size
  * @returns {Box | null}
  */
 export function maskBox(mask, size) {
-  const { width, height } = size;
-  let left = width;
-  let right = 0;
-  let top = height;
-  let bottom = 0;
-  for (let row = 0; row < height; row += 1) {
-    const start = row * width;
-    const first = mask.subarray(start, start + width).indexOf(1);
-    if (first < 0) continue;
-    const last = mask.subarray(start, start + width).lastIndexOf(1);
-    left = Math.min(left, first);
-    right = Math.max(right, last + 1);
-    top = Math.min(top, row);
-    bottom = row + 1;
-  }
-  return bottom ? { left, top, right, bottom } : null;
+  return boundingBox(size, (start) => {
+    const row = mask.subarray(start, start + size.width);
+    const first = row.indexOf(1);
+    return first < 0 ? null : [first, row.lastIndexOf(1) + 1];
+  });
 }
 
 /**

@@ -6,22 +6,22 @@ import { rgb } from "../core/colors.js";
 /** @typedef {import("../core/raster.js").Size} Size */
 /** @typedef {{image: CanvasImageSource, opacity: number, smooth: boolean, share?: number}} Layer  share: of the width, from the left */
 
-/** @param {Size} size */
-function newSurface(size) {
-  const surface = new OffscreenCanvas(size.width, size.height);
-  const context = /** @type {OffscreenCanvasRenderingContext2D} */ (surface.getContext("2d"));
-  return { surface, context };
-}
-
-/** A plane of class ids in its classes' colors. */
-export class PlaneImage {
+/** Pixels, and the surface that they are put on to be drawn. */
+class PixelImage {
   /** @param {Size} size */
   constructor(size) {
     this.size = size;
-    const { surface, context } = newSurface(size);
-    this.surface = surface;
-    this._context = context;
+    this.surface = new OffscreenCanvas(size.width, size.height);
+    this._context = /** @type {OffscreenCanvasRenderingContext2D} */ (this.surface.getContext("2d"));
     this._pixels = new ImageData(size.width, size.height);
+  }
+}
+
+/** A plane of class ids in its classes' colors. */
+export class PlaneImage extends PixelImage {
+  /** @param {Size} size */
+  constructor(size) {
+    super(size);
     this._values = new Uint32Array(this._pixels.data.buffer);
     this._table = new Uint32Array(256);
   }
@@ -50,14 +50,10 @@ export class PlaneImage {
 }
 
 /** A picture as it comes from a model. */
-export class PictureImage {
+export class PictureImage extends PixelImage {
   /** @param {Size} size */
   constructor(size) {
-    this.size = size;
-    const { surface, context } = newSurface(size);
-    this.surface = surface;
-    this._context = context;
-    this._pixels = new ImageData(size.width, size.height);
+    super(size);
     this._pixels.data.fill(255);
   }
 

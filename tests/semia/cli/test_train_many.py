@@ -34,13 +34,17 @@ def display(preset: str) -> JobsDisplay:
     return JobsDisplay(plan(requests, threads=1))
 
 
+def show(preset: str, statuses: list[JobStatus]) -> None:
+    with display(preset) as shown:
+        for status in statuses:
+            shown.update(status)
+
+
 def test_where_there_is_no_terminal_every_event_is_a_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(console, "LINE_INTERVAL_S", 0.0)
-    with display("paper") as shown:
-        for status in TRAINED:
-            shown.update(status)
+    show("paper", TRAINED)
     output = capsys.readouterr()
     assert output.out.splitlines() == [
         "cat: training",
@@ -55,9 +59,7 @@ def test_preparations_are_told_by_their_stages(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(console, "LINE_INTERVAL_S", 0.0)
-    with display("default") as shown:
-        for status in PREPARED:
-            shown.update(status)
+    show("default", PREPARED)
     output = capsys.readouterr()
     assert output.out.splitlines() == [
         "cat: palette index 255 is read as no class",
