@@ -12,6 +12,7 @@ from rich.text import Text
 from semia.cli.console import format_versions, print_error, print_info, stdout
 from semia.cli.options import (
     DEFAULT_URL,
+    ChangeClassesOption,
     OptionalUrlOption,
     RepositoryOption,
     TimeoutOption,
@@ -133,6 +134,7 @@ def rollback(
     ] = None,
     repository: RepositoryOption = REPOSITORY_FOLDER,
     url: OptionalUrlOption = None,
+    change_classes: ChangeClassesOption = False,
     *,
     access: "ServerAccess",
 ) -> None:
@@ -142,7 +144,7 @@ def rollback(
     """
     from semia.serving import rollback as roll_back
 
-    done = roll_back(repository, name, to=to, url=url, access=access)
+    done = roll_back(repository, name, to=to, url=url, change_classes=change_classes, access=access)
     version = done.published.version
     print_info(
         f"published: {done.published.folder} (model {name}, version {version}, which is version {done.repeats} again)",

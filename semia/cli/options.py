@@ -108,7 +108,7 @@ OptionalUrlOption = Annotated[
 TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.001, help="Deadline of one call, in seconds.")]
 ChangeClassesOption = Annotated[
     bool,
-    typer.Option("--change-classes", help="Publish also if class ids mean other classes than in the version before."),
+    typer.Option("--change-classes", help="Also if class ids mean other classes than in the version before."),
 ]
 LoadOption = Annotated[
     str | None,

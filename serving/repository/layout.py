@@ -138,8 +138,17 @@ def present_config(repository: Path, name: str) -> str:
         raise PublishError(f"cannot publish {name!r} to be run as it is: {error}") from error
 
 
-def check_classes(config: str, card: ModelCard) -> None:
+ORDER_CLASSES = "order classes as before in the scene's classes.json, or publish with --change-classes"
+"""What to do about class ids that would mean other classes."""
+
+
+def check_classes(config: str, card: ModelCard, advice: str = ORDER_CLASSES) -> None:
     """Make sure that class ids mean in a new version what they mean in the one that a config.pbtxt describes.
+
+    Args:
+        config: the text of that config.pbtxt.
+        card: the new version's.
+        advice: how the message ends.
 
     Raises:
         ClassesChangedError: if they do not.
@@ -154,7 +163,7 @@ def check_classes(config: str, card: ModelCard) -> None:
         more = f", and {len(changes) - 1} more" if len(changes) > 1 else ""
         raise ClassesChangedError(
             f"class ids of {card.name!r} would change their meaning: {changes[0]}{more}; whoever sends ids would get "
-            "other pictures: order classes as before in the scene's classes.json, or publish with --change-classes"
+            f"other pictures: {advice}"
         )
 
 

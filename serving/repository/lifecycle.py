@@ -123,6 +123,7 @@ def rollback(
     *,
     to: int | None = None,
     url: str | None = None,
+    change_classes: bool = False,
     timeout_s: float = LOAD_TIMEOUT_S,
     access: ServerAccess = ANONYMOUS,
 ) -> Rollback:
@@ -133,12 +134,14 @@ def rollback(
         name: the model's name.
         to: which version; None: the newest that is older than everything that equals the present one.
         url: have the server at this gRPC address put it into service, as `publish_and_load` does; None: tell none.
+        change_classes: roll back also if class ids mean other classes than in the newest version.
         timeout_s: how long loading may take, and the first picture.
         access: what that server asks for.
 
     Raises:
         RepositoryError: if there is no such model or version, nothing older, or it is damaged.
         InputError: if config.pbtxt is not ours.
+        ClassesChangedError: if class ids mean other classes than now.
         PublishError: if the disk refuses.
         ServerError: as `publish_and_load`.
     """
@@ -146,6 +149,8 @@ def rollback(
     with _writing(repository, f"roll back {name!r} in") as folder:
         model = model_folder(folder, name)
         version = _version_to_return_to(model, to)
+        if not change_classes:
+            _check_classes_again(folder, model, version)
         stage = functools.partial(_stage_again, model, version)
         if url is not None:
             return Rollback(_put_into_service(stage, name, folder, url, timeout_s, access), version)
@@ -316,6 +321,11 @@ def _version_to_return_to(model: Path, to: int | None) -> int:
     if to == newest:
         raise RepositoryError(f"version {to} of {model.name!r} is the newest already; it has {known}")
     return to
+
+
+def _check_classes_again(repository: Path, model: Path, version: int) -> None:
+    card = dataclasses.replace(ModelCard.read(model / str(version) / CARD_FILE), name=model.name)
+    check_classes(present_config(repository, model.name), card, "roll back with --change-classes if that is meant")
 
 
 def _stage_again(model: Path, version: int, staging: Path) -> Path:

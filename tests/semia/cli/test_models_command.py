@@ -63,7 +63,7 @@ def test_models_are_listed_without_a_server(repository: Path, monkeypatch: pytes
     assert "#010203 sea" in listing
     assert "#C80506 sand" in listing
     assert f"no server answers at {url}" in listing
-    serving.rollback(repository, "tiny")
+    serving.rollback(repository, "tiny", change_classes=True)
     assert rows(run("models", "--repository", repository))["tiny"][:3] == ["1,", "2,", "3=1"]
     with pytest.raises(SemiaError, match=f"^no Triton server answers at {url}"):
         run("models", "--repository", repository, "--url", url)
@@ -112,8 +112,10 @@ def test_a_model_from_publishing_to_removal(
     with pytest.raises(SemiaError, match="version 2 of 'operated' is the oldest: there is none to roll back to"):
         run("models", "rollback", "operated", *served)
     run("publish", tiny_bundle, "--change-classes", *publish)
+    with pytest.raises(InputError, match=r"would change their meaning: .*: roll back with --change-classes if that is"):
+        run("models", "rollback", "operated", *served)
     assert f"version 4, which is version 2 again)\n{url} now serves operated version 4" in run(
-        "models", "rollback", "operated", *served
+        "models", "rollback", "operated", "--change-classes", *served
     )
     assert rows(run("models", *served))["operated"][:5] == ["2,", "3,", "*4=2", "ready", "64x48"]
     assert rows(run("models", "verify", "operated", *target))["operated"] == ["2,", "3,", "4", "6", "as", "published"]

@@ -272,6 +272,27 @@ def test_rolling_back_goes_further_each_time(bundles: list[Path], tmp_path: Path
     assert [each.problems for each in serving.verify(tmp_path / "repository")] == [()]
 
 
+def test_rolling_back_to_other_class_ids_is_refused_unless_told(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    palette = PALETTES[0]
+    swapped = Palette(palette.colors[::-1], palette.names[::-1])
+    for number, each in enumerate((palette, swapped)):
+        bundle = make_bundle(tmp_path / str(number), name="scene", palette=each)
+        serving.publish(bundle, repository, change_classes=True)
+    before = contents(repository)
+    with pytest.raises(
+        serving.ClassesChangedError,
+        match=r"'scene' would change their meaning: 0 was .* sky and would be .* roof, and 1 more; .*"
+        r"other pictures: roll back with --change-classes if that is meant$",
+    ):
+        serving.rollback(repository, "scene")
+    assert contents(repository) == before
+    assert serving.rollback(repository, "scene", change_classes=True).repeats == 1
+    (model,) = serving.list_models(repository)
+    assert model.card is not None
+    assert model.card.palette == palette.hex_codes
+
+
 @pytest.mark.parametrize(
     ("name", "to", "message"),
     [
