@@ -103,18 +103,23 @@ class TrainRequest:
         with held(self.run):
             for unfinished in [*self.run.rglob(UNFINISHED)]:
                 unfinished.unlink(missing_ok=True)  # of a process that was killed: the folder is held
-            yield OpenedRun(self._run(scene, settings, features_id), scene, device, patch_features)
+            run, scene = self._run(scene, settings, features_id)
+            yield OpenedRun(run, scene, device, patch_features)
 
-    def _run(self, scene: Scene, settings: TrainingSettings | CopyingSettings, features_id: str) -> RunFolder:
+    def _run(
+        self, scene: Scene, settings: TrainingSettings | CopyingSettings, features_id: str
+    ) -> tuple[RunFolder, Scene]:
+        """The run, begun or opened, and the scene with class ids as the run has them."""
         if RunFolder.is_run(self.run) and not self.overwrite:
             run = RunFolder.open(self.run)
             run.check_not_imported()
             if run.finished or isinstance(run.config.settings, TrainingSettings):
                 if not self.resume:
                     raise InputError(f"{self.run} holds {_state(run)}, or --overwrite to start anew")
+                scene = scene.in_order_of(run.config.palette)
                 check_same_run(run, scene, settings, self.seed, features_id)
-                return run
-        return RunFolder.create(self.run, scene, settings, self.seed, features_id)
+                return run, scene
+        return RunFolder.create(self.run, scene, settings, self.seed, features_id), scene
 
 
 def _state(run: RunFolder) -> str:

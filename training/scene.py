@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from semia.core.files import check_model_name, model_name_from_path, write_text
 from semia.core.images import (
     IMAGE_SUFFIXES,
     RGB,
+    find_entry,
     find_image,
     is_image,
     list_images,
@@ -76,6 +77,23 @@ class Scene:
         height, width = self.labels.shape
         return Canvas(height, width)
 
+    def in_order_of(self, palette: Palette) -> "Scene":
+        """The same scene with class ids in the order of another palette, if that has the same classes; else itself.
+
+        A line among its notes says that ids are in another order than the scene's files have them.
+        """
+        if palette == self.palette or set(palette.classes) != set(self.palette.classes):
+            return self
+        ids = np.array([palette.classes.index(each) for each in self.palette.classes], np.uint8)
+        note = f"class ids stay in the run's order, {palette}; --overwrite takes the scene's, {self.palette}"
+        return replace(
+            self,
+            labels=ids[self.labels],
+            palette=palette,
+            targets={stem: ids[target] for stem, target in self.targets.items()},
+            notes=(*self.notes, note),
+        )
+
 
 def load_scene(
     folder: Path,
@@ -122,7 +140,7 @@ def load_scene(
 
 def _classes(folder: Path, label: LabelPicture) -> tuple[Palette, LabelPicture]:
     """The label map's classes, named as the folder says, and the label map with all that is void marked."""
-    path = folder / CLASSES_FILE
+    path = find_entry(folder, CLASSES_FILE)
     named = read_class_names(path) if path.is_file() else None
     if named is not None and named.void:
         void = label.void.copy()
@@ -185,7 +203,7 @@ def _required(folder: Path, stem: str) -> Path:
 
 
 def _target_paths(folder: Path) -> list[Path]:
-    targets = folder / TARGET_FOLDER
+    targets = find_entry(folder, TARGET_FOLDER)
     return list_images(targets) if targets.is_dir() and any(map(is_image, targets.iterdir())) else []
 
 

@@ -67,11 +67,16 @@ class Palette:
         return len(self.colors)
 
     def __str__(self) -> str:
-        return ", ".join(map(self.describe, range(len(self))))
+        return ", ".join(self.classes)
 
     def describe(self, class_id: int) -> str:
         """A class's color and, where it has one, its name."""
         return " ".join([hex_code(self.colors[class_id]), *self.names[class_id : class_id + 1]])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What `describe` says of each, in order."""
+        return tuple(map(self.describe, range(len(self))))
 
     @property
     def hex_codes(self) -> tuple[str, ...]:
