@@ -13,7 +13,7 @@ from PIL import Image
 
 from semia.core.errors import ImageError, InputError, LabelMapError
 from semia.core.files import check_model_name, model_name_from_path, write_text
-from semia.core.images import MAX_PIXELS, RGB, find_image, is_image, read_photograph, write_rgb
+from semia.core.images import MAX_PIXELS, RGB, find_entry, find_image, is_image, read_photograph, write_rgb
 from semia.core.labels import Canvas, ClassIds, read_class_ids, write_class_ids
 from semia.core.palette import MAX_CLASSES, Palette, color_from_hex, extract_palette
 from semia.studio.errors import ChangedError, NotFoundError
@@ -129,7 +129,7 @@ class SceneFolder:
 
     def class_names(self) -> dict[str, str]:
         """Colours by name, as classes.json has them; empty where there is no such file."""
-        path = self.path / CLASSES_FILE
+        path = find_entry(self.path, CLASSES_FILE)
         try:
             content = json.loads(path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
@@ -158,14 +158,14 @@ class SceneFolder:
         codes = dict(zip(palette.names, palette.hex_codes, strict=True))
         path = self.path / f"{LABEL_STEM}.png"
         write_class_ids(path, ids, palette)
-        write_text(self.path / CLASSES_FILE, json.dumps(codes, indent=2) + "\n")
+        write_text(find_entry(self.path, CLASSES_FILE), json.dumps(codes, indent=2) + "\n")
         if old is not None and old != path:
             old.rename(old.with_name(old.name + SET_ASIDE))
         return tag_of(path)
 
     def layouts(self) -> list[LayoutFile]:
         """The layouts in ``cond/``, by name."""
-        folder = self.path / TARGET_FOLDER
+        folder = find_entry(self.path, TARGET_FOLDER)
         if not folder.is_dir():
             return []
         return [LayoutFile(path.stem, tag_of(path)) for path in sorted(folder.iterdir()) if is_image(path)]
@@ -207,7 +207,7 @@ class SceneFolder:
             ChangedError: if the file is another by now, or there is one.
             ImageError: if the disk refuses.
         """
-        path = self.path / TARGET_FOLDER / f"{check_layout_name(name)}.png"
+        path = find_entry(self.path, TARGET_FOLDER) / f"{check_layout_name(name)}.png"
         there = self._find_layout(name)
         if there is not None and there != path:
             raise ChangedError(f"there is a {there.name} already: choose another name")
@@ -237,7 +237,7 @@ class SceneFolder:
         path.rename(path.with_name(new_name + path.suffix))
 
     def _find_layout(self, name: str) -> Path | None:
-        folder = self.path / TARGET_FOLDER
+        folder = find_entry(self.path, TARGET_FOLDER)
         paths = folder.iterdir() if folder.is_dir() else iter(())
         return next((path for path in sorted(paths) if path.stem == name and is_image(path)), None)
 

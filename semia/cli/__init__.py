@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -102,6 +103,8 @@ def main() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own lines about what we report in one of ours
     end_like_ctrl_c()
     accept_any_text()
+    # Pillow's words about large pictures; ours name the file.
+    warnings.filterwarnings("ignore", message=r"Image size \(\d+ pixels\) exceeds limit")
     began = time.monotonic()
     status = _run(sys.argv[1:] or ["--help"])
     log_event("command_finished", exit_status=status, duration_s=time.monotonic() - began)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
+from PIL.TiffImagePlugin import TiffImageFile
 
 from semia.core.errors import ImageError
 from semia.core.files import staged_file
@@ -28,6 +29,17 @@ PROFILED_MODES = ("RGB", "CMYK", "L")
 PAGES = "pages"
 """Where `open_image` notes, in a Pillow picture's ``info``, how many pages or frames the file has."""
 
+UNSIGNED = "unsigned"
+"""Where `open_image` notes that numbers of 32 bits have no sign, which Pillow's mode does not say."""
+
+TIFF_SAMPLE_FORMAT, TIFF_UNSIGNED = 339, 1
+
+SLACK = 0.1
+"""By how much of their range floats may leave it at either end: sharpening and scaling overshoot."""
+
+DARK = 32
+"""A photograph of more than 8 bits that is nowhere as bright as this (0-255) may be meant to be brighter."""
+
 MAX_PIXELS = 64_000_000
 """Larger pictures are refused unread: none is trained on or served, and a small file may claim any size."""
 
@@ -46,9 +58,13 @@ def open_image(path: Path) -> Image.Image:
             image.load()
             upright = ImageOps.exif_transpose(image)
             upright.info[PAGES] = pages
+            if isinstance(image, TiffImageFile):
+                upright.info[UNSIGNED] = image.tag_v2.get(TIFF_SAMPLE_FORMAT, (TIFF_UNSIGNED,))[0] == TIFF_UNSIGNED
             return upright
     except ImageError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(f"{path} claims to be larger than any picture here may be: {MAX_PIXELS:,} pixels") from None
     except FileNotFoundError:
         raise ImageError(f"no such picture: {path}") from None
     except IsADirectoryError:
@@ -64,33 +80,54 @@ def read_rgb(path: Path) -> RGB:
     Raises:
         ImageError: as `open_image`.
     """
-    return rgb_array(open_image(path))
+    return rgb_array(open_image(path), str(path))
 
 
-def rgb_array(image: Image.Image) -> RGB:
+def rgb_array(image: Image.Image, what: str = "the picture") -> RGB:
     """A Pillow picture of any mode as ``uint8[H, W, 3]``; an alpha channel is dropped.
+
+    Raises:
+        ImageError: if the picture was opened lazily and its file is broken, or its gray values have no range.
+    """
+    if image.mode in DEEP_MODES:
+        return np.repeat(_in_eight_bits(gray_values(image), what)[..., np.newaxis], 3, axis=2)
+    try:
+        # Pillow warns when an indexed picture's alpha is dropped in one step.
+        opaque = image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
+        return np.asarray(opaque.convert("RGB"))
+    except Exception as error:  # as in open_image: this may be where the file is read
+        raise ImageError(f"cannot read {what}: {error}") from error
+
+
+def gray_values(image: Image.Image) -> NDArray[Any]:
+    """The numbers of a gray picture of one of the `DEEP_MODES`, ``[H, W]``, of its own type.
 
     Raises:
         ImageError: if the picture was opened lazily and its file is broken.
     """
     try:
-        if image.mode in DEEP_MODES:
-            return np.repeat(_in_eight_bits(np.asarray(image))[..., np.newaxis], 3, axis=2)
-        # Pillow warns when an indexed picture's alpha is dropped in one step.
-        opaque = image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
-        return np.asarray(opaque.convert("RGB"))
+        values = np.asarray(image)
     except Exception as error:  # as in open_image: this may be where the file is read
         raise ImageError(f"cannot read the picture: {error}") from error
+    return values.view(np.uint32) if image.mode == "I" and image.info.get(UNSIGNED) else values
 
 
-def _in_eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Gray values of 16 or 32 bits or floats, in the range that their size tells, scaled to 0 to 255."""
-    if values.dtype == np.uint16:
-        full = 65535.0
-    else:
-        ranges = (1.0, 255.0, 65535.0, 4294967295.0) if values.dtype.kind == "f" else (255.0, 65535.0, 4294967295.0)
-        largest = float(values.max(initial=0))
-        full = next(top for top in ranges if largest <= top)
+def _in_eight_bits(values: NDArray[Any], what: str) -> NDArray[np.uint8]:
+    """Gray values of 16 or 32 bits or floats, in the range that their type and size tell, scaled to 0 to 255."""
+    least, most = float(values.min(initial=0)), float(values.max(initial=0))
+    ranges, slack = [255.0, 65535.0, float(np.iinfo(np.uint32).max)], 0.0
+    if values.dtype.kind == "f":
+        ranges, slack = [1.0, *ranges], SLACK
+    elif values.dtype.itemsize == 2:
+        ranges = [65535.0]
+    elif values.dtype.kind == "i":
+        ranges[-1] = float(np.iinfo(np.int32).max)
+    full = next((top for top in ranges if most <= top * (1 + slack)), None)
+    if full is None or not least >= -slack * full:
+        raise ImageError(
+            f"{what} has gray values from {least:g} to {most:g}, which are no brightnesses from black to white: "
+            "save it with 8 or 16 bits"
+        )
     scaled: NDArray[np.uint8] = np.rint(np.clip(values / full, 0, 1) * 255).astype(np.uint8)
     return scaled
 
@@ -105,19 +142,26 @@ def read_photograph(path: Path) -> tuple[RGB, tuple[str, ...]]:
     """
     image = open_image(path)
     embedded = image.info.get("icc_profile")
+    notes: tuple[str, ...] = ()
+    if image.mode in DEEP_MODES:
+        most, image = gray_values(image).max(), Image.fromarray(rgb_array(image, str(path))[..., 0])
+        if (brightest := np.asarray(image).max()) < DARK:
+            share = f"its gray values reach {most:g}, {100 * brightest / 255:.0f} % of white"
+            notes = (f"{path} is dark: {share}; if it should be brighter, save it with 8 bits",)
     if not embedded:
-        return rgb_array(image), ()
+        return rgb_array(image), notes
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(embedded))
         if "srgb" in ImageCms.getProfileDescription(profile).lower():
-            return rgb_array(image), ()
+            return rgb_array(image), notes
         plain = image if image.mode in PROFILED_MODES else image.convert("RGB")
         converted = ImageCms.profileToProfile(plain, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
         reason = str(error) or type(error).__name__
-        return rgb_array(image), (f"{path}: its color profile cannot be used ({reason}); its numbers count as sRGB",)
+        notes += (f"{path}: its color profile cannot be used ({reason}); its numbers count as sRGB",)
+        return rgb_array(image), notes
     assert converted is not None, "only a conversion in place returns nothing"
-    return np.asarray(converted), ()
+    return np.asarray(converted), notes
 
 
 def write_rgb(path: Path, picture: RGB) -> None:
@@ -167,6 +211,21 @@ def find_image(folder: Path, stem: str) -> Path | None:
     if len(found) > 1:
         raise ImageError(f"{folder} has {' and '.join(path.name for path in found)}: which is the {stem}? Keep one")
     return found[0] if found else None
+
+
+def find_entry(folder: Path, name: str) -> Path:
+    """What is called ``name`` in ``folder``, whatever the case of its name; where there is none, what would be.
+
+    Raises:
+        ImageError: if there are several.
+    """
+    try:
+        found = [path for path in sorted(folder.iterdir()) if path.name.lower() == name.lower()]
+    except OSError:
+        return folder / name
+    if len(found) > 1:
+        raise ImageError(f"{folder} has {' and '.join(path.name for path in found)}: which is {name}? Keep one")
+    return found[0] if found else folder / name
 
 
 def list_images(folder: Path) -> list[Path]:

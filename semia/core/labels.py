@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semia.core.errors import ImageError, LabelMapColorError, LabelMapSizeError, LabelMapTypeError
-from semia.core.images import DEEP_MODES, PAGES, open_image, rgb_array, write_image
+from semia.core.images import DEEP_MODES, PAGES, gray_values, open_image, rgb_array, write_image
 from semia.core.palette import (
     BOX_MASK,
     Palette,
@@ -153,11 +153,11 @@ def _hidden_things(image: Image.Image, what: str) -> tuple[str, ...]:
 
 def _gray_labels(image: Image.Image, what: str) -> NDArray[np.uint8]:
     """Gray values of more than 8 bits, all of them kept apart."""
-    values = np.asarray(image)
+    values = gray_values(image)
     different = np.unique(values)
     if different.min() >= 0 and different.max() <= np.iinfo(np.uint8).max and (different == np.rint(different)).all():
         return values.astype(np.uint8)
-    scaled = np.ascontiguousarray(rgb_array(image)[..., 0])
+    scaled = np.ascontiguousarray(rgb_array(image, f"the {what}")[..., 0])
     if len(np.unique(scaled)) < len(different):
         raise ImageError(
             f"the {what} has {len(different)} gray values of more than 8 bits, which 8 bits do not keep apart: "

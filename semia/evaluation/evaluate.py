@@ -14,7 +14,7 @@ from PIL import Image
 from semia.core import __version__
 from semia.core.contact_sheet import Tile, result_sheet
 from semia.core.errors import InputError, LabelMapError
-from semia.core.images import RGB, list_images, open_image, write_rgb
+from semia.core.images import RGB, find_entry, list_images, open_image, write_rgb
 from semia.core.labels import Canvas, ClassIds, class_ids_from_label, fit_to_canvas, label_picture
 from semia.core.palette import Palette
 from semia.evaluation.figures import PictureMeasure
@@ -61,7 +61,7 @@ def target_folder(scene: Path) -> Path:
     Raises:
         EvaluationError: if it has none.
     """
-    folder = scene / TARGET_FOLDER
+    folder = find_entry(scene, TARGET_FOLDER)
     if not folder.is_dir():
         raise EvaluationError(f"the scene {scene} has no target layouts of its own: name a folder with --targets")
     return folder

@@ -277,6 +277,17 @@ def test_names_in_capitals_and_stray_files_do_not_matter(tmp_path: Path) -> None
     assert len(scene.palette) == 4
     assert scene.targets == {}
 
+    (folder / "cond").rename(folder / "Cond")
+    colored(layout()).save(folder / "Cond" / "same.PNG")
+    names = dict(zip("abcd", reversed(scene.palette.hex_codes), strict=True))
+    (folder / "Classes.JSON").write_text(json.dumps(names))
+    scene = load_scene(folder)
+    assert scene.palette.names == ("a", "b", "c", "d")
+    assert list(scene.targets) == ["same"]
+    (folder / "cond").mkdir()
+    with pytest.raises(SceneError, match=r"Cond and cond: which is cond\? Keep one"):
+        load_scene(folder)
+
 
 def with_holes() -> Image.Image:
     colors = np.dstack([np.array(CLASSES, np.uint8)[layout()], np.full((64, 96), 255, np.uint8)])

@@ -287,6 +287,12 @@ def test_serve_prints_where_it_listens_and_stops_cleanly(
     assert errors == ""
 
 
+def test_a_huge_photograph_is_refused_in_one_line(tmp_path: Path) -> None:
+    Image.new("1", (12000, 8000)).save(tmp_path / "img.png")
+    line = complaint(semia("train", tmp_path), 2)
+    assert "img.png is 12000x8000: more than 64,000,000 pixels" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -5,6 +5,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,12 +109,21 @@ def png_claiming(width: int, height: int) -> bytes:
     )
 
 
+@pytest.mark.filterwarnings("ignore:Image size")
 @pytest.mark.parametrize("side", [8001, 12000, 30000])
 def test_decompression_bombs_are_refused_unread(tmp_path: Path, side: int) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(png_claiming(side, side))
-    with pytest.raises(ImageError, match=r"bomb\.png"):
+    with pytest.raises(ImageError, match=r"bomb\.png (is|claims) .*64,000,000 pixels$"):
         open_image(path)
+
+
+def test_large_pictures_are_refused_in_our_words_where_warnings_are_errors(tmp_path: Path) -> None:
+    (tmp_path / "bomb.png").write_bytes(png_claiming(12000, 12000))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ImageError, match=r"bomb\.png claims .*64,000,000 pixels$"):
+            open_image(tmp_path / "bomb.png")
 
 
 def test_the_limit_itself_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,14 +158,56 @@ def test_pictures_are_listed_by_name(tmp_path: Path) -> None:
         (np.array([[0, 257 * 100], [257 * 200, 65535]], np.uint16), [[0, 100], [200, 255]]),
         (np.array([[0, 1], [2, 3]], np.uint16), [[0, 0], [0, 0]]),
         (np.array([[0, 100], [200, 255]], np.int32), [[0, 100], [200, 255]]),
+        (np.array([[0, 257 * 100], [257 * 200, 65535]], np.int32), [[0, 100], [200, 255]]),
+        (np.array([[0, 100 * 8421504], [200 * 8421504, 2**31 - 1]], np.int32), [[0, 100], [200, 255]]),
         (np.array([[0.0, 0.5], [1.0, 0.2]], np.float32), [[0, 128], [255, 51]]),
+        (np.array([[-0.02, 0.5], [1.03, 0.2]], np.float32), [[0, 128], [255, 51]]),
+        (np.array([[0, 100], [200, 255]], np.float32), [[0, 100], [200, 255]]),
     ],
-    ids=["16 bits", "16 dark bits", "32 bits", "floats"],
+    ids=["16 bits", "16 dark bits", "8 of 32 bits", "16 of 32 bits", "32 bits", "floats", "overshoot", "8-bit floats"],
 )
 def test_deep_grays_are_scaled_not_clipped(values: NDArray[np.generic], expected: list[list[int]]) -> None:
     gray = rgb_array(Image.fromarray(values))
     assert gray.shape == (2, 2, 3)
     assert gray[..., 0].tolist() == expected
+
+
+@pytest.mark.parametrize("kind", ["<u2", ">u2", "<u4"])
+def test_deep_grays_of_either_byte_order_and_without_sign(tmp_path: Path, kind: str) -> None:
+    """As TIFF files have them; Pillow calls large values of 32 bits negative."""
+    full = int(np.iinfo(kind).max)
+    (tmp_path / "deep.tif").write_bytes(gray_tiff(np.array([[0, full // 255, full // 255 * 128, full]], kind)))
+    assert read_rgb(tmp_path / "deep.tif")[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def gray_tiff(values: NDArray[np.unsignedinteger[Any]]) -> bytes:
+    """One row of gray values as a TIFF file of one strip, as cameras' programs write them."""
+    data, bits, width = values.tobytes(), values.dtype.itemsize * 8, values.shape[1]
+    order = ">" if values.dtype.str[0] == ">" else "<"
+    tags = {256: width, 257: 1, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: len(data), 339: 1}
+    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags.items())
+    start = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8 + len(data))
+    return start + data + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "values", [[0.1, np.nan], [0.1, np.inf], [-0.5, 0.5], [0.0, 1e12]], ids=["nan", "inf", "negative", "large"]
+)
+def test_grays_that_are_no_brightnesses_are_refused(tmp_path: Path, values: list[float]) -> None:
+    Image.fromarray(np.array([values], np.float32)).save(tmp_path / "img.tif")
+    for read in (read_rgb, read_photograph):
+        with pytest.raises(ImageError, match=r"img\.tif has gray values from .* save it with 8 or 16 bits$"):
+            read(tmp_path / "img.tif")
+
+
+def test_a_photograph_that_is_dark_in_its_range_is_said_to_be(tmp_path: Path) -> None:
+    """Twelve bits of a camera in a file of sixteen."""
+    Image.fromarray(np.array([[0, 4095]], np.uint16)).save(tmp_path / "img.png")
+    picture, (note,) = read_photograph(tmp_path / "img.png")
+    assert picture.max() == 16
+    assert note.endswith(
+        "img.png is dark: its gray values reach 4095, 6 % of white; if it should be brighter, save it with 8 bits"
+    )
 
 
 def test_names_are_found_whatever_their_case_and_only_one(tmp_path: Path) -> None:

@@ -397,6 +397,37 @@ def test_a_killed_server_is_noticed_and_leaves_nothing_but_its_log(
     assert not [*SHARED_MEMORY.glob(regions)]
 
 
+def test_the_next_server_removes_what_one_left_that_was_killed_with_its_parent(
+    embedded_triton: None, tiny_bundle: Path, server_options: MakeOptions, tmp_path: Path
+) -> None:
+    serving.publish(tiny_bundle, tmp_path / "repository")
+    script = f"""
+from semia import serving
+server = serving.TritonServer({str(tmp_path / "repository")!r}, serving.{server_options()!r})
+server.start()
+print(server.pid, server.log_path.parent.name, flush=True)
+server.wait()
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(serving.__file__).parents[1]), "TMPDIR": str(tmp_path)}
+    killed: list[str] = []
+    for each in range(2):
+        command = [sys.executable, "-c", script]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as parent:
+            assert parent.stdout is not None
+            pid, runtime = parent.stdout.readline().split()
+            assert [*SHARED_MEMORY.glob(f"{runtime}-*")]
+            if each:
+                assert [path.name for path in tmp_path.glob("semia-server-*")] == [runtime]
+                assert not [*SHARED_MEMORY.glob(f"{killed[0]}-*")]
+            killed.append(runtime)
+            parent.kill()
+            os.killpg(int(pid), signal.SIGKILL)  # at once: nobody is left who could remove anything
+        wait_until_gone(int(pid))
+        assert [*SHARED_MEMORY.glob(f"{runtime}-*")], "it is there until the next server starts"
+    for region in SHARED_MEMORY.glob(f"{killed[1]}-*"):
+        region.unlink()
+
+
 @pytest.mark.parametrize(
     ("log", "cause"),
     [
