@@ -105,6 +105,7 @@ def _application(studio: Studio, gate: Gate) -> web.Application:
             web.get("/api/scenes/{scene}/label", routes.label),
             web.put("/api/scenes/{scene}/label", routes.save_label),
             web.get("/api/scenes/{scene}/model", routes.model),
+            web.get("/api/scenes/{scene}/others", routes.others),
             web.get("/api/scenes/{scene}/source", routes.source),
             web.get("/api/scenes/{scene}/layouts", routes.list_layouts),
             web.get("/api/scenes/{scene}/layouts/{layout}", routes.layout),

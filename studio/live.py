@@ -5,13 +5,19 @@ import contextlib
 import json
 import logging
 import time
-from typing import Any
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+import numpy as np
 from aiohttp import WSMsgType, web
 
-from semia.client import AsyncSynthesisClient, DeadlineExceededError, ServerUnavailableError
+from semia.client import AsyncSynthesisClient, DeadlineExceededError, ModelDescription, ServerUnavailableError
 from semia.client.errors import NotASemiaModelError, TargetSizeError, TargetTypeError, UnknownModelError
 from semia.core.errors import SemiaError
+from semia.core.images import RGB
+from semia.core.labels import ClassIds
+from semia.studio.comparing import Others
 from semia.studio.errors import ChangedError, FrameError, StudioError, TritonMissingError
 from semia.studio.frames import MAX_HEAD_BYTES, Frame, pack, unpack
 from semia.studio.triton import Triton
@@ -57,11 +63,32 @@ class _Newest:
         return data
 
 
-class LiveSession:
-    """One page that paints for one model."""
+@dataclass(frozen=True)
+class Painted:
+    """A picture, and what made it."""
+
+    picture: RGB
+    version: str
+
+
+class Painter(Protocol):
+    """What makes a session's pictures."""
+
+    async def paint(self, ids: ClassIds) -> Painted:
+        """The picture of class ids ``uint8[H, W]``.
+
+        Raises:
+            ChangedError: if they are of a model that is served no more.
+            SemiaError: if there is none for another reason.
+        """
+        ...
+
+
+class ServedPainter:
+    """The model as the server has it."""
 
     def __init__(self, model: str, card: str, client: AsyncSynthesisClient, triton: Triton) -> None:
-        """Make a session.
+        """Make a painter.
 
         Args:
             model: the model's name.
@@ -73,6 +100,64 @@ class LiveSession:
         self._card = card
         self._client = client
         self._triton = triton
+
+    async def paint(self, ids: ClassIds) -> Painted:
+        """As `Painter.paint`."""
+        self._triton.check_running()
+        async with contextlib.aclosing(self._client.synthesize_many(self._model, [ids], concurrency=1)) as outcomes:
+            outcome = await anext(outcomes)
+        picture = outcome.unwrap()
+        if outcome.model_card_sha256 != self._card:
+            raise published_anew(self._model)
+        return Painted(np.asarray(picture), str(outcome.version))
+
+
+class OtherPainter:
+    """A version that is in the repository and is not served, for class ids of the model that is."""
+
+    def __init__(
+        self, name: str, card: str, others: Others, describe: Callable[[], Awaitable[ModelDescription]]
+    ) -> None:
+        """Make a painter.
+
+        Args:
+            name: as `Other.name` has it.
+            card: hash of the served model's card that the page knows.
+            others: the repository's.
+            describe: the served model as it is now.
+        """
+        self._name = name
+        self._card = card
+        self._others = others
+        self._describe = describe
+        self._model: ModelDescription | None = None
+
+    async def paint(self, ids: ClassIds) -> Painted:
+        """As `Painter.paint`."""
+        if self._model is None:
+            self._model = await self._describe()
+        model = self._model
+        if model.model_card_sha256 != self._card:
+            raise published_anew(model.name)
+        if ids.shape != model.canvas or ids.max() >= len(model.palette):
+            raise FrameError(f"these class ids are not for {model.name!r}")
+
+        def draw() -> RGB:
+            return self._others.open(model, self._name)(ids)
+
+        return Painted(await asyncio.to_thread(draw), self._name)
+
+
+def published_anew(model: str) -> ChangedError:
+    """What to say of class ids of a model that is served no more."""
+    return ChangedError(f"model {model!r} was published anew: its classes may be others")
+
+
+class LiveSession:
+    """One page that paints for one model."""
+
+    def __init__(self, painter: Painter) -> None:
+        self._painter = painter
 
     async def serve(self, socket: web.WebSocketResponse) -> None:
         """Answer a WebSocket until it is closed."""
@@ -100,7 +185,7 @@ class LiveSession:
             except SemiaError as error:
                 await self._tell(socket, error, sequence)
             except Exception as error:
-                _logger.exception("a live picture of %s", self._model)
+                _logger.exception("a live picture")
                 unexpected = StudioError(f"unexpected {type(error).__name__}: {error}")
                 await self._tell(socket, unexpected, sequence)
             else:
@@ -108,21 +193,17 @@ class LiveSession:
 
     async def _answer(self, frame: Frame, sequence: int) -> bytes:
         ids = frame.label_map(MAX_SIDE)
-        self._triton.check_running()
         began = time.monotonic()
-        async with contextlib.aclosing(self._client.synthesize_many(self._model, [ids], concurrency=1)) as outcomes:
-            outcome = await anext(outcomes)
-        picture = outcome.unwrap()
-        if outcome.model_card_sha256 != self._card:
-            raise ChangedError(f"model {self._model!r} was published anew: its classes may be others")
+        painted = await self._painter.paint(ids)
+        height, width = painted.picture.shape[:2]
         head = {
             "sequence": sequence,
-            "version": outcome.version,
+            "version": painted.version,
             "ms": round(1000 * (time.monotonic() - began), 1),
-            "width": picture.width,
-            "height": picture.height,
+            "width": width,
+            "height": height,
         }
-        return pack(head, picture.tobytes())
+        return pack(head, painted.picture.tobytes())
 
     async def _tell(self, socket: web.WebSocketResponse, error: SemiaError, sequence: int | None) -> None:
         kind = next((kind for kinds, kind in KINDS if isinstance(error, kinds)), "failed")

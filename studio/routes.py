@@ -1,6 +1,7 @@
 """What the page asks for, one handler a path; `semia.studio.app` says which."""
 
 import asyncio
+import dataclasses
 import io
 from typing import Any
 
@@ -11,10 +12,18 @@ from PIL import Image
 from semia.core.errors import InputError
 from semia.core.images import RGB
 from semia.core.labels import Canvas, ClassIds
-from semia.studio.errors import ChangedError, NotFoundError
+from semia.studio.errors import NotFoundError
 from semia.studio.frames import pack, unpack
 from semia.studio.jobs import MakeRequest
-from semia.studio.live import HEARTBEAT_S, MAX_FRAME_BYTES, LiveSession
+from semia.studio.live import (
+    HEARTBEAT_S,
+    MAX_FRAME_BYTES,
+    LiveSession,
+    OtherPainter,
+    Painter,
+    ServedPainter,
+    published_anew,
+)
 from semia.studio.scenes import SceneFolder, classes_from_json, tag_of
 from semia.studio.segmenter import clicks_from_json
 from semia.studio.studio import Studio
@@ -104,7 +113,7 @@ class Routes:
         scene, name, frame = self._scene(request), request.match_info["layout"], unpack(await request.read())
         model = await self._studio.model(scene)
         if frame.head.get("card") != model.model_card_sha256:
-            raise ChangedError(f"model {scene.name!r} was published anew: its classes may be others")
+            raise published_anew(scene.name)
         ids = frame.class_ids(model.canvas, len(model.palette))
         tag = await asyncio.to_thread(scene.save_layout, name, ids, model.palette, _tag(request))
         return web.json_response({"tag": tag})
@@ -182,9 +191,20 @@ class Routes:
         socket_ = web.WebSocketResponse(compress=False, max_msg_size=MAX_FRAME_BYTES, heartbeat=HEARTBEAT_S)
         await socket_.prepare(request)
         self._studio.sockets.add(socket_)
-        card = request.query.get("card", "")
-        await LiveSession(scene.name, card, self._studio.client, self._studio.triton).serve(socket_)
+        await LiveSession(self._painter(scene, request)).serve(socket_)
         return socket_
+
+    def _painter(self, scene: SceneFolder, request: web.Request) -> Painter:
+        studio, card, other = self._studio, request.query.get("card", ""), request.query.get("other")
+        if other is None:
+            return ServedPainter(scene.name, card, studio.client, studio.triton)
+        return OtherPainter(other, card, studio.others, lambda: studio.model(scene))
+
+    async def others(self, request: web.Request) -> web.Response:
+        """What the scene's model can be compared with: versions in the repository that draw its layouts."""
+        model = await self._studio.model(self._scene(request))
+        found = await asyncio.to_thread(self._studio.others.of, model)
+        return web.json_response([dataclasses.asdict(other) for other in found])
 
 
 def _summary(scene: SceneFolder) -> dict[str, Any]:

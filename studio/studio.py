@@ -14,6 +14,7 @@ from semia.client import AsyncSynthesisClient, ModelDescription, RetryOptions
 from semia.core.access import ServerAccess
 from semia.core.images import RGB
 from semia.core.labels import ClassIds
+from semia.studio.comparing import Others
 from semia.studio.frames import Frame
 from semia.studio.jobs import Workshop
 from semia.studio.scenes import SceneFolder, Scenes, tag_of
@@ -59,6 +60,7 @@ class Studio:
         )
         self.segmenter = None if settings.segmenter is None else Segmenter.load(*settings.segmenter)
         self.sockets: weakref.WeakSet[web.WebSocketResponse] = weakref.WeakSet()
+        self.others = Others(settings.repository)
         self._assistant: tuple[str, PhotographAssistant] | None = None
         self._judge: SceneJudge | None = None
         self._assisting = asyncio.Lock()

@@ -5,6 +5,7 @@ import { packFrame, unpackFrame } from "./core/frames.js";
 /** @typedef {{name: string, folder: string, labelled: boolean}} SceneSummary */
 /** @typedef {{name: string, colour: string}} ClassOnDisk */
 /** @typedef {{name: string, version: string, width: number, height: number, classes: ClassOnDisk[], card: string}} Model */
+/** @typedef {{model: string, version: number, exported_at: string}} OtherGenerator */
 /** @typedef {{name: string, tag: string}} LayoutFile */
 /** @typedef {{width: number, height: number, ids: Uint8Array, head: any}} LabelMap */
 /** @typedef {{state: "joined" | "running" | "ended" | "none", url: string, problem: string}} TritonState */
@@ -108,6 +109,9 @@ export const api = {
 
   /** @param {string} scene @returns {Promise<Model>} */
   model: (scene) => json("GET", `${sceneAt(scene)}/model`),
+
+  /** @param {string} scene @returns {Promise<OtherGenerator[]>} what its model can be compared with */
+  others: (scene) => json("GET", `${sceneAt(scene)}/others`),
 
   /** @param {string} scene */
   source: async (scene) => labelMap(await ask("GET", `${sceneAt(scene)}/source`)),

@@ -15,9 +15,11 @@ export class Live {
    * @param {string} card  of the model that the class ids are of
    * @param {(picture: Picture) => void} onpicture
    * @param {(trouble: Trouble | null) => void} ontrouble  told null once all is well again
+   * @param {string | null} other  a generator in the repository that is to draw; null: the one that is served
    */
-  constructor(scene, card, onpicture, ontrouble) {
-    this._address = `ws://${location.host}/live/${encodeURIComponent(scene)}?card=${encodeURIComponent(card)}`;
+  constructor(scene, card, onpicture, ontrouble, other = null) {
+    const query = new URLSearchParams({ card, ...(other === null ? {} : { other }) });
+    this._address = `ws://${location.host}/live/${encodeURIComponent(scene)}?${query}`;
     this._onpicture = onpicture;
     this._ontrouble = ontrouble;
     this._sequence = 0;

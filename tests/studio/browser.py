@@ -1,5 +1,6 @@
 """A real browser, and the studio in a process of its own for it."""
 
+import io
 import json
 import os
 import re
@@ -11,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -131,6 +134,13 @@ class Canvas:
         for point in points[1:]:
             self.page.mouse.move(*self.at(*point), steps=steps)
         self.page.mouse.up()
+
+    def color_at(self, x: float, y: float) -> tuple[int, ...]:
+        """What is drawn there, by a screenshot."""
+        across, down = self.at(x, y)
+        shot = self.page.screenshot(clip={"x": round(across), "y": round(down), "width": 1, "height": 1})
+        red, green, blue = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))[0, 0].tolist()
+        return red, green, blue
 
     def click(self, x: float, y: float) -> None:
         self.page.mouse.click(*self.at(x, y))

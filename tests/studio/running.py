@@ -29,9 +29,9 @@ class Visitor:
         headers = {"Origin": self.origin, **options.pop("headers", {})}  # type: ignore[dict-item]
         return self._session.request(method, self.origin + path, headers=headers, **options)  # type: ignore[arg-type]
 
-    def live(self, scene: str, card: str) -> "aiohttp.client._WSRequestContextManager":
-        """The socket for live pictures."""
-        address = f"{self.origin}/live/{scene}?card={card}"
+    def live(self, scene: str, card: str, other: str | None = None) -> "aiohttp.client._WSRequestContextManager":
+        """The socket for live pictures; ``other``: of that version in the repository."""
+        address = f"{self.origin}/live/{scene}?card={card}" + (f"&other={other}" if other else "")
         return self._session.ws_connect(address, origin=self.origin, max_msg_size=1 << 26)
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,9 @@ from semia.core.palette import Palette
 from semia.serving import TritonServer, publish
 from semia.training.scene import load_scene
 from tests.studio.browser import PAGE_ERRORS, Canvas, StudioProcess, open_page, running_browser, settled
+from tests.studio.test_comparing import paint_in
 
+MakeBundle = Callable[..., Path]
 SIZE = Size(48, 64)
 
 
@@ -258,6 +260,55 @@ def test_triton_is_killed_while_painting_and_started_from_the_page(
         painted = np.asarray(Image.open(downloaded(page, "Label map", tmp_path)).convert("RGB"))
         picture = read_rgb(downloaded(page, "Picture", tmp_path))
         assert np.array_equal(picture, painted), "the tiny model paints each class in its own color"
+    finally:
+        studio.stop()
+
+
+def test_a_wipe_between_two_versions_asked_at_once_and_a_held_picture(
+    browser: Browser,
+    tmp_path: Path,
+    tiny_scene: Path,
+    tiny_palette: Palette,
+    make_bundle: MakeBundle,
+    embedded_triton: None,
+) -> None:
+    """Left of the wipe is the other's picture of the layout as it is now, right of it the served version's."""
+    repository = tmp_path / "work" / "model_repository"
+    pastel = Palette(((250, 200, 200), (200, 250, 200), (200, 200, 250)))
+    publish(paint_in(make_bundle, tmp_path / "1", "tiny", pastel, tiny_palette), repository)
+    publish(make_bundle(tmp_path / "2"), repository)
+    studio = StudioProcess(tmp_path / "work", tiny_scene)
+    try:
+        page = open_page(browser, studio.address)
+        canvas, shown = Canvas(page, "paint"), Canvas(page, "paint", "picture")
+        settled(page)
+        other = page.get_by_label("The picture with")
+        assert other.locator("option").all_text_contents() == ["nothing", "version 1"]
+        other.select_option("version 1")
+        page.get_by_role("slider", name="version 1 now").fill("50")
+
+        def colors() -> tuple[tuple[int, ...], tuple[int, ...]]:
+            left, right = (shown.color_at(x, 30) for x in (10, 50))
+            return left, right
+
+        page.wait_for_timeout(500)
+        assert colors() == (pastel.colors[0], tiny_palette.colors[2])
+        page.keyboard.press("b")
+        page.get_by_role("radio", name="lawn").check(force=True)
+        canvas.stroke((10, 24), (10, 33))
+        canvas.stroke((50, 24), (50, 33))
+        settled(page)
+        page.wait_for_timeout(500)
+        assert colors() == (pastel.colors[1], tiny_palette.colors[1])
+        page.get_by_role("button", name="Hold this picture").click()
+        assert other.locator("option").all_text_contents() == ["nothing", "the picture that is held", "version 1"]
+        page.keyboard.press("Control+z")
+        page.keyboard.press("Control+z")
+        settled(page)
+        assert colors() == (tiny_palette.colors[1], tiny_palette.colors[2])
+        other.select_option("nothing")
+        page.wait_for_timeout(200)
+        assert colors() == (tiny_palette.colors[0], tiny_palette.colors[2])
     finally:
         studio.stop()
 

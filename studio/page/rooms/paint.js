@@ -5,24 +5,20 @@ import { borderLines } from "../core/raster.js";
 import { rgb } from "../core/colors.js";
 import { Painting } from "../core/painting.js";
 import { indexedPng, rgbPng } from "../core/png.js";
-import { ask, askName, saying, tell } from "../dialogs.js";
+import { saying, tell } from "../dialogs.js";
 import { button, download, element, need } from "../dom.js";
-import { deleteDraft, preference, readDraft, remember, writeDraft } from "../drafts.js";
+import { preference, remember } from "../drafts.js";
 import { Editor } from "../editor/editor.js";
 import { brush, eraser, fill, lasso, picker, polygon, select, selectLasso } from "../editor/tools.js";
 import { PictureImage, pathOf } from "../editor/view.js";
 import { Live } from "../live.js";
+import { Comparison } from "./comparison.js";
+import { Layouts, byColour } from "./layouts.js";
 
 /** @typedef {import("../api.js").Model} Model */
 /** @typedef {import("../live.js").Picture} Picture */
 
 const TOOLS = [select, selectLasso, brush, eraser, fill, polygon, lasso, picker];
-const DRAFT_DELAY = 200;
-const NAME_PATTERN = "[\\p{L}\\p{N}_][\\p{L}\\p{N}_ .\\-]*";
-const NAME_HINT = "Letters, digits, spaces, - _ and .";
-
-/** What stands for the layout of the photograph in the list. */
-const SOURCE = "";
 
 export class PaintRoom {
   /**
@@ -40,17 +36,17 @@ export class PaintRoom {
     this.live = null;
     /** @type {Picture | null} */
     this.picture = null;
-    /** @type {PictureImage | null} a picture to compare with */
-    this.held = null;
     this.scene = "";
-    this.layout = SOURCE; // the name of the layout that is open
-    this.tag = "";
-    this.unsaved = false;
     this.over = preference("over", false);
     this.ghost = preference("ghost", true);
     this.liveOn = true;
-    this._layoutsShown = "";
     this._writing = Promise.resolve();
+    this.layouts = new Layouts(root, () => this.editor?.painting ?? null, (painting) => this._edit(painting));
+    this.comparison = new Comparison(root, {
+      onchange: () => this._arrange(),
+      onpicture: () => this.editor?.invalidate(),
+      onwanted: () => this._ask(),
+    });
     this._build();
   }
 
@@ -75,15 +71,15 @@ export class PaintRoom {
   hide() {
     this.live?.close();
     this.live = null;
-    clearTimeout(this._draftTimer);
-    this._writing = this._writeDraft();
+    this.comparison.close();
+    this._writing = this.layouts.writeDraft();
   }
 
   /** @param {KeyboardEvent} event */
   key(event) {
     if (!this.editor || !this.model) return false;
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s") {
-      void this._save();
+      void this.layouts.save();
       return true;
     }
     return this.editor.key(event);
@@ -100,6 +96,7 @@ export class PaintRoom {
     empty.hidden = why === null;
     if (why === null) return;
     this.model = null;
+    this.layouts.end();
     empty.replaceChildren(element("p", {}, why));
     if (make) empty.append(button({ words: "Make the generator", action: () => this.studio.go("make"), kind: "primary" }));
   }
@@ -115,25 +112,11 @@ export class PaintRoom {
     this._ghostPath = source ? pathOf(borderLines(source.ids, size)) : null;
     this.pictureImage = new PictureImage(size);
     this.picture = null;
-    if (this.held?.size.width !== size.width || this.held.size.height !== size.height) this._hold(null);
     need(this.root, ".figures", HTMLElement).hidden = true;
-    const painting = new Painting(size, Uint8Array.from(ids), model.classes);
-    this.layout = SOURCE;
-    this.tag = "";
-    this.unsaved = false;
-    const draft = await readDraft(this._draftKey()).catch(() => undefined);
-    const restored = draft && draft.width === size.width && draft.height === size.height && byColour(draft, model);
-    if (restored) {
-      painting.ids.set(restored);
-      this.layout = draft.name;
-      this.tag = draft.tag;
-      this.unsaved = true;
-    } else if (draft) {
-      tell("An unsaved layout is for another canvas or other classes; it stays where it is until you save here.");
-    }
+    const painting = await this.layouts.begin(this.scene, model, ids);
     this._edit(painting);
-    this._connect(model);
-    await this._listLayouts();
+    await this._connect(model);
+    await this.layouts.list();
   }
 
   /** @param {Painting} painting */
@@ -145,12 +128,12 @@ export class PaintRoom {
       this.editor.use(select);
     }
     this.editor.onpixels = () => this._ask();
-    this.editor.onstep = () => this._stepped();
+    this.editor.onstep = () => this.layouts.changed();
     this._arrange();
   }
 
   /** @param {Model} model */
-  _connect(model) {
+  async _connect(model) {
     this.live?.close();
     this.live = new Live(
       this.scene,
@@ -159,12 +142,15 @@ export class PaintRoom {
       (trouble) => void this._trouble(trouble),
     );
     this._ask();
+    await this.comparison.open(this.scene, model);
   }
 
   /** Have the picture of the layout made. */
   _ask() {
     if (!this.liveOn || !this.live || !this.editor) return;
-    this.live.offer(this.editor.painting.size, this.editor.painting.ids);
+    const { size, ids } = this.editor.painting;
+    this.live.offer(size, ids);
+    this.comparison.offer(size, ids);
     this._showState("busy");
   }
 
@@ -229,163 +215,17 @@ export class PaintRoom {
     const { ids, size } = editor.painting;
     const mapped = byColour({ ids, classes: [...before.classes] }, model);
     if (model.width !== size.width || model.height !== size.height || !mapped) {
-      await this._writeDraft();
+      await this.layouts.writeDraft();
       tell("The generator was made anew for another canvas or other classes: the layout begins with the photograph's.");
       await this._open(model);
       return;
     }
     tell(`The generator was made anew: version ${model.version}.`);
+    this.layouts.model = model;
     if (JSON.stringify(before.classes) !== JSON.stringify(model.classes)) {
       this._edit(new Painting(size, mapped, model.classes));
     }
-    this._connect(model);
-  }
-
-  _stepped() {
-    this.unsaved = true;
-    clearTimeout(this._draftTimer);
-    this._draftTimer = setTimeout(() => void this._writeDraft(), DRAFT_DELAY);
-    this._showLayouts();
-  }
-
-  _draftKey() {
-    return `paint:${this.scene}`;
-  }
-
-  async _writeDraft() {
-    if (!this.editor || !this.model || !this.unsaved) return;
-    const { ids, size, classes } = this.editor.painting;
-    const draft = { ...size, ids: Uint8Array.from(ids), marks: null, classes: [...classes], name: this.layout, tag: this.tag };
-    await writeDraft(this._draftKey(), draft).catch(() => undefined);
-  }
-
-  async _saved() {
-    clearTimeout(this._draftTimer);
-    this.unsaved = false;
-    await deleteDraft(this._draftKey()).catch(() => undefined);
-    await this._listLayouts();
-  }
-
-  // Layouts.
-
-  async _listLayouts() {
-    this.layouts = (await saying(() => api.layouts(this.scene))) ?? [];
-    this._showLayouts();
-  }
-
-  _showLayouts() {
-    const list = need(this.root, ".layouts", HTMLElement);
-    const names = [SOURCE, ...(this.layouts ?? []).map(({ name }) => name)];
-    if (!names.includes(this.layout)) names.push(this.layout);
-    const state = JSON.stringify([names, this.layout, this.unsaved]);
-    if (state === this._layoutsShown && list.childElementCount) return;
-    this._layoutsShown = state;
-    list.replaceChildren(
-      ...names.map((name) => {
-        const current = name === this.layout;
-        const words = (name || "the photograph's own") + (current && this.unsaved ? " •" : "");
-        const row = button({ words, action: () => void this._openLayout(name), kind: current ? "layout current" : "layout" });
-        row.setAttribute("aria-current", String(current));
-        return row;
-      }),
-    );
-    for (const each of this.root.querySelectorAll("button.of-layout")) {
-      /** @type {HTMLButtonElement} */ (each).disabled = this.layout === SOURCE;
-    }
-  }
-
-  /** @param {string} name */
-  async _openLayout(name) {
-    if (!this.model || !this.editor) return;
-    if (this.unsaved) {
-      const answer = await ask(
-        "Keep what you painted?",
-        [element("p", {}, `${this.layout || "This layout"} has changes that are not saved.`)],
-        [{ value: "save", words: "Save", kind: "primary" }, { value: "drop", words: "Discard" }],
-      );
-      if (!answer || (answer === "save" && !(await this._save()))) return;
-    }
-    await saying(async () => {
-      const { ids, head } = await (name ? api.layout(this.scene, name) : api.source(this.scene));
-      const { width, height, classes } = /** @type {Model} */ (this.model);
-      this._edit(new Painting({ width, height }, ids, classes));
-      this.layout = name;
-      this.tag = head.tag ?? "";
-      await this._saved();
-    });
-  }
-
-  /** @returns {Promise<boolean>} whether it was saved */
-  async _save() {
-    return this.layout === SOURCE ? this._saveAs() : this._write(this.layout, this.tag);
-  }
-
-  async _saveAs() {
-    const name = await askName("Save the layout", "Save", this.layout || "layout 1", NAME_PATTERN, NAME_HINT);
-    return name ? this._write(name, "") : false;
-  }
-
-  /**
-   * @param {string} name
-   * @param {string} tag
-   * @returns {Promise<boolean>}
-   */
-  async _write(name, tag) {
-    if (!this.model || !this.editor) return false;
-    try {
-      const saved = await api.saveLayout(this.scene, name, this.model, this.editor.painting.ids, tag);
-      this.layout = name;
-      this.tag = saved.tag;
-      await this._saved();
-      tell(`Saved as cond/${name}.png`);
-      return true;
-    } catch (error) {
-      if (!(error instanceof ServerError) || error.status !== 412 || tag === "*") {
-        tell(error instanceof Error ? error.message : String(error), "trouble");
-        return false;
-      }
-      const answer = await ask(`Save ${name}?`, [element("p", {}, `${error.message}.`)], [
-        { value: "other", words: "Save under another name", kind: "primary" },
-        { value: "over", words: "Overwrite" },
-      ]);
-      if (answer === "over") return this._write(name, "*");
-      return answer === "other" ? this._saveAs() : false;
-    }
-  }
-
-  async _rename() {
-    const name = await askName("Rename the layout", "Rename", this.layout, NAME_PATTERN, NAME_HINT);
-    if (!name || name === this.layout) return;
-    await saying(async () => {
-      await api.renameLayout(this.scene, this.layout, name);
-      this.layout = name;
-      await this._writeDraft();
-      await this._listLayouts();
-    });
-  }
-
-  async _delete() {
-    const question = element("p", {}, `cond/${this.layout}.png is deleted from the disk.`);
-    if ((await ask(`Delete ${this.layout}?`, [question], [{ value: "yes", words: "Delete", kind: "danger" }])) !== "yes") return;
-    await saying(async () => {
-      await api.deleteLayout(this.scene, this.layout);
-      this.layout = SOURCE;
-      this.tag = "";
-      await this._writeDraft();
-      await this._listLayouts();
-    });
-  }
-
-  /**
-   * Keep a picture to compare with, such as an earlier version's.
-   * @param {Picture | null} picture
-   */
-  _hold(picture) {
-    this.held = picture && new PictureImage(picture);
-    if (picture) this.held?.update(picture.rgb);
-    need(this.root, ".wipe-option", HTMLElement).hidden = !picture;
-    need(this.root, ".let-go", HTMLElement).hidden = !picture;
-    this._arrange();
+    await this._connect(model);
   }
 
   async _measure() {
@@ -407,31 +247,20 @@ export class PaintRoom {
 
   async _downloadPicture() {
     if (!this.picture) return;
-    download(await rgbPng(this.picture, this.picture.rgb), "image/png", `${this.layout || this.scene} picture.png`);
+    download(await rgbPng(this.picture, this.picture.rgb), "image/png", `${this.layouts.name || this.scene} picture.png`);
   }
 
   async _downloadLabels() {
     if (!this.editor) return;
     const { size, ids, classes } = this.editor.painting;
     const colours = classes.map(({ colour }) => rgb(colour));
-    download(await indexedPng(size, ids, colours), "image/png", `${this.layout || this.scene}.png`);
+    download(await indexedPng(size, ids, colours), "image/png", `${this.layouts.name || this.scene}.png`);
   }
 
   // How it is shown.
 
   _build() {
-    need(this.root, ".layout-actions", HTMLElement).append(
-      button({ words: "Save", label: "Save (Ctrl+S)", action: () => void this._save(), kind: "primary" }),
-      button({ words: "Save as…", action: () => void this._saveAs() }),
-      button({ words: "Rename…", action: () => void this._rename(), kind: "of-layout" }),
-      button({ words: "Delete…", action: () => void this._delete(), kind: "of-layout" }),
-    );
-    need(this.root, ".compare-actions", HTMLElement).append(
-      button({ words: "Hold this picture", action: () => this._hold(this.picture) }),
-      button({ words: "Let go", action: () => this._hold(null), kind: "let-go" }),
-    );
-    need(this.root, ".let-go", HTMLElement).hidden = true;
-    need(this.root, ".wipe", HTMLInputElement).addEventListener("input", () => this._arrange());
+    need(this.root, ".compare-actions", HTMLElement).append(...this.comparison.buttons(() => this.picture));
     need(this.root, ".figure-actions", HTMLElement).append(
       button({ words: "Measure this layout", action: () => void this._measure(), kind: "wide" }),
     );
@@ -478,11 +307,11 @@ export class PaintRoom {
     const shade = Number(need(this.root, ".opacity", HTMLInputElement).value) / 100;
     const wipe = [];
     const pictureLayers = [{ image: this.pictureImage.surface, opacity: 1, smooth: false, share: 1 }];
-    if (this.held) {
-      const share = Number(need(this.root, ".wipe", HTMLInputElement).value) / 100;
-      pictureLayers.push({ image: this.held.surface, opacity: 1, smooth: false, share });
-      const { width, height } = this.held.size;
-      wipe.push({ path: pathOf([share * width, 0, share * width, height]), colour: "#fff" });
+    const compared = this.comparison.layer;
+    if (compared) {
+      pictureLayers.push({ image: compared.image, opacity: 1, smooth: false, share: compared.share });
+      const { width, height } = this.pictureImage.size;
+      wipe.push({ path: pathOf([compared.share * width, 0, compared.share * width, height]), colour: "#fff" });
     }
     const labelLayer = { image: editor.image.surface, opacity: this.over ? shade : 1, smooth: false };
     labels.layers = this.over ? [...pictureLayers, labelLayer] : [labelLayer];
@@ -507,15 +336,4 @@ export class PaintRoom {
     const below = Math.min(width / w, height / 2 / h);
     views.dataset.arrangement = this.over ? "one" : beside >= below ? "beside" : "below";
   }
-}
-
-/**
- * Class ids by a model's classes, matched by color; null if a color is not among them.
- * @param {{ids: Uint8Array, classes: {colour: string}[]}} from
- * @param {Model} model
- * @returns {Uint8Array | null}
- */
-function byColour({ ids, classes }, model) {
-  const places = classes.map(({ colour }) => model.classes.findIndex((entry) => entry.colour === colour));
-  return ids.some((id) => !(places[id] >= 0)) ? null : ids.map((id) => places[id]);
 }
