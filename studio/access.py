@@ -1,9 +1,16 @@
-"""Who may talk to the studio: the browser that was given the token, on this machine, from the studio's own page."""
+"""Who may talk to the studio: the browser that was given the token, from the studio's own page."""
 
+import ipaddress
 import secrets
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
+
+from semia.core.access import load_certificate
+from semia.core.errors import InputError
 
 LOOPBACK = "127.0.0.1"
 
@@ -27,18 +34,59 @@ HEADERS = {
 """Of every answer."""
 
 
+@dataclass(frozen=True)
+class PageTls:
+    """The certificate that the page is served with; PEM files."""
+
+    certificate: Path  # with any intermediate ones after it; browsers check its names
+    key: Path  # its private key, without a passphrase
+
+    def context(self) -> ssl.SSLContext:
+        """For the listener.
+
+        Raises:
+            InputError: if a file is missing or not PEM, or the key is encrypted or of another certificate.
+        """
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        load_certificate(context, self.certificate, self.key)
+        return context
+
+
+def check_host(host: str, tls: PageTls | None) -> None:
+    """Make sure that the page may be served at a host.
+
+    Raises:
+        InputError: if it is beyond loopback without TLS, or one that no browser could ask for.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        loopback, every = host == "localhost", False
+    else:
+        loopback, every = address.is_loopback, address.is_unspecified
+    if every:
+        raise InputError(f"{host} is no address that browsers open: give --host the name or address they reach this by")
+    if tls is None and not loopback:
+        raise InputError(
+            f"at {host} others could read along, the token too: give the page a certificate (--page-cert, --page-key)"
+        )
+
+
 class Gate:
     """Lets requests through that come from the studio's own page in a browser that has opened `address`."""
 
-    def __init__(self, port: int) -> None:
-        self._hosts = (f"{LOOPBACK}:{port}", f"localhost:{port}")
+    def __init__(self, port: int, host: str = LOOPBACK, *, encrypted: bool = False) -> None:
+        names = (host, "localhost") if host == LOOPBACK else (host,)
+        self._hosts = tuple(f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in names)
+        self._encrypted = encrypted
+        self._scheme = "https" if encrypted else "http"
         self._token = secrets.token_urlsafe(32)
         self._cookie = f"semia-studio-{port}"  # cookies know no ports: two studios would overwrite each other's
 
     @property
     def address(self) -> str:
         """What to open; whoever has it may do all that the studio can."""
-        return f"http://{self._hosts[0]}/?token={self._token}"
+        return f"{self._scheme}://{self._hosts[0]}/?token={self._token}"
 
     def middleware(self) -> Middleware:
         """For the application: it answers strangers itself."""
@@ -61,7 +109,7 @@ class Gate:
         if len(hosts) != 1 or hosts[0] not in self._hosts:
             raise web.HTTPForbidden(text=f"this studio answers at {self._hosts[0]} alone")
         changes = request.method not in SAFE_METHODS or hdrs.UPGRADE in request.headers
-        if changes and request.headers.get(hdrs.ORIGIN) != f"http://{hosts[0]}":
+        if changes and request.headers.get(hdrs.ORIGIN) != f"{self._scheme}://{hosts[0]}":
             raise web.HTTPForbidden(text="only the studio's own page may ask for this")
         if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
             raise web.HTTPForbidden(text="other pages may not ask the studio")
@@ -70,7 +118,9 @@ class Gate:
         if not self._is_known(request.query["token"]):
             raise web.HTTPForbidden(text="this address is of an earlier studio: open the one that was printed last")
         answer = web.Response(status=303, headers={hdrs.LOCATION: "/"})
-        answer.set_cookie(self._cookie, self._token, httponly=True, samesite="Strict", path="/")
+        answer.set_cookie(
+            self._cookie, self._token, httponly=True, samesite="Strict", secure=self._encrypted or None, path="/"
+        )
         return answer
 
     def _is_known(self, token: str) -> bool:

@@ -1,4 +1,4 @@
-"""The studio's server: an aiohttp application on loopback that hands the page its files, its data and its pictures."""
+"""The studio's server: an aiohttp application that hands the page its files, its data and its pictures."""
 
 import asyncio
 import errno
@@ -15,7 +15,7 @@ from aiohttp.typedefs import Handler
 from semia.client import ServerUnavailableError, UnknownModelError
 from semia.core.errors import InputError, SemiaError
 from semia.serving import ServerUnreachableError
-from semia.studio.access import LOOPBACK, MAX_BODY_BYTES, Gate, add_headers
+from semia.studio.access import LOOPBACK, MAX_BODY_BYTES, Gate, add_headers, check_host
 from semia.studio.errors import BusyError, ChangedError, NotFoundError, TritonMissingError
 from semia.studio.routes import Routes
 from semia.studio.studio import Studio, StudioSettings
@@ -44,17 +44,19 @@ async def running_studio(settings: StudioSettings) -> AsyncIterator[tuple[Studio
     """Run the studio while the block runs; yields it and the address to open.
 
     Raises:
-        InputError: if the port is taken or a scene folder is missing.
+        InputError: if the port is taken, the host cannot be listened on or must not, or a scene folder is missing.
     """
     async with AsyncExitStack() as stack:
-        listener = stack.enter_context(_listen(settings.port))
-        gate = Gate(listener.getsockname()[1])
+        check_host(settings.host, settings.tls)
+        encryption = None if settings.tls is None else settings.tls.context()
+        listener = stack.enter_context(_listen(settings.host, settings.port))
+        gate = Gate(listener.getsockname()[1], settings.host, encrypted=encryption is not None)
         studio = Studio(settings)
         stack.push_async_callback(studio.close)
         runner = web.AppRunner(_application(studio, gate), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        await web.SockSite(runner, listener).start()
+        await web.SockSite(runner, listener, ssl_context=encryption).start()
         yield studio, gate.address
 
 
@@ -82,11 +84,12 @@ async def run(settings: StudioSettings, on_ready: Callable[[str, str, str], Awai
         await stop.wait()
 
 
-def _listen(port: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server((LOOPBACK, port))
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise InputError(f"cannot listen on {LOOPBACK}:{port} ({error.strerror}): choose another --port") from error
+        choices = "another --port" if host == LOOPBACK else "another --host or --port"
+        raise InputError(f"cannot listen on {host}:{port} ({error.strerror}): choose {choices}") from error
 
 
 def _application(studio: Studio, gate: Gate) -> web.Application:

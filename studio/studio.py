@@ -14,6 +14,7 @@ from semia.client import AsyncSynthesisClient, ModelDescription, RetryOptions
 from semia.core.access import ServerAccess
 from semia.core.images import RGB
 from semia.core.labels import ClassIds
+from semia.studio.access import LOOPBACK, PageTls
 from semia.studio.comparing import Others
 from semia.studio.frames import Frame
 from semia.studio.jobs import Workshop
@@ -39,6 +40,8 @@ class StudioSettings:
     runs: Path  # folder of run folders
     bundles: Path  # folder of bundles
     port: int = 8765  # 0: any that is free
+    host: str = LOOPBACK  # name or address that the page is served and opened at; beyond loopback with TLS alone
+    tls: PageTls | None = None  # of the page
     segmenter: tuple[Path, Path] | None = None  # encoder and decoder, ONNX files; None: no clicks
     url: str | None = None  # gRPC address of a Triton to join; None: one of its own
     access: ServerAccess = field(default_factory=ServerAccess)  # what that server asks for

@@ -9,6 +9,7 @@ import typer
 
 from semia.cli.console import is_interactive, print_error, print_info
 from semia.cli.options import OptionalUrlOption, RepositoryOption, connection_options
+from semia.core.errors import InputError
 from semia.core.files import BUNDLES_FOLDER, REPOSITORY_FOLDER, RUNS_FOLDER
 
 if TYPE_CHECKING:
@@ -30,6 +31,16 @@ def studio(
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="Port of the page; 0: any that is free.")
     ] = 8765,
+    host: Annotated[
+        str,
+        typer.Option("--host", help="Name or address that the page is served and opened at; beyond loopback with TLS."),
+    ] = "127.0.0.1",
+    page_cert: Annotated[
+        Path | None, typer.Option("--page-cert", help="PEM file: the page's certificate. Turns TLS on for the page.")
+    ] = None,
+    page_key: Annotated[
+        Path | None, typer.Option("--page-key", help="PEM file: the private key of --page-cert.")
+    ] = None,
     repository: RepositoryOption = REPOSITORY_FOLDER,
     uploads: Annotated[
         Path, typer.Option("--uploads", help="Folder in which photographs from the page become scenes.")
@@ -56,12 +67,15 @@ def studio(
 
     With --url it joins a running Triton, which must serve --repository; else it starts one of its own there.
 
-    It listens on loopback alone, and answers the browser that opens the printed address. Layouts and label maps are
-    saved in the scene folders. Ctrl-C stops it.
+    It listens on loopback, unless --host says otherwise, which needs TLS; and it answers the browser alone that opens
+    the printed address. Layouts and label maps are saved in the scene folders. Ctrl-C stops it.
     """
+    from semia.studio.access import PageTls
     from semia.studio.app import run
     from semia.studio.studio import StudioSettings
 
+    if (page_cert is None) != (page_key is None):
+        raise InputError("TLS needs both --page-cert and --page-key")
     settings = StudioSettings(
         scenes=scenes or [],
         uploads=uploads,
@@ -69,6 +83,8 @@ def studio(
         runs=runs,
         bundles=bundles,
         port=port,
+        host=host,
+        tls=None if page_cert is None or page_key is None else PageTls(page_cert, page_key),
         segmenter=segmenter,
         url=url,
         access=access,

@@ -19,7 +19,8 @@ export class Live {
    */
   constructor(scene, card, onpicture, ontrouble, other = null) {
     const query = new URLSearchParams({ card, ...(other === null ? {} : { other }) });
-    this._address = `ws://${location.host}/live/${encodeURIComponent(scene)}?${query}`;
+    const scheme = location.protocol === "https:" ? "wss" : "ws";
+    this._address = `${scheme}://${location.host}/live/${encodeURIComponent(scene)}?${query}`;
     this._onpicture = onpicture;
     this._ontrouble = ontrouble;
     this._sequence = 0;

@@ -78,7 +78,7 @@ class StudioProcess:
         said = ""
         for line in self.process.stdout:
             said += line
-            if found := re.search(r"http://\S+", line):
+            if found := re.search(r"https?://\S+", line):
                 self.address = found[0]
                 return
         raise AssertionError(said)
@@ -105,6 +105,7 @@ def open_page(
         viewport=ViewportSize(width=width, height=height),
         color_scheme="dark" if dark else "light",
         accept_downloads=True,
+        ignore_https_errors=True,  # of certificates that the tests made
     )
     page = context.new_page()
     page.set_default_timeout(20_000)

@@ -1,6 +1,7 @@
 """A studio on a free port for the length of a block, and a browser's way of talking to it."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,10 +37,14 @@ class Visitor:
 
 
 @asynccontextmanager
-async def visiting(settings: StudioSettings, *, admitted: bool = True) -> AsyncIterator[Visitor]:
+async def visiting(
+    settings: StudioSettings, *, admitted: bool = True, trusted: Path | None = None
+) -> AsyncIterator[Visitor]:
+    encryption = None if trusted is None else ssl.create_default_context(cafile=trusted)
+    connector = aiohttp.TCPConnector(ssl=True if encryption is None else encryption)
     async with (
         running_studio(settings) as (studio, address),
-        aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session,
+        aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True), connector=connector) as session,
     ):
         if admitted:
             async with session.get(address) as page:
@@ -47,11 +52,17 @@ async def visiting(settings: StudioSettings, *, admitted: bool = True) -> AsyncI
         yield Visitor(studio, address, session)
 
 
-def visit(settings: StudioSettings, errand: Callable[[Visitor], Awaitable[Result]], *, admitted: bool = True) -> Result:
-    """Run a studio while an errand is done."""
+def visit(
+    settings: StudioSettings,
+    errand: Callable[[Visitor], Awaitable[Result]],
+    *,
+    admitted: bool = True,
+    trusted: Path | None = None,
+) -> Result:
+    """Run a studio while an errand is done; ``trusted``: who signed its certificate."""
 
     async def run() -> Result:
-        async with visiting(settings, admitted=admitted) as visitor:
+        async with visiting(settings, admitted=admitted, trusted=trusted) as visitor:
             return await errand(visitor)
 
     return asyncio.run(run())

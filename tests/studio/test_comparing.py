@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import aiohttp
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -62,10 +61,11 @@ async def told(visitor: Visitor) -> tuple[str, list[str]]:
         return card, [f"{each['model']}/{each['version']}" for each in await answer.json()]
 
 
-async def ask(visitor: Visitor, card: str, other: str, ids: NDArray[np.uint8]) -> aiohttp.WSMessage:
+async def ask(visitor: Visitor, card: str, other: str, ids: NDArray[np.uint8]) -> bytes | str:
     async with visitor.live("tiny", card, other) as socket:
         await socket.send_bytes(pack({"sequence": 7, "width": ids.shape[1], "height": ids.shape[0]}, ids.tobytes()))
-        return await socket.receive(timeout=20)
+        data: bytes | str = (await socket.receive(timeout=20)).data
+        return data
 
 
 def test_versions_and_other_models_of_the_same_classes_draw_the_same_layout(
@@ -76,7 +76,9 @@ def test_versions_and_other_models_of_the_same_classes_draw_the_same_layout(
         card, others = await told(visitor)
         assert others == ["tiny/1", "more-classes/1"]
         for other in others:
-            frame = unpack((await ask(visitor, card, other, tiny_ids)).data)
+            answer = await ask(visitor, card, other, tiny_ids)
+            assert isinstance(answer, bytes), answer
+            frame = unpack(answer)
             assert frame.head["version"] == other
             picture = np.frombuffer(frame.body, np.uint8).reshape(*tiny_ids.shape, 3)
             np.testing.assert_array_equal(picture, pastel.array[tiny_ids])
@@ -87,14 +89,14 @@ def test_versions_and_other_models_of_the_same_classes_draw_the_same_layout(
             "../tiny/1": "has no version",
         }
         for other, words in refused.items():
-            assert words in json.loads((await ask(visitor, card, other, tiny_ids)).data)["error"]
+            assert words in json.loads(await ask(visitor, card, other, tiny_ids))["error"]
         for where, ids in ((card, tiny_ids[:-1]), (card, np.full_like(tiny_ids, 3))):
-            answer = json.loads((await ask(visitor, where, "tiny/1", ids)).data)
-            assert (answer["kind"], answer["sequence"]) == ("frame", 7)
-        assert json.loads((await ask(visitor, "0" * 64, "tiny/1", tiny_ids)).data)["kind"] == "changed"
-        assert (await ask(visitor, card, "tiny/1", tiny_ids)).type is aiohttp.WSMsgType.BINARY
+            said = json.loads(await ask(visitor, where, "tiny/1", ids))
+            assert (said["kind"], said["sequence"]) == ("frame", 7)
+        assert json.loads(await ask(visitor, "0" * 64, "tiny/1", tiny_ids))["kind"] == "changed"
+        assert isinstance(await ask(visitor, card, "tiny/1", tiny_ids), bytes)
         (settings.repository / "more-classes" / "1" / MODEL_FILE).write_bytes(b"rotten")
-        assert "not the graph its card describes" in (await ask(visitor, card, "more-classes/1", tiny_ids)).data
+        assert "not the graph its card describes" in str(await ask(visitor, card, "more-classes/1", tiny_ids))
         (settings.repository / "tiny" / "1" / CARD_FILE).write_bytes(b"rotten")
         assert (await told(visitor))[1] == ["more-classes/1"]
 
