@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -89,7 +90,10 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         choices = "another --port" if host == LOOPBACK else "another --host or --port"
-        raise InputError(f"cannot listen on {host}:{port} ({error.strerror}): choose {choices}") from error
+        reason = (
+            os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        )  # the latter repeats the address
+        raise InputError(f"cannot listen on {host}:{port} ({reason}): choose {choices}") from error
 
 
 def _application(studio: Studio, gate: Gate) -> web.Application:
