@@ -90,9 +90,8 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         choices = "another --port" if host == LOOPBACK else "another --host or --port"
-        reason = (
-            os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
-        )  # the latter repeats the address
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror  # the latter would repeat the address
         raise InputError(f"cannot listen on {host}:{port} ({reason}): choose {choices}") from error
 
 
