@@ -1,11 +1,13 @@
 """What the studio is made of, and what its handlers ask of it."""
 
 import asyncio
+import contextlib
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 from aiohttp import WSCloseCode, web
@@ -25,6 +27,8 @@ from semia.studio.triton import Triton
 if TYPE_CHECKING:
     from semia.studio.assist import PhotographAssistant
     from semia.studio.judging import SceneJudge
+
+Result = TypeVar("Result")
 
 CALL_TIMEOUT_S = 20.0
 """Of one call of the server."""
@@ -66,7 +70,7 @@ class Studio:
         self.others = Others(settings.repository)
         self._assistant: tuple[str, PhotographAssistant] | None = None
         self._judge: SceneJudge | None = None
-        self._assisting = asyncio.Lock()
+        self._assisting, self._judging = asyncio.Lock(), asyncio.Lock()
 
     async def model(self, scene: SceneFolder) -> ModelDescription:
         """The model of a scene, as the server has it now."""
@@ -76,15 +80,15 @@ class Studio:
     async def assist(self, scene: SceneFolder, work: "Callable[[PhotographAssistant], Any]") -> Any:
         """Have a scene's assistant do something, one thing at a time."""
         async with self._assisting:
-            return await asyncio.to_thread(lambda: work(self._assistant_of(scene)))
+            return await in_background(lambda: work(self._assistant_of(scene)))
 
     async def figures(self, scene: SceneFolder, frame: Frame) -> dict[str, float | None]:
         """The six figures of a layout and the picture that the model makes of it now."""
         model = await self.model(scene)
         ids = frame.class_ids(model.canvas, len(model.palette))
         picture = np.asarray(await self.client.synthesize(scene.name, ids))
-        async with self._assisting:
-            return await asyncio.to_thread(self._judged, scene, model, ids, picture)
+        async with self._judging:
+            return await in_background(lambda: self._judged(scene, model, ids, picture))
 
     def _judged(
         self, scene: SceneFolder, model: ModelDescription, ids: ClassIds, picture: RGB
@@ -110,3 +114,29 @@ class Studio:
         await self.workshop.cancel()
         await self.client.close()
         await self.triton.stop()
+
+
+async def in_background(work: Callable[[], Result]) -> Result:
+    """Do something that may take long in a thread that nobody waits for when the studio stops."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Result] = loop.create_future()
+
+    def settle(result: Result | None, error: Exception | None) -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(cast("Result", result))
+
+    def run() -> None:
+        result, failed = None, None
+        try:
+            result = work()
+        except Exception as error:
+            failed = error
+        with contextlib.suppress(RuntimeError):  # the studio has stopped meanwhile
+            loop.call_soon_threadsafe(settle, result, failed)
+
+    threading.Thread(target=run, name="semia-studio-background", daemon=True).start()
+    return await done

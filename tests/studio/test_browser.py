@@ -177,6 +177,24 @@ def test_a_draft_survives_a_reload_and_a_killed_studio(
         second.stop()
 
 
+def test_only_what_is_painted_is_unsaved(browser: Browser, studio: StudioProcess) -> None:
+    page = open_page(browser, studio.address)
+    canvas, own = Canvas(page, "paint"), page.locator("#paint-room .layout.current")
+    settled(page)
+    canvas.click(15, 20)  # selects the roof
+    page.locator("#paint-room .selection").get_by_label("Turn").wait_for()
+    assert own.text_content() == "the photograph's own"
+    page.keyboard.press("ArrowRight")
+    page.get_by_text("the photograph's own •").wait_for()
+    page.keyboard.press("Control+z")
+    page.get_by_text("the photograph's own", exact=True).wait_for()
+    page.wait_for_timeout(600)
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    settled(page)
+    assert own.text_content() == "the photograph's own"
+
+
 def test_two_fingers_zoom_and_leave_no_stroke(browser: Browser, studio: StudioProcess, tmp_path: Path) -> None:
     page = open_page(browser, studio.address)
     canvas = Canvas(page, "paint")
@@ -282,7 +300,7 @@ def test_a_wipe_between_two_versions_asked_at_once_and_a_held_picture(
         page = open_page(browser, studio.address)
         canvas, shown = Canvas(page, "paint"), Canvas(page, "paint", "picture")
         settled(page)
-        other = page.get_by_label("The picture with")
+        other = page.get_by_label("Compare with")
         assert other.locator("option").all_text_contents() == ["nothing", "version 1"]
         other.select_option("version 1")
         page.get_by_role("slider", name="version 1 now").fill("50")
@@ -356,10 +374,10 @@ def test_a_photograph_is_labelled_from_strokes(browser: Browser, tmp_path: Path)
     assert (labelled == np.array(["sky", "meadow", "sun"])[truth]).mean() > 0.97
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_nothing_keeps_people_out(browser: Browser, studio: StudioProcess, dark: bool) -> None:
+@pytest.mark.parametrize(("dark", "width"), [(False, 1280), (True, 1024), (False, 800)])
+def test_nothing_keeps_people_out(browser: Browser, studio: StudioProcess, dark: bool, width: int) -> None:
     """axe-core finds nothing serious in any room, with a selection or a dialog open."""
-    page = open_page(browser, studio.address, dark=dark)
+    page = open_page(browser, studio.address, dark=dark, width=width)
     settled(page)
     problems: dict[str, list[str]] = {}
 

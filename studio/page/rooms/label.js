@@ -167,7 +167,10 @@ export class LabelRoom {
     const asked = this._asked;
     const { painting } = editor;
     const began = performance.now();
+    const time = need(this.root, ".assist-time", HTMLElement);
+    time.textContent = "working…";
     const found = await saying(() => api.assist(this.scene, way, painting.size, strokes));
+    if (!found && asked === this._asked) time.textContent = "";
     if (!found || asked !== this._asked || painting !== editor.painting) return; // newer strokes are on their way
     if (painting.busy) painting.endStroke();
     this._filling = true;
@@ -175,7 +178,7 @@ export class LabelRoom {
     this._filling = false;
     this._fresh = false;
     this._arrange();
-    need(this.root, ".assist-time", HTMLElement).textContent = `${Math.round(performance.now() - began)} ms`;
+    time.textContent = `${Math.round(performance.now() - began)} ms`;
   }
 
   /**
@@ -242,7 +245,9 @@ export class LabelRoom {
       clearTimeout(this._draftTimer);
       this.unsaved = false;
       await deleteDraft(this._draftKey()).catch(() => undefined);
+      const empty = kept.filter((place) => !ids.includes(place)).map((place) => classes[place].name);
       tell("Saved: label.png and classes.json. Next: make the generator.");
+      if (empty.length) tell(`No pixel is ${empty.join(" or ")} yet: the generator will not know it.`, "trouble");
       this._showSaved();
       await this.studio.listScenes();
     } catch (error) {

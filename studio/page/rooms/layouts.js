@@ -32,6 +32,8 @@ export class Layouts {
     this.name = SOURCE; // of the layout that is open
     this.tag = "";
     this.unsaved = false;
+    /** @type {Uint8Array | null} the layout as it was saved or opened; null where only a draft is known */
+    this._clean = null;
     /** @type {import("../api.js").LayoutFile[]} */
     this._files = [];
     this._shown = "";
@@ -56,6 +58,7 @@ export class Layouts {
     this.name = SOURCE;
     this.tag = "";
     this.unsaved = false;
+    this._clean = Uint8Array.from(ids);
     const painting = new Painting({ width: model.width, height: model.height }, Uint8Array.from(ids), model.classes);
     const draft = await readDraft(this._draftKey()).catch(() => undefined);
     const restored = draft && draft.width === model.width && draft.height === model.height && byColour(draft, model);
@@ -64,6 +67,7 @@ export class Layouts {
       this.name = draft.name;
       this.tag = draft.tag;
       this.unsaved = true;
+      this._clean = null;
     } else if (draft) {
       tell("An unsaved layout is for another canvas or other classes; it stays where it is until you save here.");
     }
@@ -75,12 +79,18 @@ export class Layouts {
     this.model = null;
   }
 
-  /** The layout was changed. */
+  /** A step was made, taken back or made again; it may have changed the selection alone. */
   changed() {
-    this.unsaved = true;
+    const [painting, clean] = [this._painting(), this._clean];
+    this.unsaved = !painting || !clean || painting.ids.some((id, place) => id !== clean[place]);
     clearTimeout(this._draftTimer);
-    this._draftTimer = setTimeout(() => void this.writeDraft(), DRAFT_DELAY);
+    this._draftTimer = setTimeout(() => void this._keepDraft(), DRAFT_DELAY);
     this._show();
+  }
+
+  async _keepDraft() {
+    if (this.unsaved) await this.writeDraft();
+    else if (this.model) await deleteDraft(this._draftKey()).catch(() => undefined);
   }
 
   _draftKey() {
@@ -96,9 +106,12 @@ export class Layouts {
     await writeDraft(this._draftKey(), draft).catch(() => undefined);
   }
 
+  /** What is painted is in its file. */
   async _saved() {
+    const painting = this._painting();
     clearTimeout(this._draftTimer);
     this.unsaved = false;
+    this._clean = painting && Uint8Array.from(painting.ids);
     await deleteDraft(this._draftKey()).catch(() => undefined);
     await this.list();
   }
@@ -207,6 +220,8 @@ export class Layouts {
       await api.deleteLayout(this.scene, this.name);
       this.name = SOURCE;
       this.tag = "";
+      this.unsaved = true; // it is in no file any more
+      this._clean = null;
       await this.writeDraft();
       await this.list();
     });

@@ -232,10 +232,13 @@ export class PaintRoom {
     const { editor } = this;
     if (!editor) return;
     const list = need(this.root, ".figures", HTMLElement);
+    const measure = need(this.root, ".figure-actions button", HTMLButtonElement);
     list.hidden = false;
-    list.replaceChildren(element("dt", {}, "Measuring…"));
+    list.replaceChildren(element("dt", { class: "wide" }, "Measuring; the first time takes a while…"));
+    measure.disabled = true;
     const { size, ids } = editor.painting;
     const figures = await saying(() => api.figures(this.scene, size, ids));
+    measure.disabled = false;
     list.hidden = !figures;
     list.replaceChildren(
       ...Object.entries(figures ?? {}).flatMap(([name, value]) => [
