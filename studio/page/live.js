@@ -28,6 +28,8 @@ export class Live {
     this._changedAt = 0;
     this._sentChangedAt = 0;
     this._inFlight = false;
+    /** Whether the last thing told was trouble. */
+    this.troubled = false;
     this._wait = FIRST_WAIT;
     this._closed = false;
     /** @type {{size: Size, ids: Uint8Array} | null} */
@@ -72,6 +74,7 @@ export class Live {
     socket.addEventListener("message", (event) => this._receive(event.data));
     socket.addEventListener("close", () => {
       if (this._closed) return;
+      this.troubled = true;
       this._ontrouble({ kind: "studio", error: "The studio does not answer. Start `semia studio` again." });
       this._again(() => {
         this._socket = this._connect();
@@ -98,6 +101,7 @@ export class Live {
     if (typeof data === "string") {
       /** @type {Trouble} */
       const trouble = JSON.parse(data);
+      this.troubled = true;
       this._ontrouble(trouble);
       if (trouble.kind === "changed" || trouble.kind === "frame") return; // the same again would do no better
       this._again(() => {
@@ -111,6 +115,7 @@ export class Live {
     if (head.sequence === this._sequence) {
       this._last = null;
       const roundTrip = performance.now() - this._sentAt;
+      this.troubled = false;
       this._ontrouble(null);
       this._onpicture({ ...head, rgb: body, roundTrip, changedAt: this._sentChangedAt });
     }

@@ -38,7 +38,6 @@ export class Studio {
     this.scene = this.scenes.find((scene) => scene.name === name) ?? this.scenes[0] ?? null;
     const first = this.scene && !this.scene.labelled ? "label" : "paint";
     await this.go(room === "label" || room === "make" || room === "paint" ? room : first);
-    await this.showServer();
     document.body.dataset.ready = "true";
   }
 
@@ -67,6 +66,7 @@ export class Studio {
       pages.postMessage({ shows: this.scene.name });
     }
     await this.rooms[room].show(this.scene);
+    await this.showServer();
   }
 
   /** Show how the server is; returns its state, "" where nobody answers. */

@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Route
 
 from semia.client import SynthesisClient
 from semia.core.images import read_rgb
@@ -242,6 +242,38 @@ def test_a_triton_that_cannot_start_leaves_the_page(browser: Browser, tmp_path: 
         studio.stop()
 
 
+def test_a_scene_that_is_slow_to_open_does_not_replace_the_next(
+    browser: Browser, tmp_path: Path, tiny_scene: Path, triton: TritonServer
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.new("RGB", (90, 50), "gray").save(other / "img.png")
+    studio = StudioProcess(tmp_path / "work", tiny_scene, other, "--url", triton.grpc_url)
+    try:
+        page = open_page(browser, studio.address)
+        settled(page)
+
+        def wait_then_go_on(route: Route) -> None:
+            page.wait_for_timeout(700)
+            route.continue_()
+
+        page.route("**/api/scenes/tiny/label", wait_then_go_on)
+        page.get_by_role("tab", name="Label").click()
+        page.get_by_label("Scene").select_option("other")
+        page.wait_for_timeout(1500)
+        names = page.locator("#label-room").get_by_label("Name of the class")
+        assert [names.nth(each).input_value() for each in range(names.count())] == ["background", "object"]
+        page.get_by_role("tab", name="Paint").click()
+        page.get_by_text("other has no generator yet").wait_for()
+        studio.kill()
+        page.get_by_label("Scene").select_option("tiny")
+        page.get_by_role("tab", name="Label").click()
+        page.locator("#label-room").get_by_text("The studio does not answer").wait_for()
+        page.get_by_text("Studio stopped").wait_for()
+    finally:
+        studio.process.kill()
+
+
 def test_a_scene_in_two_tabs_is_said(browser: Browser, studio: StudioProcess) -> None:
     page = open_page(browser, studio.address)
     second = page.context.new_page()
@@ -270,9 +302,14 @@ def test_triton_is_killed_while_painting_and_started_from_the_page(
             if "tritonserver" in Path(f"/proc/{pid}/comm").read_text():
                 os.kill(pid, signal.SIGKILL)
         canvas.stroke((60, 5), (60, 40))
-        page.get_by_role("button", name="Start Triton again").click()
-        canvas.stroke((40, 5), (40, 30))
+        again = page.locator("#paint-room .banner").get_by_role("button", name="Start Triton again")
+        again.wait_for()
+        page.get_by_role("tab", name="Make").click()
+        page.get_by_role("tab", name="Paint").click()
+        page.locator("#paint-room .empty").get_by_role("button", name="Start Triton again").click()
         page.get_by_text("Triton runs").wait_for()
+        settled(page)
+        canvas.stroke((40, 5), (40, 30))
         settled(page)
         assert page.locator("#paint-room .banner").is_hidden()
         painted = np.asarray(Image.open(downloaded(page, "Label map", tmp_path)).convert("RGB"))

@@ -64,12 +64,20 @@ export class LabelRoom {
     this.hide();
     await this._writing;
     this.scene = scene.name;
-    const opened = await saying(() => Promise.all([api.photograph(scene.name), api.label(scene.name)]));
-    if (!opened) {
+    /** @type {[ImageBitmap, import("../api.js").LabelMap]} */
+    let opened;
+    try {
+      opened = await Promise.all([api.photograph(scene.name), api.label(scene.name)]);
+    } catch (error) {
+      if (!(error instanceof ServerError)) throw error;
+      if (this.scene !== scene.name) return;
       this.scene = "";
       workspace.hidden = true;
+      empty.hidden = false;
+      empty.textContent = error.message;
       return;
     }
+    if (this.scene !== scene.name) return; // another has been chosen meanwhile
     const [photograph, label] = opened;
     for (const note of label.head.notes ?? []) tell(note);
     await this._open(photograph, label);

@@ -58,10 +58,14 @@ export class PaintRoom {
     this._empty(null);
     if (!scene) return this._empty("Open a scene: add a photograph, or start `semia studio SCENE`.");
     try {
-      this.model = await api.model(scene.name);
-      await this._open(this.model);
+      const model = await api.model(scene.name);
+      if (this.scene !== scene.name) return undefined; // another has been chosen meanwhile
+      this.model = model;
+      await this._open(model);
     } catch (error) {
       if (!(error instanceof ServerError)) throw error;
+      if (this.scene !== scene.name) return undefined;
+      if (error.status === 503 && (await this.studio.showServer()) === "ended") return this._offerStart(error.message);
       const missing = error.status === 404 || error.status === 503;
       this._empty(error.status === 404 ? `${scene.name} has no generator yet.` : error.message, missing);
     }
@@ -101,6 +105,17 @@ export class PaintRoom {
     if (make) empty.append(button({ words: "Make the generator", action: () => this.studio.go("make"), kind: "primary" }));
   }
 
+  /** @param {string} why */
+  _offerStart(why) {
+    this._empty(why);
+    const start = async () => {
+      await api.startTriton();
+      await this.studio.go("paint");
+    };
+    const again = button({ words: "Start Triton again", action: () => void saying(start), kind: "primary" });
+    need(this.root, ".empty", HTMLElement).append(again);
+  }
+
   /** @param {Model} model */
   async _open(model) {
     const size = { width: model.width, height: model.height };
@@ -108,12 +123,14 @@ export class PaintRoom {
       tell(error.message, "trouble");
       return null;
     });
+    if (this.model !== model) return;
     const ids = source?.ids ?? new Uint8Array(size.width * size.height);
     this._ghostPath = source ? pathOf(borderLines(source.ids, size)) : null;
     this.pictureImage = new PictureImage(size);
     this.picture = null;
     need(this.root, ".figures", HTMLElement).hidden = true;
     const painting = await this.layouts.begin(this.scene, model, ids);
+    if (this.model !== model) return;
     this._edit(painting);
     await this._connect(model);
     await this.layouts.list();
@@ -189,15 +206,16 @@ export class PaintRoom {
       await this._modelChanged();
       return;
     }
-    const words = element("span", {}, `${trouble.error} Your layout is safe; it is tried again.`);
-    if (banner.hidden || banner.dataset.kind !== trouble.kind) {
-      banner.replaceChildren(words);
-      banner.dataset.kind = trouble.kind;
-      banner.hidden = false;
-      if ((await this.studio.showServer()) === "ended" && trouble.kind === "unavailable") {
-        banner.append(button({ words: "Start Triton again", action: () => void saying(() => this._startTriton()) }));
-      }
-    }
+    const server = await this.studio.showServer();
+    // Of a Triton of our own, how to reach another one is no help.
+    const what = trouble.kind === "unavailable" && server !== "joined" ? "Triton does not answer." : trouble.error;
+    const ended = trouble.kind === "unavailable" && server === "ended";
+    const state = `${trouble.kind} ${ended}`;
+    if (!banner.hidden && banner.dataset.state === state) return;
+    banner.dataset.state = state;
+    banner.replaceChildren(element("span", {}, `${what} Your layout is safe; it is tried again.`));
+    if (ended) banner.append(button({ words: "Start Triton again", action: () => void saying(() => this._startTriton()) }));
+    banner.hidden = this.live?.troubled !== true; // all may be well by now
   }
 
   async _startTriton() {
