@@ -271,7 +271,8 @@ def test_a_scene_that_is_slow_to_open_does_not_replace_the_next(
         page.locator("#label-room").get_by_text("The studio does not answer").wait_for()
         page.get_by_text("Studio stopped").wait_for()
     finally:
-        studio.process.kill()
+        if studio.process.poll() is None:
+            studio.stop()
 
 
 def test_a_scene_in_two_tabs_is_said(browser: Browser, studio: StudioProcess) -> None:
