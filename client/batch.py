@@ -4,8 +4,8 @@ Every picture's file says what it was made of and by, so that a batch can go on 
 """
 
 import hashlib
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from PIL import Image
 
 from semia.client.client import DEFAULT_CONCURRENCY, Outcome, SynthesisClient
 from semia.client.errors import ClientError
-from semia.core.errors import ImageError, InputError, LabelMapError
+from semia.core.errors import ImageError, LabelMapError
 from semia.core.images import write_image
 from semia.core.labels import ClassIds
 
@@ -62,22 +62,6 @@ class FileOutcome:
     error: ClientError | None = None  # why there is no picture: the label map cannot be used
     skipped: bool = False  # whether the picture was there
     duration_s: float = 0.0  # of the call, repetitions included
-
-
-def output_files(targets: Iterable[Path], out: Path) -> dict[Path, Path]:
-    """The picture file of each label map: ``out/STEM.png``.
-
-    Raises:
-        InputError: if two label maps would share one, or a picture would replace its label map.
-    """
-    outputs = {path: out / f"{path.stem}.png" for path in targets}
-    count = Counter(outputs.values())
-    for path, output in outputs.items():
-        if count[output] > 1:
-            raise InputError(f"two label maps are called {path.stem!r}: give them different names or run them apart")
-        if output.resolve() == path.resolve():
-            raise InputError(f"the picture of {path} would replace it: choose another --out")
-    return outputs
 
 
 def synthesize_files(

@@ -1,6 +1,7 @@
 """What can go wrong while exporting.
 
 ExportError(SemiaError)
+├── BundleTakenError(InputError)  something else is where the bundle is to go
 ├── ParityError                   the exported graph draws other pictures than PyTorch
 ├── EngineError                   TensorRT cannot build or run an engine of the graph
 ├── TensorRTMissingError(InputError)  this machine has no TensorRT, or no GPU for it
@@ -14,6 +15,10 @@ from semia.core.errors import InputError, SemiaError
 
 class ExportError(SemiaError):
     """Exporting failed; no bundle was left behind."""
+
+
+class BundleTakenError(ExportError, InputError):
+    """Something else is where the bundle is to go."""
 
 
 class ParityError(ExportError):

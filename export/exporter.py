@@ -15,7 +15,7 @@ from semia.core.labels import ClassIds
 from semia.core.model_card import CARD_FILE, MODEL_FILE, Bundle, ModelCard, Precision, PrecisionCheck, TargetParity
 from semia.core.staging import staged_directory
 from semia.export.checks import check_parity, measure_parity
-from semia.export.errors import ExportError
+from semia.export.errors import BundleTakenError, ExportError
 from semia.export.graph_report import report_graph
 from semia.export.graphs import synthesis_graph
 from semia.export.graphs.published import SynthesisGraph
@@ -103,13 +103,14 @@ def export_run(
         RunError: if the run has no generator.
         EvaluationError: if the run has an evaluation that cannot be read.
         ParityError: if the fp32 graph is beyond the tolerance.
+        BundleTakenError: if there is something else at ``bundle``.
         PrecisionError: if a lower precision does not exist, costs too much or is not faster.
         ExportError: if exporting fails or the disk refuses. No failure leaves anything under ``bundle``.
     """
     model_name = check_model_name(name or run.config.scene_name)
     precision.check(run.config.settings.generator)
     if bundle.exists() and not Bundle.is_bundle(bundle) and not (bundle.is_dir() and not any(bundle.iterdir())):
-        raise ExportError(f"{bundle} exists and is not a bundle: choose another with --bundle")
+        raise BundleTakenError(f"{bundle} exists and is not a bundle: choose another with --bundle")
     scene, settings = run.scene, run.config.settings
     loaded = run.load_generator()
     quality = quality_of_run(run.path, run.generator_sha256())

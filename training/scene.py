@@ -1,6 +1,7 @@
 """A scene: one photograph, its label map, the target layouts drawn for it; read from a folder and validated."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -141,7 +142,7 @@ def load_scene(
 def _classes(folder: Path, label: LabelPicture) -> tuple[Palette, LabelPicture]:
     """The label map's classes, named as the folder says, and the label map with all that is void marked."""
     path = find_entry(folder, CLASSES_FILE)
-    named = read_class_names(path) if path.is_file() else None
+    named = read_class_names(path) if os.path.lexists(path) else None
     if named is not None and named.void:
         void = label.void.copy()
         for color in named.void:
@@ -172,16 +173,28 @@ def read_class_names(path: Path) -> ClassNames:
         LabelMapError: if it is not a JSON object of such entries.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_each_once)
+    except (OSError, ValueError, RecursionError) as error:
         raise LabelMapError(f"cannot read class names from {path}: {error}") from error
     if not isinstance(content, dict) or not all(code is None or isinstance(code, str) for code in content.values()):
         raise LabelMapError(
             f'{path} must be a JSON object of names and colors, like {{"sky": "#66CCFF"}}; a color that is no class '
             'is written {"#E0E0C0": null}'
         )
+    for name, code in content.items():
+        if code is not None and (not name.strip() or not name.isprintable()):
+            raise LabelMapError(f"{path}: {name!r} cannot name a class: use letters that can be seen")
     void = frozenset(color_from_hex(key) for key, code in content.items() if code is None)
     return ClassNames({name: code for name, code in content.items() if code is not None}, void)
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object; of two members of one name, JSON's readers keep the last without a word."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return content
 
 
 def save_scene(scene: Scene, folder: Path) -> None:
@@ -204,6 +217,8 @@ def _required(folder: Path, stem: str) -> Path:
 
 def _target_paths(folder: Path) -> list[Path]:
     targets = find_entry(folder, TARGET_FOLDER)
+    if os.path.lexists(targets) and not targets.is_dir():
+        raise SceneError(f"scene {folder}: {targets.name} is no folder; it is one of target label maps, if it is there")
     return list_images(targets) if targets.is_dir() and any(map(is_image, targets.iterdir())) else []
 
 

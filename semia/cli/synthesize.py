@@ -49,7 +49,8 @@ def synthesize(
     the same label maps.
     """
     from semia.client import SynthesisClient
-    from semia.client.batch import output_files, synthesize_files
+    from semia.client.batch import synthesize_files
+    from semia.core.images import output_files
 
     paths = [path for target in targets for path in (list_images(target) if target.is_dir() else [target])]
     files, counts = output_files(paths, out), _Counts(out, concurrency)

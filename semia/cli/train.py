@@ -340,24 +340,24 @@ def render(
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the pictures; by default RUN/pictures.")] = None,
 ) -> None:
     """Run a generator on a folder of label maps, in PyTorch, without any server."""
-    from semia.core.images import list_images, write_rgb
+    from semia.core.images import list_images, output_files, write_rgb
     from semia.core.labels import read_class_ids
     from semia.training.run_folder import RunFolder
 
     opened = RunFolder.open(run)
     scene, draw = opened.scene, opened.load_generator().renderer()
     folder = out or run / "pictures"
-    paths = list_images(targets)
+    files = output_files(list_images(targets), folder)
     failures: list[str] = []
-    with StepDisplay("rendering", len(paths)) as display:
-        for done, path in enumerate(paths, start=1):
+    with StepDisplay("rendering", len(files)) as display:
+        for done, (path, output) in enumerate(files.items(), start=1):
             try:
-                write_rgb(folder / f"{path.stem}.png", draw(read_class_ids(path, scene.palette, scene.canvas)))
+                write_rgb(output, draw(read_class_ids(path, scene.palette, scene.canvas)))
             except SemiaError as error:
                 failures.append(str(error))
             display.update(done, path.name)
-    report_failures(failures, len(paths))
-    print_info(f"{len(paths)} pictures in {folder}")
+    report_failures(failures, len(files))
+    print_info(f"{len(files)} pictures in {folder}")
 
 
 def report_failures(failures: Iterable[str], total: int) -> None:

@@ -1,7 +1,8 @@
 """Reading and writing pictures as ``uint8[H, W, 3]`` arrays."""
 
 import io
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from PIL import Image, ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import TiffImageFile
 
-from semia.core.errors import ImageError
+from semia.core.errors import ImageError, InputError
 from semia.core.files import staged_file
 
 RGB = NDArray[np.uint8]
@@ -51,6 +52,8 @@ def open_image(path: Path) -> Image.Image:
         ImageError: if the file is missing, broken, or claims more than `MAX_PIXELS`.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ImageError(f"{path} is no file: a pipe or a device is never read")
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{path} is {image.width}x{image.height}: more than {MAX_PIXELS:,} pixels")
@@ -206,7 +209,7 @@ def find_image(folder: Path, stem: str) -> Path | None:
     found = [
         path
         for path in sorted(folder.iterdir())
-        if path.stem.lower() == stem.lower() and is_image(path) and path.is_file()
+        if path.stem.lower() == stem.lower() and is_image(path) and not path.is_dir()
     ]
     if len(found) > 1:
         raise ImageError(f"{folder} has {' and '.join(path.name for path in found)}: which is the {stem}? Keep one")
@@ -249,3 +252,19 @@ def list_images(folder: Path) -> list[Path]:
 def is_image(path: Path) -> bool:
     """Whether a file's name is a visible picture's."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def output_files(targets: Iterable[Path], out: Path) -> dict[Path, Path]:
+    """The picture file of each label map: ``out/STEM.png``.
+
+    Raises:
+        InputError: if two label maps would share one, or a picture would replace its label map.
+    """
+    outputs = {path: out / f"{path.stem}.png" for path in targets}
+    count = Counter(outputs.values())
+    for path, output in outputs.items():
+        if count[output] > 1:
+            raise InputError(f"two label maps are called {path.stem!r}: give them different names or run them apart")
+        if output.resolve() == path.resolve():
+            raise InputError(f"the picture of {path} would replace it: choose another --out")
+    return outputs

@@ -46,6 +46,35 @@ def test_a_file_of_class_names_is_read(tmp_path: Path) -> None:
         read_class_names(tmp_path / "absent.json")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"sky": "#0000FF", "sky": "#00FF00"}', "'sky' is there twice"),
+        ("[" * 100_000, "recursion"),
+        ('{"a\\nb": "#0000FF"}', r"'a\\nb' cannot name a class"),
+        ('{" ": "#0000FF"}', "' ' cannot name a class"),
+        ('{"\\u202e": "#0000FF"}', "cannot name a class: use letters that can be seen"),
+    ],
+    ids=["twice", "deep", "line", "blank", "backwards"],
+)
+def test_class_names_that_would_confuse_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "classes.json").write_text(content, encoding="utf-8")
+    with pytest.raises(LabelMapError, match=message):
+        read_class_names(tmp_path / "classes.json")
+
+
+def test_what_should_be_a_folder_or_a_file_is_not_passed_over(scene_folder: Path) -> None:
+    (scene_folder / "cond").rename(scene_folder / "targets")
+    (scene_folder / "cond").symlink_to("cond")
+    with pytest.raises(SceneError, match="cond is no folder"):
+        load_scene(scene_folder)
+    (scene_folder / "cond").unlink()
+    (scene_folder / "classes.json").unlink(missing_ok=True)
+    (scene_folder / "classes.json").mkdir()
+    with pytest.raises(SceneError, match=r"cannot read class names from .*Is a directory"):
+        load_scene(scene_folder)
+
+
 def test_resize_scales_everything(scene_folder: Path) -> None:
     # 32 pixels is the least a side may have.
     loaded = load_scene(scene_folder, resize=1.5)

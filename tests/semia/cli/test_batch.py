@@ -15,8 +15,8 @@ from tritonclient.grpc import InferenceServerClient
 
 from semia import serving
 from semia.client import RetryOptions, ServerUnavailableError, SynthesisClient
-from semia.client.batch import Provenance, output_files, synthesize_files
-from semia.core.images import read_rgb
+from semia.client.batch import Provenance, synthesize_files
+from semia.core.images import output_files, read_rgb
 from semia.core.palette import Palette
 from tests.client.test_connection import FakeTriton, running
 from tests.command import ENVIRONMENT, complaint, semia

@@ -212,6 +212,15 @@ def test_one_bad_label_map_does_not_stop_the_others(trained: Path, scene: Scene,
     assert (tmp_path / "pictures" / "moved.png").is_file()
 
 
+def test_a_picture_never_replaces_its_label_map(trained: Path, scene: Scene, tmp_path: Path) -> None:
+    save_scene(scene, tmp_path / "scene")
+    targets = tmp_path / "scene" / "cond"
+    before = {path.name: path.read_bytes() for path in targets.iterdir()}
+    result = semia_here("render", trained, "--targets", targets, "--out", tmp_path / "scene" / "." / "cond")
+    assert "would replace it: choose another --out" in complaint(result, 2)
+    assert {path.name: path.read_bytes() for path in targets.iterdir()} == before
+
+
 def test_a_run_becomes_a_bundle_and_a_served_version(trained: Path, tmp_path: Path) -> None:
     result = semia("export", trained, "--bundle", tmp_path / "bundle")
     assert result.returncode == 0, result.stderr

@@ -1,6 +1,7 @@
 """Reading and writing pictures, whole ones and broken ones."""
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -140,6 +141,23 @@ def test_pictures_are_found_by_stem(tmp_path: Path) -> None:
     (tmp_path / "img.txt").touch()
     (tmp_path / "img.jpg").touch()
     assert find_image(tmp_path, "img") == tmp_path / "img.jpg"
+
+
+def test_pipes_and_links_that_lead_nowhere_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "img.png")
+    (tmp_path / "label.png").symlink_to("label.png")
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    for stem, words in (
+        ("img", "is no file: a pipe or a device"),
+        ("label", "Too many levels|cannot read"),
+        ("gone", "no such picture"),
+        ("zero", "is no file"),
+    ):
+        path = find_image(tmp_path, stem)
+        assert path is not None
+        with pytest.raises(ImageError, match=words):
+            open_image(path)
 
 
 def test_pictures_are_listed_by_name(tmp_path: Path) -> None:
