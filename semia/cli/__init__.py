@@ -58,8 +58,13 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (train, import_, evaluate, compare, export, publish, serve, synthesize, models, studio, bench, doctor):
-    room.register(app)
+for _command in (
+    *(train.train, train.render, import_.import_, evaluate.evaluate, compare.compare, export.export),
+    *(export.train_and_export, publish.publish, serve.serve, synthesize.synthesize, studio.studio, bench.bench),
+    doctor.doctor,
+):
+    app.command(_command.__name__.strip("_").replace("_", "-"))(_command)
+app.add_typer(models.group, name="models")
 
 _debug = False
 

@@ -17,11 +17,6 @@ DEFAULT_FIGURES = Path("bench.json")
 LEAST_CALLS = 50
 
 
-def register(app: typer.Typer) -> None:
-    """Add this room's sub-commands."""
-    app.command("bench")(bench)
-
-
 def bench(
     paths: Annotated[
         list[Path] | None,
@@ -32,15 +27,12 @@ def bench(
         ),
     ] = None,
     calls: Annotated[
-        int, typer.Option("--calls", min=1, help="At least so many calls of each way, for each number of clients.")
+        int, typer.Option(min=1, help="At least so many calls of each way, for each number of clients.")
     ] = LEAST_CALLS,
-    concurrency: Annotated[
-        str, typer.Option("--concurrency", help="Numbers of clients at once, besides one.")
-    ] = "1,2,4,8",
+    concurrency: Annotated[str, typer.Option(help="Numbers of clients at once, besides one.")] = "1,2,4,8",
     threads: Annotated[
         int | None,
         typer.Option(
-            "--threads",
             min=1,
             help="CPU threads for one picture, of PyTorch, ONNX Runtime and a Triton instance. By default every core, "
             "and for published versions as they were published.",
@@ -49,15 +41,14 @@ def bench(
     figures: Annotated[
         Path,
         typer.Option(
-            "--figures",
             help="Where the figures go, quantiles, machine and versions included. Without anything to measure, they "
-            "are read from there, and shown, plotted and written once more.",
+            "are read from there, and shown, plotted and written once more."
         ),
     ] = DEFAULT_FIGURES,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Also draw them, into this picture file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Also draw them, into this picture file.")] = None,
     readme: Annotated[
         Path | None,
-        typer.Option("--readme", help="Also write them between the performance markers of this Markdown file."),
+        typer.Option(help="Also write them between the performance markers of this Markdown file."),
     ] = None,
 ) -> None:
     """Measure how fast models answer on this machine.

@@ -31,11 +31,6 @@ FORMAT = 1
 """Raised when the JSON's meaning changes."""
 
 
-def register(app: typer.Typer) -> None:
-    """Add this room's sub-commands."""
-    app.command("compare")(compare)
-
-
 def compare(
     paths: Annotated[
         list[Path],
@@ -49,8 +44,7 @@ def compare(
     sheet: Annotated[
         Path | None,
         typer.Option(
-            "--sheet",
-            help=f"Where the sheet goes: a row per target, a column per generator; by default {DEFAULT_SHEET}.",
+            help=f"Where the sheet goes: a row per target, a column per generator; by default {DEFAULT_SHEET}."
         ),
     ] = None,
     figures_file: Annotated[

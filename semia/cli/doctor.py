@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import typer
 from rich.table import Table
 from rich.text import Text
 
@@ -35,11 +34,6 @@ class Finding(NamedTuple):
     subject: str
     state: State
     note: str
-
-
-def register(app: typer.Typer) -> None:
-    """Add this sub-command."""
-    app.command("doctor")(doctor)
 
 
 def doctor() -> None:

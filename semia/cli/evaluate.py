@@ -15,13 +15,10 @@ if TYPE_CHECKING:
 
 DEFAULT_WIDTH = 280
 
-TargetsOption = Annotated[
-    Path | None, typer.Option("--targets", help="Folder of label maps; by default the scene's own cond/.")
-]
+TargetsOption = Annotated[Path | None, typer.Option(help="Folder of label maps; by default the scene's own cond/.")]
 SceneOption = Annotated[
     Path | None,
     typer.Option(
-        "--scene",
         metavar="SCENE",
         help="Scene folder with the photograph to judge against. A model needs one, for it holds no photograph; for a "
         "run it is by default the photograph it was made of, which --resize may have made smaller.",
@@ -30,17 +27,11 @@ SceneOption = Annotated[
 WidthOption = Annotated[
     int,
     typer.Option(
-        "--width",
         min=1,
         help="Pixels of width at which pictures are judged. Figures of different widths do not compare; seams takes 16 "
         "times as long at twice the width.",
     ),
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add this room's sub-commands."""
-    app.command("evaluate")(evaluate)
 
 
 def evaluate(
@@ -53,7 +44,7 @@ def evaluate(
     width: WidthOption = DEFAULT_WIDTH,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for the results; by default the run folder or bundle itself."),
+        typer.Option(help="Folder for the results; by default the run folder or bundle itself."),
     ] = None,
 ) -> None:
     """Measure how good a generator's pictures of new layouts are.

@@ -56,16 +56,8 @@ FormatOption = Annotated[
 ]
 BatchesOption = Annotated[
     str,
-    typer.Option(
-        "--batches", metavar="OPT:MAX", help="Batch a TensorRT engine is tuned for, and the largest it takes."
-    ),
+    typer.Option(metavar="OPT:MAX", help="Batch a TensorRT engine is tuned for, and the largest it takes."),
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add this room's sub-commands."""
-    app.command("export")(export)
-    app.command("train-and-export")(train_and_export)
 
 
 def export(

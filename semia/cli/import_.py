@@ -12,23 +12,18 @@ from semia.core.files import RUNS_FOLDER
 from semia.core.staging import held
 
 
-def register(app: typer.Typer) -> None:
-    """Add this room's sub-commands."""
-    app.command("import")(import_checkpoint)
-
-
-def import_checkpoint(
+def import_(
     checkpoint: Annotated[
         Path, typer.Argument(metavar="CHECKPOINT", help="Published SemIA generator, latest_net_G.pth.")
     ],
     scene: Annotated[
         Path,
-        typer.Option("--scene", help="The scene folder it was trained on: img.*, label.*, target layouts in cond/."),
+        typer.Option(help="The scene folder it was trained on: img.*, label.*, target layouts in cond/."),
     ],
-    run: Annotated[Path | None, typer.Option("--run", help="Run folder to make; by default runs/NAME.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Run folder to make; by default runs/NAME.")] = None,
     name: NameOption = None,
     resize: Annotated[
-        float | None, typer.Option("--resize", help="Scale the scene by this factor, as it was for the training.")
+        float | None, typer.Option(help="Scale the scene by this factor, as it was for the training.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run folder if there is one.")] = False,
 ) -> None:

@@ -37,11 +37,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="For programs: a JSON o
 group = typer.Typer()
 
 
-def register(app: typer.Typer) -> None:
-    """Add this room's group of sub-commands."""
-    app.add_typer(group, name="models")
-
-
 @group.callback(invoke_without_command=True)
 @connection_options
 def models(
@@ -130,7 +125,7 @@ def unload(name: NameArgument, url: UrlOption = DEFAULT_URL, *, access: "ServerA
 def rollback(
     name: NameArgument,
     to: Annotated[
-        int | None, typer.Option("--to", min=1, metavar="VERSION", help="By default the one before the present one.")
+        int | None, typer.Option(min=1, metavar="VERSION", help="By default the one before the present one.")
     ] = None,
     repository: RepositoryOption = REPOSITORY_FOLDER,
     url: OptionalUrlOption = None,
@@ -165,7 +160,7 @@ def rollback(
 def prune(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The model's name.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every model of the repository.")] = False,
-    keep: Annotated[int, typer.Option("--keep", min=1, help="How many of the newest versions stay.")] = 3,
+    keep: Annotated[int, typer.Option(min=1, help="How many of the newest versions stay.")] = 3,
     repository: RepositoryOption = REPOSITORY_FOLDER,
     url: OptionalUrlOption = None,
     *,
@@ -220,12 +215,8 @@ def remove(
 def verify(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Models; by default all.")] = None,
     repository: RepositoryOption = REPOSITORY_FOLDER,
-    bundle: Annotated[
-        Path | None, typer.Option("--bundle", help="The newest version of the one NAME must be this bundle.")
-    ] = None,
-    run: Annotated[
-        Path | None, typer.Option("--run", help="... must have been exported from this run's generator.")
-    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="The newest version of the one NAME must be this bundle.")] = None,
+    run: Annotated[Path | None, typer.Option(help="... must have been exported from this run's generator.")] = None,
 ) -> None:
     """Compare all files of all versions with their model cards, and the configurations with the newest ones.
 

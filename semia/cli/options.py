@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,45 +28,36 @@ SceneArgument = Annotated[
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder made by `semia train` or `semia import`.")]
 NameOption = Annotated[
     str | None,
-    typer.Option(
-        "--name", help="Name of the served model: a-z, 0-9, - and _; by default made from the scene folder's."
-    ),
+    typer.Option(help="Name of the served model: a-z, 0-9, - and _; by default made from the scene folder's."),
 ]
-RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder to make or resume; by default runs/NAME.")]
-BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Bundle folder to make; by default bundles/NAME.")]
+RunOption = Annotated[Path | None, typer.Option(help="Run folder to make or resume; by default runs/NAME.")]
+BundleOption = Annotated[Path | None, typer.Option(help="Bundle folder to make; by default bundles/NAME.")]
 RepositoryOption = Annotated[
     Path,
-    typer.Option("--repository", help="Triton's model repository, a folder.", callback=_folder),
+    typer.Option(help="Triton's model repository, a folder.", callback=_folder),
 ]
 AnyRepositoryOption = Annotated[
     str,
     typer.Option(
-        "--repository",
-        metavar="FOLDER|s3://BUCKET/PREFIX",
-        help="Triton's model repository: a folder, or a place in an object store.",
+        metavar="FOLDER|s3://BUCKET/PREFIX", help="Triton's model repository: a folder, or a place in an object store."
     ),
 ]
 ToleranceOption = Annotated[
     int,
     typer.Option(
-        "--tolerance",
-        min=0,
-        max=255,
-        help="Largest difference from PyTorch of any pixel, of 255; beyond it the export fails.",
+        min=0, max=255, help="Largest difference from PyTorch of any pixel, of 255; beyond it the export fails."
     ),
 ]
 PrecisionOption = Annotated[
     Precision,
     typer.Option(
-        "--precision",
         help="What the graph computes in. fp16 and bf16 are for GPUs, int8 is for CPUs; the copying generator "
-        "has only fp32. A lower one must draw nearly the same as fp32, and faster.",
+        "has only fp32. A lower one must draw nearly the same as fp32, and faster."
     ),
 ]
 MinPsnrOption = Annotated[
     float | None,
     typer.Option(
-        "--min-psnr",
         min=0,
         help="Least PSNR, in dB, of a lower precision's pictures to fp32's; by default 45 for fp16, 40 for bf16, "
         "35 for int8.",
@@ -81,31 +72,26 @@ AnotherMachineOption = Annotated[
 ]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option("--threads", min=1, help="CPU threads of one model instance; by default all cores of the server."),
+    typer.Option(min=1, help="CPU threads of one model instance; by default all cores of the server."),
 ]
 CONNECTION_PANEL = "Connection"
 
 UrlOption = Annotated[
     str,
     typer.Option(
-        "--url",
-        metavar="HOST:PORT",
-        envvar="SEMIA_URL",
-        help="gRPC address of the server.",
-        rich_help_panel=CONNECTION_PANEL,
+        metavar="HOST:PORT", envvar="SEMIA_URL", help="gRPC address of the server.", rich_help_panel=CONNECTION_PANEL
     ),
 ]
 OptionalUrlOption = Annotated[
     str | None,
     typer.Option(
-        "--url",
         metavar="HOST:PORT",
         envvar="SEMIA_URL",
         help="gRPC address of the server of this repository; without it, the repository alone is looked at or changed.",
         rich_help_panel=CONNECTION_PANEL,
     ),
 ]
-TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.001, help="Deadline of one call, in seconds.")]
+TimeoutOption = Annotated[float, typer.Option(min=0.001, help="Deadline of one call, in seconds.")]
 ChangeClassesOption = Annotated[
     bool,
     typer.Option("--change-classes", help="Also if class ids mean other classes than in the version before."),
@@ -121,21 +107,17 @@ LoadOption = Annotated[
         "fails, the version is taken back and the old one goes on serving.",
     ),
 ]
-KeepOption = Annotated[
-    int, typer.Option("--keep", min=1, help="Versions that stay on the disk once a new one is in service.")
-]
+KeepOption = Annotated[int, typer.Option(min=1, help="Versions that stay on the disk once a new one is in service.")]
 
 
-def option_group(
-    parameter: str, options: Mapping[str, tuple[Any, Any]], build: Callable[..., Any]
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def option_group(parameter: str, build: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give commands a group of options in place of one parameter.
 
     Args:
         parameter: of the command, keyword-only, which takes what ``build`` makes.
-        options: annotation and default of each option, by name.
-        build: makes the parameter's value from the options, called by name.
+        build: makes it from the options, which are its own keyword-only parameters.
     """
+    options = inspect.signature(build).parameters
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
@@ -145,12 +127,9 @@ def option_group(
 
         # Typer reads signatures: of the command's own, without ``parameter``, and of the options.
         own = [value for name, value in inspect.signature(command).parameters.items() if name != parameter]
-        added = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-            for name, (annotation, default) in options.items()
-        ]
-        with_options.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
-        with_options.__annotations__ = {each.name: each.annotation for each in (*own, *added)}
+        signature = inspect.Signature([*own, *options.values()])
+        with_options.__signature__ = signature  # type: ignore[attr-defined]
+        with_options.__annotations__ = {each.name: each.annotation for each in signature.parameters.values()}
         return with_options
 
     return decorate
@@ -162,7 +141,21 @@ def _connection_option(flag: str, help_text: str) -> Any:
 
 
 def _server_access(
-    *, tls: bool, tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None, admin_key_file: Path | None
+    *,
+    tls: Annotated[
+        bool,
+        _connection_option("--tls", "Encrypt the connection; a public authority signed the server's certificate."),
+    ] = False,
+    tls_ca: Annotated[
+        Path | None, _connection_option("--tls-ca", "PEM file: who signed the server's certificate. Turns TLS on.")
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, _connection_option("--tls-cert", "PEM file: our certificate, for a server that asks for one.")
+    ] = None,
+    tls_key: Annotated[Path | None, _connection_option("--tls-key", "PEM file: the private key of --tls-cert.")] = None,
+    admin_key_file: Annotated[
+        Path | None, _connection_option("--admin-key-file", "File that holds the key of the server's operators.")
+    ] = None,
 ) -> "ServerAccess":
     """TLS, None for a plain-text connection, and the admin key."""
     from semia.core.access import ServerAccess, TlsOptions, read_admin_key
@@ -174,44 +167,5 @@ def _server_access(
     )
 
 
-connection_options = option_group(
-    "access",
-    {
-        "tls": (
-            Annotated[
-                bool,
-                _connection_option(
-                    "--tls", "Encrypt the connection; a public authority signed the server's certificate."
-                ),
-            ],
-            False,
-        ),
-        "tls_ca": (
-            Annotated[
-                Path | None,
-                _connection_option("--tls-ca", "PEM file: who signed the server's certificate. Turns TLS on."),
-            ],
-            None,
-        ),
-        "tls_cert": (
-            Annotated[
-                Path | None,
-                _connection_option("--tls-cert", "PEM file: our certificate, for a server that asks for one."),
-            ],
-            None,
-        ),
-        "tls_key": (
-            Annotated[Path | None, _connection_option("--tls-key", "PEM file: the private key of --tls-cert.")],
-            None,
-        ),
-        "admin_key_file": (
-            Annotated[
-                Path | None,
-                _connection_option("--admin-key-file", "File that holds the key of the server's operators."),
-            ],
-            None,
-        ),
-    },
-    _server_access,
-)
+connection_options = option_group("access", _server_access)
 """Gives a command that takes ``access``, a `ServerAccess`, the options, and environment variables, that make one up."""

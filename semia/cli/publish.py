@@ -30,23 +30,20 @@ if TYPE_CHECKING:
 AcceleratorOption = Annotated[
     Accelerator | None,
     typer.Option(
-        "--accelerator",
         help="Have ONNX Runtime use TensorRT or CUDA (the server then needs a GPU), or OpenVINO, or else refuse the "
-        "model; without it, a bundle's engine is served if it has one.",
+        "model; without it, a bundle's engine is served if it has one."
     ),
 ]
 EngineCacheOption = Annotated[
     Path | None,
     typer.Option(
-        "--engine-cache",
         help="Folder of the server in which --accelerator tensorrt keeps the engines it builds, by default "
-        f"{DEFAULT_ENGINE_CACHE}; its parent must exist.",
+        f"{DEFAULT_ENGINE_CACHE}; its parent must exist."
     ),
 ]
 MaxBatchOption = Annotated[
     int | None,
     typer.Option(
-        "--max-batch",
         min=1,
         help="Label maps one request may carry; more are refused with INVALID_ARGUMENT. By default 8, or as many as "
         "an answer of 256 MiB holds.",
@@ -55,7 +52,6 @@ MaxBatchOption = Annotated[
 QueueSizeOption = Annotated[
     int | None,
     typer.Option(
-        "--queue-size",
         min=1,
         help="Requests that may wait for the model; more are refused at once with UNAVAILABLE. By default there is no "
         "such bound: with one, Triton 2.51 leaves some requests waiting half a second for no reason.",
@@ -64,10 +60,9 @@ QueueSizeOption = Annotated[
 QueueTimeoutOption = Annotated[
     float | None,
     typer.Option(
-        "--queue-timeout",
         help="Seconds after which a request that still waits is refused with UNAVAILABLE, up to half a second late; "
         "below 1, an idle model may refuse too. At the price of --queue-size. By default a request waits until its "
-        "caller's deadline, and is then dropped.",
+        "caller's deadline, and is then dropped."
     ),
 ]
 
@@ -78,11 +73,6 @@ ResetOption = Annotated[
         "--reset", help="Run the model as a new one, with what is said here alone: earlier publications are forgotten."
     ),
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add this room's sub-commands."""
-    app.command("publish")(publish)
 
 
 @connection_options

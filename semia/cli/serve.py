@@ -17,51 +17,41 @@ if TYPE_CHECKING:
     from semia.serving import ServerOptions, ServerTls
 
 
-def register(app: typer.Typer) -> None:
-    """Add this room's sub-commands."""
-    app.command("serve")(serve)
-
-
 def serve(
     repository: AnyRepositoryOption = str(REPOSITORY_FOLDER),
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on. Beyond loopback everyone who reaches it may use it.")
+        str, typer.Option(help="Address to listen on. Beyond loopback everyone who reaches it may use it.")
     ] = "127.0.0.1",
-    grpc_port: Annotated[int, typer.Option("--grpc-port", help="Port of the gRPC interface.")] = 8001,
+    grpc_port: Annotated[int, typer.Option(help="Port of the gRPC interface.")] = 8001,
     http_port: Annotated[
         int | None,
         typer.Option(
-            "--http-port",
             help="Serve HTTP, too, on this port; one hostile request over it can end the embedded Triton. Not with TLS "
-            "or --max-loaded.",
+            "or --max-loaded."
         ),
     ] = None,
-    metrics_port: Annotated[int, typer.Option("--metrics-port", help="Port of the Prometheus metrics.")] = 8002,
+    metrics_port: Annotated[int, typer.Option(help="Port of the Prometheus metrics.")] = 8002,
     triton: Annotated[
         Literal["auto", "embedded", "system"],
-        typer.Option("--triton", help="From the package index, tritonserver on PATH, or the first that is there."),
+        typer.Option(help="From the package index, tritonserver on PATH, or the first that is there."),
     ] = "auto",
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds until all models must be loaded.")] = 120.0,
-    tls_cert: Annotated[
-        Path | None, typer.Option("--tls-cert", help="PEM file: the server's certificate. Turns TLS on.")
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM file: the private key of --tls-cert.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds until all models must be loaded.")] = 120.0,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM file: the server's certificate. Turns TLS on.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file: the private key of --tls-cert.")] = None,
     tls_client_ca: Annotated[
         Path | None,
-        typer.Option("--tls-client-ca", help="PEM file: admit only clients with a certificate signed by these."),
+        typer.Option(help="PEM file: admit only clients with a certificate signed by these."),
     ] = None,
     admin_key_file: Annotated[
         Path | None,
         typer.Option(
-            "--admin-key-file",
             help="File with a key that loading models and other changes to the server then need. Triton takes it as an "
-            "argument: other users of this machine can see it.",
+            "argument: other users of this machine can see it."
         ),
     ] = None,
     max_loaded: Annotated[
         int | None,
         typer.Option(
-            "--max-loaded",
             min=1,
             help="Load models when they are called and keep at most so many in memory: the least recently used makes "
             "room. Without it, all are loaded at the start.",

@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from semia.core.access import ServerAccess
 
 
-def register(app: typer.Typer) -> None:
-    """Add this room's sub-commands."""
-    app.command("studio")(studio)
-
-
 @connection_options
 def studio(
     scenes: Annotated[
@@ -28,31 +23,25 @@ def studio(
         typer.Argument(metavar="[SCENE...]", help="Scene folders to show; a photograph, img.*, is all they need."),
     ] = None,
     url: OptionalUrlOption = None,
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Port of the page; 0: any that is free.")
-    ] = 8765,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0: any that is free.")] = 8765,
     host: Annotated[
-        str,
-        typer.Option("--host", help="Name or address that the page is served and opened at; beyond loopback with TLS."),
+        str, typer.Option(help="Name or address that the page is served and opened at; beyond loopback with TLS.")
     ] = "127.0.0.1",
     page_cert: Annotated[
-        Path | None, typer.Option("--page-cert", help="PEM file: the page's certificate. Turns TLS on for the page.")
+        Path | None, typer.Option(help="PEM file: the page's certificate. Turns TLS on for the page.")
     ] = None,
-    page_key: Annotated[
-        Path | None, typer.Option("--page-key", help="PEM file: the private key of --page-cert.")
-    ] = None,
+    page_key: Annotated[Path | None, typer.Option(help="PEM file: the private key of --page-cert.")] = None,
     repository: RepositoryOption = REPOSITORY_FOLDER,
-    uploads: Annotated[
-        Path, typer.Option("--uploads", help="Folder in which photographs from the page become scenes.")
-    ] = Path("scenes"),
+    uploads: Annotated[Path, typer.Option(help="Folder in which photographs from the page become scenes.")] = Path(
+        "scenes"
+    ),
     runs: Annotated[
-        Path, typer.Option("--runs", help="Folder for the runs of generators that are made from the page.")
+        Path, typer.Option(help="Folder for the runs of generators that are made from the page.")
     ] = RUNS_FOLDER / "studio",
-    bundles: Annotated[Path, typer.Option("--bundles", help="Folder for their bundles.")] = BUNDLES_FOLDER / "studio",
+    bundles: Annotated[Path, typer.Option(help="Folder for their bundles.")] = BUNDLES_FOLDER / "studio",
     segmenter: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
-            "--segmenter",
             metavar="ENCODER DECODER",
             help="ONNX files of a SAM, SAM 2 or EfficientSAM of yours: clicks on an object then become its area.",
         ),

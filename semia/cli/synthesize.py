@@ -18,25 +18,20 @@ if TYPE_CHECKING:
     from semia.core.palette import Palette
 
 
-def register(app: typer.Typer) -> None:
-    """Add this room's sub-commands."""
-    app.command("synthesize")(synthesize)
-
-
 @connection_options
 def synthesize(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a served model; `semia models` lists them.")],
     targets: Annotated[list[Path], typer.Argument(metavar="TARGET...", help="Label maps, or folders of them.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures, each named after its label map.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for the pictures, each named after its label map.")] = Path(
         "pictures"
     ),
     sheet: Annotated[
-        Path | None, typer.Option("--sheet", help="Also write one contact sheet: label maps above their pictures.")
+        Path | None, typer.Option(help="Also write one contact sheet: label maps above their pictures.")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Leave out pictures that the same version made of the same label maps.")
     ] = False,
-    concurrency: Annotated[int, typer.Option("--concurrency", min=1, max=1000, help="Most calls in flight.")] = 4,
+    concurrency: Annotated[int, typer.Option(min=1, max=1000, help="Most calls in flight.")] = 4,
     url: UrlOption = DEFAULT_URL,
     timeout: TimeoutOption = 30.0,
     *,

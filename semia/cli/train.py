@@ -30,105 +30,78 @@ if TYPE_CHECKING:
     from semia.training.run_folder import RunFolder
     from semia.training.settings import TrainingSettings
 
-PresetOption = Annotated[
-    str,
-    typer.Option(
-        "--preset",
-        help="[bold]default[/]: the generator that copies from the photograph; it is prepared, not trained, which "
-        "takes what it takes. "
-        "[bold]paper[/]: the published generator and hyperparameters, 2,500 iterations, many hours on two cores. "
-        "[bold]paper-short[/]: the published generator, half as wide, 220 iterations of at most 224 pixels.",
-    ),
-]
-ResizeOption = Annotated[
-    float | None,
-    typer.Option(
-        "--resize", help="Scale the scene by this factor; by default only the paper-short preset scales, to 224 pixels."
-    ),
-]
-IterationsOption = Annotated[
-    int | None,
-    typer.Option(
-        "--iterations",
-        min=1,
-        help="Published presets: another number of iterations; the schedules scale with it.",
-    ),
-]
-MinutesOption = Annotated[
-    float | None,
-    typer.Option(
-        "--minutes",
-        min=0.01,
-        help="Published presets: train for so many minutes, whatever the machine, in place of a number of "
-        "iterations; the schedules scale with it.",
-    ),
-]
-SeedOption = Annotated[
-    int,
-    typer.Option(
-        "--seed", min=0, help="Published presets: seed of everything random; preparing draws nothing at random."
-    ),
-]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-VggOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--vgg-weights",
-        help="Published presets: VGG19 state dict in torchvision's layout, for patch coherence on its features "
-        "instead of on pixels.",
-    ),
-]
-RotateOption = Annotated[
-    float | None,
-    typer.Option(
-        "--rotate",
-        min=0,
-        max=180,
-        help="Published presets: augment by rotations up to so many degrees either way; by default the preset's.",
-    ),
-]
-ShiftOption = Annotated[
-    float | None,
-    typer.Option(
-        "--shift",
-        min=0,
-        max=1,
-        help="Published presets: augment by shifts up to this share of each side; by default the preset's.",
-    ),
-]
-ResumeOption = Annotated[
-    bool,
-    typer.Option(
-        "--resume", help="Go on with the run in the run folder, if there is one; leave a finished one as it is."
-    ),
-]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Start anew where a run folder exists.")]
 
-training_options = option_group(
-    "training",
-    {
-        "preset": (PresetOption, "default"),
-        "name": (NameOption, None),
-        "resize": (ResizeOption, None),
-        "iterations": (IterationsOption, None),
-        "minutes": (MinutesOption, None),
-        "seed": (SeedOption, 0),
-        "device": (DeviceOption, "auto"),
-        "vgg_weights": (VggOption, None),
-        "rotate": (RotateOption, None),
-        "shift": (ShiftOption, None),
-        "resume": (ResumeOption, False),
-        "overwrite": (OverwriteOption, False),
-    },
-    dict,
-)
+def _training(
+    *,
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="[bold]default[/]: the generator that copies from the photograph; it is prepared, not trained, which "
+            "takes what it takes. "
+            "[bold]paper[/]: the published generator and hyperparameters, 2,500 iterations, many hours on two cores. "
+            "[bold]paper-short[/]: the published generator, half as wide, 220 iterations of at most 224 pixels."
+        ),
+    ] = "default",
+    name: NameOption = None,
+    resize: Annotated[
+        float | None,
+        typer.Option(
+            help="Scale the scene by this factor; by default only the paper-short preset scales, to 224 pixels."
+        ),
+    ] = None,
+    iterations: Annotated[
+        int | None,
+        typer.Option(min=1, help="Published presets: another number of iterations; the schedules scale with it."),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            help="Published presets: train for so many minutes, whatever the machine, in place of a number of "
+            "iterations; the schedules scale with it.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, help="Published presets: seed of everything random; preparing draws nothing at random."),
+    ] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    vgg_weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Published presets: VGG19 state dict in torchvision's layout, for patch coherence on its features "
+            "instead of on pixels."
+        ),
+    ] = None,
+    rotate: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=180,
+            help="Published presets: augment by rotations up to so many degrees either way; by default the preset's.",
+        ),
+    ] = None,
+    shift: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Published presets: augment by shifts up to this share of each side; by default the preset's.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run in the run folder, if there is one; leave a finished one as it is."
+        ),
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where a run folder exists.")] = False,
+) -> dict[str, Any]:
+    return locals()
+
+
+training_options = option_group("training", _training)
 """Gives a command that takes ``training``, a dictionary, the options that are fields of a `TrainRequest`."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add this room's sub-commands."""
-    app.command("train")(train)
-    app.command("render")(render)
 
 
 @training_options
@@ -140,35 +113,32 @@ def train(
     run: Annotated[
         Path | None,
         typer.Option(
-            "--run",
             help="Run folder to make or resume, by default runs/NAME; for several scenes the folder of their run "
-            "folders, by default runs.",
+            "folders, by default runs."
         ),
     ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(
-            "--jobs",
             min=1,
             help="Scenes worked on side by side, each with its share of the cores and in a process of its own; by "
             "default one after another, on a cluster as many as it has room for.",
         ),
     ] = None,
     engine: Annotated[
-        train_many.EngineName, typer.Option("--engine", help="local: on this machine. ray: as tasks of a Ray cluster.")
+        train_many.EngineName, typer.Option(help="local: on this machine. ray: as tasks of a Ray cluster.")
     ] = train_many.EngineName.LOCAL,
     address: Annotated[
         str | None,
         typer.Option(
-            "--address",
             help="With --engine ray. auto (the default): the cluster this machine is a node of; HOST:PORT: of its "
             "head (Ray takes that cluster's token from RAY_AUTH_TOKEN); local: a Ray for this call, on this machine "
-            "alone.",
+            "alone."
         ),
     ] = None,
     cpus: Annotated[
         int | None,
-        typer.Option("--cpus", min=1, help="With --engine ray: CPU cores that each scene takes; by default 2."),
+        typer.Option(min=1, help="With --engine ray: CPU cores that each scene takes; by default 2."),
     ] = None,
     *,
     training: dict[str, Any],
@@ -336,8 +306,8 @@ def _fields(progress: "Progress") -> dict[str, object]:
 
 def render(
     run: RunArgument,
-    targets: Annotated[Path, typer.Option("--targets", help="Folder of label maps.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the pictures; by default RUN/pictures.")] = None,
+    targets: Annotated[Path, typer.Option(help="Folder of label maps.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the pictures; by default RUN/pictures.")] = None,
 ) -> None:
     """Run a generator on a folder of label maps, in PyTorch, without any server."""
     from semia.core.images import list_images, output_files, write_rgb
