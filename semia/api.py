@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from semia.core.labels import Target
     from semia.evaluation.evaluate import EvaluatedGenerator
     from semia.serving import PublishedModel, ServingSettings
+    from semia.training.request import WorkProgress
     from semia.training.run_folder import RunFolder
 
 StrPath = str | os.PathLike[str]
@@ -98,8 +99,13 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
+
+    def tell(at: "WorkProgress") -> None:
+        on_progress(at.share, at.stage or ", ".join(f"{name} {value:.3f}" for name, value in at.losses.items()))
+
     with request.open_run() as opened:
-        return opened.carry_out(on_progress, should_stop)
+        opened.carry_out(tell, should_stop)
+        return opened.run
 
 
 def render(source: StrPath, targets: "Iterable[Target]", *, on_progress: OnProgress = _ignore) -> "list[Image.Image]":

@@ -1,8 +1,8 @@
 """What a person asks for when they have a generator made: a preset with changes, on a scene, into a run folder."""
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -131,6 +131,22 @@ def _state(run: RunFolder) -> str:
 
 
 @dataclass(frozen=True)
+class WorkProgress:
+    """How training or preparing gets on."""
+
+    share: float  # of the work that is done, in [0, 1]
+    seconds: float  # that it has taken; where a run is trained, in its whole life
+    iteration: int = 0  # iterations of training done, likewise
+    losses: Mapping[str, float] = field(default_factory=dict)  # of the last iteration
+    stage: str = ""  # of the preparation
+
+    @property
+    def left_s(self) -> float | None:
+        """About how many seconds it will go on; None while nothing tells."""
+        return self.seconds * (1 / self.share - 1) if self.share > 0 else None
+
+
+@dataclass(frozen=True)
 class OpenedRun:
     """A run with what training or preparing it needs; finished ones stay as is."""
 
@@ -139,11 +155,11 @@ class OpenedRun:
     device: torch.device
     patch_features: FeatureMaps  # for training alone
 
-    def carry_out(self, on_progress: Callable[[float, str], None], should_stop: Callable[[], bool]) -> RunFolder:
-        """Train or prepare to the end, or until stopped; returns the run.
+    def carry_out(self, on_progress: Callable[[WorkProgress], None], should_stop: Callable[[], bool]) -> bool:
+        """Train or prepare to the end, or until stopped; returns whether it is finished.
 
         Args:
-            on_progress: told the share of the work that is done, in [0, 1], and its stage or losses.
+            on_progress: called after every iteration, and when a stage begins or has news.
             should_stop: asked after every iteration or stage.
 
         Raises:
@@ -151,23 +167,21 @@ class OpenedRun:
         """
         settings = self.run.config.settings
         if isinstance(settings, CopyingSettings):
-            prepare_run(
+            return prepare_run(
                 self.run,
                 self.device,
-                on_progress=lambda progress: on_progress(progress.share, progress.stage),
+                on_progress=lambda at: on_progress(WorkProgress(at.share, at.seconds, stage=at.stage)),
                 should_stop=should_stop,
             )
-            return self.run
 
-        def on_iteration(progress: Progress) -> None:
-            losses = ", ".join(f"{name} {value:.3f}" for name, value in progress.losses.items())
-            on_progress(settings.progress(progress.iteration, progress.seconds), losses)
+        def on_iteration(at: Progress) -> None:
+            share = settings.progress(at.iteration, at.seconds)
+            on_progress(WorkProgress(share, at.seconds, at.iteration, at.losses))
 
-        train(
+        return train(
             self.run,
             self.device,
             patch_features=self.patch_features,
             on_progress=on_iteration,
             should_stop=should_stop,
         )
-        return self.run

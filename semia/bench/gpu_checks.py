@@ -6,7 +6,6 @@ is skipped with one line. The JSON is written anew after every check.
 """
 
 import datetime
-import functools
 import json
 import os
 import shlex
@@ -17,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,29 +51,24 @@ class Check:
 CHECKS = [
     Check("machine", measured.machine, 60),
     Check("copying, PyTorch", measured.copying, 90),
-    Check("paper, training in float32", functools.partial(measured.training, mixed_precision=False), 60, False),
-    Check("paper, training in bfloat16", functools.partial(measured.training, mixed_precision=True), 60),
+    Check("paper, training in float32", partial(measured.training, mixed_precision=False), 60, False),
+    Check("paper, training in bfloat16", partial(measured.training, mixed_precision=True), 60),
     Check("paper, a short run", measured.short_run, 60),
     Check("published, PyTorch", measured.published_answer, 90),
-    Check("copying, ONNX Runtime", functools.partial(measured.onnxruntime_answer, generator="copying"), 150),
-    Check("published, ONNX Runtime", functools.partial(measured.onnxruntime_answer, generator="published"), 90, False),
-    Check("copying, Triton", functools.partial(measured.triton_answer, generator="copying"), 90),
-    Check("published, Triton", functools.partial(measured.triton_answer, generator="published"), 60, False),
-    Check("copying, TensorRT", functools.partial(measured.tensorrt_answer, generator="copying"), 200),
-    Check("published, TensorRT", functools.partial(measured.tensorrt_answer, generator="published"), 120),
+    Check("copying, ONNX Runtime", partial(measured.onnxruntime_answer, generator="copying"), 150),
+    Check("published, ONNX Runtime", partial(measured.onnxruntime_answer, generator="published"), 90, False),
+    Check("copying, Triton", partial(measured.triton_answer, generator="copying"), 90),
+    Check("published, Triton", partial(measured.triton_answer, generator="published"), 60, False),
+    Check("copying, TensorRT", partial(measured.tensorrt_answer, generator="copying"), 200),
+    Check("published, TensorRT", partial(measured.tensorrt_answer, generator="published"), 120),
     Check(
         "published, TensorRT in fp16",
-        functools.partial(measured.tensorrt_answer, generator="published", precision="fp16"),
+        partial(measured.tensorrt_answer, generator="published", precision="fp16"),
         120,
         False,
     ),
     Check("tests", measured.tests, 120, False),
-    Check(
-        "paper, training compiled",
-        functools.partial(measured.training, mixed_precision=True, compiled=True),
-        120,
-        False,
-    ),
+    Check("paper, training compiled", partial(measured.training, mixed_precision=True, compiled=True), 120, False),
     Check("sheet", measured.sheet, 30),
 ]
 """The order in which they run: later ones use what earlier ones made, and the dearest come last."""
@@ -186,7 +181,7 @@ def main(
         folder = workspace or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         settings = CheckSettings(scene, scale, folder, device)
-        report = run_checks(settings, names, output, functools.partial(print, flush=True))
+        report = run_checks(settings, names, output, partial(print, flush=True))
         drawn = folder / "sheet" / "gpu.png"
         if sheet is not None and drawn.is_file():
             sheet.parent.mkdir(parents=True, exist_ok=True)

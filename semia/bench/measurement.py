@@ -1,9 +1,10 @@
 """Measuring: every way to a picture in turn, again and again, so that a noisy minute disturbs them all alike."""
 
 import datetime
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from semia.bench.load import Round
 from semia.bench.records import REFERENCE_TITLE, Benchmark, Measurement, ProfileRecord, SubjectRecord, Turn, pooled
@@ -21,7 +22,7 @@ from semia.bench.ways import (
 from semia.core.labels import Canvas
 from semia.core.machine import this_machine, usable_cores
 from semia.core.model_card import MODEL_FILE
-from semia.export.profiling import LEAST_RUNS, StageProfile, profile_stages
+from semia.export.profiling import LEAST_RUNS, profile_stages
 
 ROUNDS_OF_ONE, ROUNDS_OF_MANY = 25, 10
 """How often the ways take turns, with one client and with more.
@@ -43,6 +44,8 @@ MODEL_NAME = "model"
 
 Key = tuple[str, WayName]
 """A way of a subject: the subject's title and the way's name."""
+
+WayKey = TypeVar("WayKey")
 
 
 def measure(
@@ -76,22 +79,20 @@ def measure(
         tell(f"{canvas}: starting PyTorch, ONNX Runtime and Triton for {', '.join(each.title for each in group)}")
         with _opened_ways(canvas, group, count) as ways:
             for clients in _levels(concurrency):
-                rounds: dict[Key, list[Round]] = {
-                    key: [] for key, way in ways.items() if clients == 1 or way.takes_many
-                }
-                for key in rounds:
-                    ways[key].draw(clients, 1)
-                for _ in range(count_rounds(clients)):
-                    for key, turns in rounds.items():
-                        turns.append(ways[key].draw(clients, turn_length(calls, clients)))
-                        done += 1
-                        on_turn(done, f"{canvas} {key[0]}, {key[1]}, {clients} at once")
+                able = {key: way for key, way in ways.items() if clients == 1 or way.takes_many}
+                rounds: dict[Key, list[Round]] = {key: [] for key in able}
+                for (title, name), turn in take_turns(able, clients, calls):
+                    rounds[title, name].append(turn)
+                    done += 1
+                    on_turn(done, f"{canvas} {title}, {name}, {clients} at once")
                 measurements += [
                     _measurement(title, canvas, ways[title, name], clients, turns)
                     for (title, name), turns in rounds.items()
                 ]
         tell(f"{canvas}: profiling")
-        profiles += [ProfileRecord(each.title, canvas, _profile(each, count)) for each in group]
+        for each in group:
+            profile = profile_stages(each.bundle / MODEL_FILE, each.layouts[0], LEAST_RUNS, count)
+            profiles.append(ProfileRecord(each.title, canvas, profile))
     return Benchmark(machine, date, count, calls, [_record(subject) for subject in subjects], measurements, profiles)
 
 
@@ -100,6 +101,15 @@ def count_turns(subjects: Sequence[Subject], concurrency: Sequence[int]) -> int:
     levels = _levels(concurrency)
     alone = len(_by_canvas(subjects)) + sum(subject.run is not None for subject in subjects)
     return ROUNDS_OF_ONE * alone + TAKE_MANY * len(subjects) * sum(count_rounds(clients) for clients in levels)
+
+
+def take_turns(ways: Mapping[WayKey, Way], clients: int, calls: int) -> Iterator[tuple[WayKey, Round]]:
+    """Let ways take turns with so many clients at once, for ``calls`` of each or more; yields every turn."""
+    for way in ways.values():
+        way.draw(clients, 1)
+    for _ in range(count_rounds(clients)):
+        for key, way in ways.items():
+            yield key, way.draw(clients, turn_length(calls, clients))
 
 
 def count_rounds(clients: int) -> int:
@@ -154,10 +164,6 @@ def _measurement(title: str, canvas: Canvas, way: Way, clients: int, rounds: Seq
     rounded = None if memory is None else round(memory)
     turns = [Turn.of(each) for each in rounds]
     return Measurement(title, canvas, way.name, clients, calls, quantiles, pictures_per_s, rounded, turns)
-
-
-def _profile(subject: Subject, threads: int) -> StageProfile:
-    return profile_stages(subject.bundle / MODEL_FILE, subject.layouts[0], LEAST_RUNS, threads)
 
 
 def _record(subject: Subject) -> SubjectRecord:

@@ -5,7 +5,7 @@ import functools
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -217,34 +217,29 @@ def _machine(device: torch.device) -> str:
 
 def tables(report: Report) -> list[Table]:
     """A report for people: iterations, then the parts of a generator step."""
-    whole = Table(
-        title=f"{report.machine}, {report.threads} threads, torch {report.torch_version}; "
-        f"canvas {report.canvas}, {report.precision}"
-    )
-    for column in ("iteration", "median s", "fastest s", "GFLOP", "GFLOP/s"):
-        whole.add_column(column, justify="left" if column == "iteration" else "right")
-    fastest = min(report.sampling_s)
-    whole.add_row(
-        "sampling",
-        f"{statistics.median(report.sampling_s):.2f}",
-        f"{fastest:.2f}",
-        f"{report.sampling_gflop:.0f}",
-        f"{report.sampling_gflop / fastest:.0f} of {report.peak_gflops:.0f}",
-    )
-    reconstruction = report.reconstruction_s
-    whole.add_row("reconstruction", f"{statistics.median(reconstruction):.2f}", f"{min(reconstruction):.2f}", "", "")
-    forward = report.forward_s
-    whole.add_row("a forward pass, float32", f"{statistics.median(forward):.2f}", f"{min(forward):.2f}", "", "")
+    title = f"{report.machine}, {report.threads} threads, torch {report.torch_version}"
+    headings = ("median s", "fastest s", "GFLOP", "GFLOP/s")
+    whole = Table("iteration", *_right(headings), title=f"{title}; canvas {report.canvas}, {report.precision}")
+    speed = f"{report.sampling_gflop / min(report.sampling_s):.0f} of {report.peak_gflops:.0f}"
+    for name, seconds, *rest in (
+        ("sampling", report.sampling_s, f"{report.sampling_gflop:.0f}", speed),
+        ("reconstruction", report.reconstruction_s, "", ""),
+        ("a forward pass, float32", report.forward_s, "", ""),
+    ):
+        whole.add_row(name, f"{statistics.median(seconds):.2f}", f"{min(seconds):.2f}", *rest)
     whole.caption = f"a sampling iteration takes as long as {report.sampling_passes:.0f} forward passes"
 
-    step = Table(title=f"a generator step: {report.step_s * 1000:.0f} ms")
-    for column in ("part, both ways", "ms", "share", "GFLOP", "GFLOP/s"):
-        step.add_column(column, justify="left" if column.startswith("part") else "right")
+    headings = ("ms", "share", "GFLOP", "GFLOP/s")
+    step = Table("part, both ways", *_right(headings), title=f"a generator step: {report.step_s * 1000:.0f} ms")
     for part in report.parts:
         share = f"{part.seconds / report.step_s:.1%}"
         speed = f"{part.gflop / part.seconds:.0f}" if part.gflop else ""
         step.add_row(part.name, f"{part.seconds * 1000:.0f}", share, f"{part.gflop:.1f}", speed)
     return [whole, step]
+
+
+def _right(headings: Iterable[str]) -> Iterator[Column]:
+    return (Column(heading, justify="right") for heading in headings)
 
 
 def main(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from semia.bench.load import Round
-from semia.bench.measurement import count_rounds, turn_length
+from semia.bench.measurement import count_rounds, take_turns
 from semia.bench.records import pooled
 from semia.bench.subjects import made_up_layouts
 from semia.bench.ways import OverGrpc, temporary_triton
@@ -96,11 +96,8 @@ def _take_turns(
     many: dict[str, list[Round]] = {model: [] for model in ways}
     done = 0
     for rounds, clients in ((alone, 1), (many, MANY_CLIENTS)):
-        for way in ways.values():
-            way.draw(clients, 1)
-        for _ in range(count_rounds(clients)):
-            for model, way in ways.items():
-                rounds[model].append(way.draw(clients, turn_length(CALLS, clients)))
-                done += 1
-                on_turn(done, f"{settings[model]}, {clients} at once")
+        for model, turn in take_turns(ways, clients, CALLS):
+            rounds[model].append(turn)
+            done += 1
+            on_turn(done, f"{settings[model]}, {clients} at once")
     return alone, many

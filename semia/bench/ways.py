@@ -1,12 +1,12 @@
 """The ways to a picture that are compared: PyTorch, ONNX Runtime, Triton over gRPC, Triton through shared memory."""
 
+import abc
 import contextlib
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
@@ -30,128 +30,99 @@ CALL_TIMEOUT_S = 120.0
 WayName = Literal["reference", "eager", "onnxruntime", "grpc", "shared memory"]
 
 
-class Way(Protocol):
-    """One way to pictures, ready to be measured."""
-
-    name: WayName
-    takes_many: bool  # whether several clients at once make sense
-
-    def draw(self, clients: int, calls: int) -> Round:
-        """Draw the layouts in turn, `calls` pictures altogether."""
-        ...
-
-    def peak_memory_mb(self) -> float | None:
-        """The largest memory that the processes which make the pictures have taken so far."""
-        ...
-
-    def close(self) -> None:
-        """Free everything."""
-        ...
-
-
-class InWorker:
+class InWorker(Worker):
     """A drawing function in a process of its own."""
 
-    def __init__(self, name: WayName, worker: Worker, *, takes_many: bool) -> None:
+    def __init__(self, name: WayName, open_draw: Callable[[], Draw], layouts: Sequence[ClassIds]) -> None:
+        """As `Worker`."""
+        super().__init__(open_draw, layouts)
         self.name = name
-        self.takes_many = takes_many
-        self.pid = worker.pid
-        self.draw = worker.draw
-        self.close = worker.close
+
+    @property
+    def takes_many(self) -> bool:
+        """Whether several clients at once make sense."""
+        return self.name == "onnxruntime"
 
     def peak_memory_mb(self) -> float | None:
-        """Of the worker's process."""
+        """The largest memory that the process has taken so far."""
         return peak_memory_mb([self.pid])
 
 
 def eager_way(run: Path, layouts: Sequence[ClassIds], threads: int) -> InWorker:
     """The run's generator in PyTorch, as `semia render` uses it."""
-    return InWorker("eager", Worker(functools.partial(_open_eager, run, threads), layouts), takes_many=False)
+    return InWorker("eager", functools.partial(_open_eager, run, threads), layouts)
 
 
 def onnxruntime_way(bundle: Path, layouts: Sequence[ClassIds], threads: int) -> InWorker:
     """The bundle's graph in one session, as Triton's backend makes it."""
-    return InWorker("onnxruntime", Worker(functools.partial(_open_session, bundle, threads), layouts), takes_many=True)
+    return InWorker("onnxruntime", functools.partial(_open_session, bundle, threads), layouts)
 
 
 def reference_way(canvas: Canvas, layouts: Sequence[ClassIds], threads: int) -> InWorker:
     """The published architecture in PyTorch, untrained, with everything computed for every picture."""
-    return InWorker("reference", Worker(functools.partial(_open_reference, canvas, threads), layouts), takes_many=False)
+    return InWorker("reference", functools.partial(_open_reference, canvas, threads), layouts)
 
 
-class Served:
-    """A model served on this machine, asked by any number of clients."""
+class Served(abc.ABC):
+    """A model served on this machine, asked by any number of clients, each with a connection of its own."""
 
+    name: WayName
     takes_many = True
 
     def __init__(self, url: str, server: int, model: str, layouts: Sequence[ClassIds]) -> None:
         """Find the server at ``url``, whose process id is ``server``; clients connect as they are needed."""
         self._url, self._server, self._model, self._layouts = url, server, model, layouts
+        self._clients: list[Draw] = []
+        self._opened = contextlib.ExitStack()
+
+    def draw(self, clients: int, calls: int) -> Round:
+        """As `Worker.draw`."""
+        try:
+            while len(self._clients) < clients:
+                self._clients.append(self._open_client())
+            return closed_loop(self._clients[:clients], self._layouts, calls)
+        except InferenceServerException as error:
+            raise SemiaError(f"Triton refused a call through shared memory: {error.message()}") from error
 
     def peak_memory_mb(self) -> float | None:
         """Of Triton and its backend's processes, not of the clients."""
         return peak_memory_mb(process_tree(self._server))
 
+    def close(self) -> None:
+        """Disconnect, and give shared memory back."""
+        self._opened.close()
+
+    @abc.abstractmethod
+    def _open_client(self) -> Draw: ...
+
 
 class OverGrpc(Served):
-    """A served model, asked by our own client: one connection a client."""
+    """A served model, asked by our own client."""
 
-    name: WayName = "grpc"
+    name = "grpc"
 
-    def __init__(self, url: str, server: int, model: str, layouts: Sequence[ClassIds]) -> None:
-        """As `Served`."""
-        super().__init__(url, server, model, layouts)
-        self._clients: list[SynthesisClient] = []
-
-    def draw(self, clients: int, calls: int) -> Round:
-        """As `Way.draw`."""
-        while len(self._clients) < clients:
-            self._clients.append(SynthesisClient(self._url, timeout_s=CALL_TIMEOUT_S, shared_memory=False))
-            self._clients[-1].synthesize(self._model, self._layouts[0])  # connects, and learns the palette
-        draws = [functools.partial(client.synthesize, self._model) for client in self._clients[:clients]]
-        return closed_loop(draws, self._layouts, calls)
-
-    def close(self) -> None:
-        """Disconnect."""
-        for client in self._clients:
-            client.close()
+    def _open_client(self) -> Draw:
+        client = SynthesisClient(self._url, timeout_s=CALL_TIMEOUT_S, shared_memory=False)
+        self._opened.enter_context(client).synthesize(self._model, self._layouts[0])  # connects, learns the palette
+        return functools.partial(client.synthesize, self._model)
 
 
 class ThroughSharedMemory(Served):
     """A served model, asked over gRPC, with the layouts and pictures in memory that both sides see."""
 
-    name: WayName = "shared memory"
+    name = "shared memory"
 
-    def __init__(self, url: str, server: int, model: str, layouts: Sequence[ClassIds]) -> None:
-        """As `Served`."""
-        super().__init__(url, server, model, layouts)
-        self._clients: list[Draw] = []
-        self._opened = ExitStack()
-
-    def draw(self, clients: int, calls: int) -> Round:
-        """As `Way.draw`."""
-        try:
-            while len(self._clients) < clients:
-                self._clients.append(self._open_client(len(self._clients)))
-            return closed_loop(self._clients[:clients], self._layouts, calls)
-        except InferenceServerException as error:
-            raise SemiaError(f"Triton refused a call through shared memory: {error.message()}") from error
-
-    def close(self) -> None:
-        """Give the shared memory back."""
-        self._opened.close()
-
-    def _open_client(self, number: int) -> Draw:
+    def _open_client(self) -> Draw:
         """One connection with two regions of its own, one for the layout and one for the picture."""
         height, width = self._layouts[0].shape
         triton = self._opened.enter_context(
             InferenceServerClient(self._url, channel_args=[("grpc.enable_http_proxy", 0)])
         )
         target, image = InferInput(INPUT_NAME, [1, height, width], "UINT8"), InferRequestedOutput(OUTPUT_NAME)
-        regions = []
+        regions, prefix = [], f"semia-bench-{os.getpid()}-{self._url.rpartition(':')[2]}"
         for tensor, size in ((target, height * width), (image, height * width * 3)):
             # The port tells servers apart whose models have the same name.
-            name = f"semia-bench-{os.getpid()}-{self._url.rpartition(':')[2]}-{self._model}-{number}-{tensor.name()}"
+            name = f"{prefix}-{self._model}-{len(self._clients)}-{tensor.name()}"
             region = shared_memory.create_shared_memory_region(name, f"/{name}", size, create_only=True)
             self._opened.callback(shared_memory.destroy_shared_memory_region, region)
             triton.register_system_shared_memory(name, f"/{name}", size, client_timeout=CALL_TIMEOUT_S)
@@ -165,6 +136,9 @@ class ThroughSharedMemory(Served):
             return shared_memory.get_contents_as_numpy(regions[1], np.uint8, [height, width, 3])
 
         return draw
+
+
+Way = InWorker | Served
 
 
 def _open_eager(run: Path, threads: int) -> Draw:

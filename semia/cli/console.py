@@ -32,6 +32,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column, Table
 
 # What users typed is shown as they typed it: nothing is markup, and ":sun:" is no picture.
 stdout = Console(highlight=False, markup=False, emoji=False)
@@ -100,7 +101,7 @@ class _Display:
     """A progress bar on a terminal; a line or an event now and then elsewhere."""
 
     def __init__(
-        self, title: str, total: float, event: str, fields: dict[str, object], *columns: ProgressColumn
+        self, title: str, total: float | None, event: str, fields: dict[str, object], *columns: ProgressColumn
     ) -> None:
         self._title = title
         self._total = total
@@ -122,33 +123,29 @@ class _Display:
                 speed_estimate_period=600,
             )
             self._bar.start()
-            self._task = self._bar.add_task(self._title, total=self._total, detail="", step=0, left="")
+            if self._total is not None:
+                self._task = self._bar.add_task(self._title, total=self._total, detail="", step=0, left="")
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 
-    def _say(
-        self, done: int, elapsed_s: float, left_s: float, progress: str, detail: str, fields: dict[str, object]
-    ) -> None:
-        print_info(
-            f"{self._title} {progress}, {_elapsed_and_left(elapsed_s, left_s)}  {detail}".rstrip(),
-            self._event,
-            **self._fields,
-            done=done,
-            duration_s=elapsed_s,
-            left_s=left_s,
-            **fields,
-        )
+    def _say(self, progress: str, elapsed_s: float, left_s: float | None, detail: str, **fields: object) -> None:
+        left = "" if left_s is None else f", {format_duration(left_s)} left"
+        text = f"{self._title} {progress}, {format_duration(elapsed_s)} gone{left}  {detail}".rstrip()
+        print_info(text, self._event, **self._fields, **fields, duration_s=elapsed_s, left_s=left_s)
 
-    def _line_is_due(self, done: float) -> bool:
+    def _line_is_due(self, *, last: bool = False) -> bool:
         """Whether it is time for a line; the last is always due."""
         now = time.monotonic()
-        if done < self._total and now - self._said_at < LINE_INTERVAL_S:
+        if not last and now - self._said_at < LINE_INTERVAL_S:
             return False
         self._said_at = now
         return True
+
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._began_at
 
 
 class StepDisplay(_Display):
@@ -157,6 +154,7 @@ class StepDisplay(_Display):
     def __init__(self, title: str, total: int, event: str = "progress", **fields: object) -> None:
         columns = MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
         super().__init__(title, total, event, {**fields, "total": total}, *columns)
+        self._steps = total
         self._first: int | None = None
 
     def update(self, done: int, detail: str = "", **fields: object) -> None:
@@ -167,11 +165,10 @@ class StepDisplay(_Display):
         if self._first is None:
             # A resumed run begins in the middle; only steps made here tell the speed.
             self._first = done - 1
-        if not self._line_is_due(done):
-            return
-        elapsed = time.monotonic() - self._began_at
-        left = elapsed / (done - self._first) * (self._total - done)
-        self._say(done, elapsed, left, f"{done}/{self._total}", detail, fields)
+        if self._line_is_due(last=done >= self._steps):
+            elapsed = self._elapsed_s()
+            left = elapsed / (done - self._first) * (self._steps - done)
+            self._say(f"{done}/{self._steps}", elapsed, left, detail, done=done, **fields)
 
 
 class ClockDisplay(_Display):
@@ -180,14 +177,15 @@ class ClockDisplay(_Display):
     def __init__(self, title: str, total_s: float, event: str = "progress", **fields: object) -> None:
         columns = TextColumn("{task.fields[step]}"), TextColumn("{task.fields[left]} left", style="cyan")
         super().__init__(title, total_s, event, fields, *columns)
+        self._total_s = total_s
 
     def update(self, done: int, seconds: float, detail: str = "", **fields: object) -> None:
         """Say that ``done`` steps were made, and that ``seconds`` of the time are gone."""
-        left_s = max(0.0, self._total - seconds)
+        left_s = max(0.0, self._total_s - seconds)
         if self._bar is not None:
             self._bar.update(self._task, completed=seconds, step=done, left=format_duration(left_s), detail=detail)
-        elif self._line_is_due(seconds):
-            self._say(done, seconds, left_s, str(done), detail, fields)
+        elif self._line_is_due(last=seconds >= self._total_s):
+            self._say(str(done), seconds, left_s, detail, done=done, **fields)
 
 
 class StageDisplay(_Display):
@@ -204,76 +202,40 @@ class StageDisplay(_Display):
             self._bar.update(self._task, completed=share, detail=stage)
             return
         begins, self._stage = stage != self._stage, stage
-        if not (self._line_is_due(share) or begins):
-            return
-        gone_s = time.monotonic() - self._began_at
-        print_info(
-            f"{self._title} {share:.0%}, {format_duration(gone_s)} gone  {stage}",
-            self._event,
-            **self._fields,
-            stage=stage,
-            share=share,
-            duration_s=gone_s,
-        )
+        if self._line_is_due(last=share >= 1) or begins:
+            self._say(f"{share:.0%}", self._elapsed_s(), None, stage, stage=stage, share=share)
 
 
-def _elapsed_and_left(elapsed_s: float, left_s: float) -> str:
-    return f"{format_duration(elapsed_s)} gone, {format_duration(left_s)} left"
-
-
-class PhaseDisplay:
+class PhaseDisplay(_Display):
     """How a build with phases within phases goes: a bar for each on a terminal; a line now and then elsewhere."""
 
     def __init__(self, title: str) -> None:
-        self._title = title
-        self._began_at = self._said_at = time.monotonic()
-        self._bars: Progress | None = None
+        super().__init__(f"{title}:", None, "progress", {}, MofNCompleteColumn(), TimeElapsedColumn())
         self._phases: dict[str, tuple[int, TaskID]] = {}
-
-    def __enter__(self) -> Self:
-        if is_interactive():
-            self._bars = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                console=stdout,
-            )
-            self._bars.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bars is not None:
-            self._bars.stop()
 
     def start(self, phase: str, steps: int) -> None:
         """A phase of so many steps begins."""
-        bar = self._bars.add_task(phase, total=steps) if self._bars is not None else TaskID(0)
+        bar = self._bar.add_task(phase, total=steps, detail="") if self._bar is not None else TaskID(0)
         self._phases[phase] = steps, bar
 
     def step(self, phase: str, step: int) -> None:
         """A step of a phase, counted from 0, is done."""
-        steps, bar = self._phases[phase]
-        now = time.monotonic()
-        if self._bars is not None:
-            self._bars.update(bar, completed=step + 1)
-        elif now - self._said_at >= LINE_INTERVAL_S:
-            self._said_at = now
-            gone_s = now - self._began_at
-            print_info(
-                f"{self._title}: {phase} {step + 1}/{steps}, {format_duration(gone_s)} gone",
-                "progress",
-                phase=phase,
-                done=step + 1,
-                total=steps,
-                duration_s=gone_s,
-            )
+        (steps, bar), done = self._phases[phase], step + 1
+        if self._bar is not None:
+            self._bar.update(bar, completed=done)
+        elif self._line_is_due():
+            self._say(f"{phase} {done}/{steps}", self._elapsed_s(), None, "", phase=phase, done=done, total=steps)
 
     def finish(self, phase: str) -> None:
         """A phase is over."""
         _, bar = self._phases.pop(phase)
-        if self._bars is not None:
-            self._bars.remove_task(bar)
+        if self._bar is not None:
+            self._bar.remove_task(bar)
+
+
+def figures_table(name: str, *figures: str) -> Table:
+    """An empty table of names, folded where they are long, and figures beside them."""
+    return Table(Column(name, overflow="fold"), *(Column(figure, justify="right") for figure in figures), box=None)
 
 
 def format_duration(seconds: float) -> str:

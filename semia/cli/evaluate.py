@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from semia.cli.console import StepDisplay, print_info, stdout
+from semia.cli.console import StepDisplay, figures_table, print_info, stdout
 from semia.core.errors import InputError
 from semia.core.model_card import CARD_FILE
 
@@ -102,10 +101,7 @@ def run_task(task: "EvaluationTask") -> "list[EvaluatedGenerator]":
 def _show(result: "EvaluatedGenerator") -> None:
     from semia.evaluation.evaluate import FIGURE_HEADINGS, figures_row
 
-    table = Table(box=None)
-    table.add_column("target", overflow="fold")
-    for heading in FIGURE_HEADINGS:
-        table.add_column(heading, justify="right")
+    table = figures_table("target", *FIGURE_HEADINGS)
     for name, figures in result.evaluation.targets.items():
         table.add_row(name, *figures_row(figures))
     table.add_row("mean", *figures_row(result.evaluation.mean), style="bold")

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from semia.cli import publish
-from semia.cli.console import PhaseDisplay, log_event, print_info, print_view
+from semia.cli.console import PhaseDisplay, figures_table, log_event, print_info, print_view
 from semia.cli.options import (
     AnotherMachineOption,
     AnyRepositoryOption,
@@ -165,10 +164,7 @@ def _add_engine(run: "RunFolder", bundle: Path, batches: str, tolerance: int) ->
 
 def _show_parity(parity: "tuple[TargetParity, ...]", reference: str = "PyTorch") -> None:
     print_info(f"difference from {reference}, in levels of 255:")
-    table = Table(box=None)
-    table.add_column("target", overflow="fold")
-    table.add_column("max", justify="right")
-    table.add_column("mean", justify="right")
+    table = figures_table("target", "max", "mean")
     for entry in parity:
         table.add_row(entry.target, str(entry.max_abs), f"{entry.mean_abs:.4f}")
         log_event(
@@ -187,10 +183,7 @@ def _show_graph(graph: "GraphReport") -> None:
     print_info(
         f"the graph at batch 1: {nodes} nodes, {total / 1e9:.2f} GFLOP", "graph_written", nodes=nodes, flops=total
     )
-    table = Table(box=None)
-    table.add_column("stage")
-    table.add_column("nodes", justify="right")
-    table.add_column("GFLOP", justify="right")
+    table = figures_table("stage", "nodes", "GFLOP")
     for stage in graph.stages:
         table.add_row(stage.name, str(stage.nodes), f"{stage.flops / 1e9:.3f}")
     print_view(table)
@@ -200,9 +193,7 @@ def _show_precision(precision: str, check: "PrecisionCheck") -> None:
     from semia.export.precision.request import describe_speed
 
     print_info(f"{precision}, PSNR to fp32's pictures; at least {check.min_psnr:g} dB is wanted:")
-    table = Table(box=None)
-    table.add_column("target", overflow="fold")
-    table.add_column("PSNR, dB", justify="right")
+    table = figures_table("target", "PSNR, dB")
     for target, psnr in check.psnr.items():
         table.add_row(target, f"{psnr:.1f}")
         log_event("precision_measured", precision=precision, target=target, psnr_db=psnr)

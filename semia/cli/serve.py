@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.table import Table
 
-from semia.cli.console import log_event, print_error, print_info, print_view
+from semia.cli.console import figures_table, log_event, print_error, print_info, print_view
 from semia.cli.options import AnyRepositoryOption
 from semia.core.errors import InputError, SemiaError
 from semia.core.files import REPOSITORY_FOLDER
@@ -84,10 +83,12 @@ def serve(
     began = time.monotonic()
     print_info(f"starting Triton on {repository}", "server_starting", repository=repository)
     with TritonServer(_local(repository), options) as server:
+        table = figures_table("model", "version")
         for name, version in sorted(server.models.items()):
+            table.add_row(name, str(version))
             log_event("model_loaded" if max_loaded is None else "model_found", model=name, version=version)
         if max_loaded is None:
-            print_view(_table(server.models))
+            print_view(table)
         else:
             print_info(
                 f"{len(server.models)} models, at most {max_loaded} in memory: each is loaded when it is called",
@@ -150,15 +151,6 @@ def _warn(options: "ServerOptions") -> None:
         )
     for warning in warnings:
         print_error(f"warning: {warning}", "exposed", logging.WARNING)
-
-
-def _table(versions: dict[str, int]) -> Table:
-    table = Table(box=None)
-    table.add_column("model")
-    table.add_column("version", justify="right")
-    for name, version in sorted(versions.items()):
-        table.add_row(name, str(version))
-    return table
 
 
 def _local(repository: str) -> Path:

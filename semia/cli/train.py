@@ -25,8 +25,7 @@ from semia.core.errors import InputError, SemiaError
 from semia.core.files import RUNS_FOLDER, check_model_name, model_name_from_path
 
 if TYPE_CHECKING:
-    from semia.training.loop import Progress
-    from semia.training.request import OpenedRun, TrainRequest
+    from semia.training.request import OpenedRun, TrainRequest, WorkProgress
     from semia.training.run_folder import RunFolder
     from semia.training.settings import TrainingSettings
 
@@ -199,8 +198,6 @@ def carry_out(request: "TrainRequest") -> "RunFolder":
 
 
 def _prepare(opened: "OpenedRun", preset: str) -> None:
-    from semia.training.copying.preparation import prepare_run
-
     run, scene = opened.run, opened.scene
     subject = {"scene": scene.name, "run": run.path}
     if run.finished:
@@ -216,7 +213,7 @@ def _prepare(opened: "OpenedRun", preset: str) -> None:
     began = time.monotonic()
     try:
         with interruptible(), StageDisplay("preparing", "preparation_progress", scene=scene.name) as display:
-            prepare_run(run, opened.device, on_progress=lambda progress: display.update(progress.stage, progress.share))
+            opened.carry_out(lambda progress: display.update(progress.stage, progress.share), lambda: False)
     except KeyboardInterrupt:
         print_info(
             f"stopped; the same command prepares {scene.name} anew",
@@ -234,8 +231,6 @@ def _prepare(opened: "OpenedRun", preset: str) -> None:
 
 
 def _train(opened: "OpenedRun", settings: "TrainingSettings", preset: str) -> None:
-    from semia.training.loop import train
-
     run, scene = opened.run, opened.scene
     subject = {"scene": scene.name, "run": run.path}
     if run.finished:
@@ -260,7 +255,7 @@ def _train(opened: "OpenedRun", settings: "TrainingSettings", preset: str) -> No
     print_info(f"watch: {run.path}/samples, or tensorboard --logdir {run.path}")
     began = time.monotonic()
     with stop_on_signals() as stop, _display(scene.name, settings) as show:
-        finished = train(run, opened.device, patch_features=opened.patch_features, on_progress=show, should_stop=stop)
+        finished = opened.carry_out(show, stop)
     outcome = {**subject, "iteration": run.iterations_done, "duration_s": time.monotonic() - began}
     if not finished:
         print_info(f"stopped after {describe_progress(run, settings)}; --resume goes on", "training_stopped", **outcome)
@@ -287,7 +282,7 @@ def describe_progress(run: "RunFolder", settings: "TrainingSettings") -> str:
 
 
 @contextmanager
-def _display(scene: str, settings: "TrainingSettings") -> "Iterator[Callable[[Progress], None]]":
+def _display(scene: str, settings: "TrainingSettings") -> "Iterator[Callable[[WorkProgress], None]]":
     """Show the progress of training: yields the callback."""
     event = "training_progress"
     if settings.minutes is None:
@@ -300,7 +295,7 @@ def _display(scene: str, settings: "TrainingSettings") -> "Iterator[Callable[[Pr
             )
 
 
-def _fields(progress: "Progress") -> dict[str, object]:
+def _fields(progress: "WorkProgress") -> dict[str, object]:
     return {"iteration": progress.iteration, "losses": progress.losses}
 
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Self
 
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from semia.cli import console
@@ -189,12 +189,8 @@ class JobsDisplay:
         )
 
     def _table(self) -> Table:
-        table = Table(box=None)
-        table.add_column("scene")
-        table.add_column("state")
-        table.add_column("iteration", justify="right")
-        table.add_column("left", justify="right")
-        table.add_column("", overflow="ellipsis", no_wrap=True)
+        figures = (Column(heading, justify="right") for heading in ("iteration", "left"))
+        table = Table("scene", "state", *figures, Column(overflow="ellipsis", no_wrap=True), box=None)
         states = {name: self._status[name].state.value if name in self._status else "waiting" for name in self._jobs}
         for name in sorted(states, key=lambda name: list(STATE_STYLES).index(states[name])):
             status, style = self._status.get(name), STATE_STYLES[states[name]]

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from multiprocessing import connection
 from multiprocessing.connection import Connection
@@ -20,11 +20,7 @@ import torch
 from semia.core.errors import InputError, SemiaError
 from semia.core.files import model_name_from_path
 from semia.core.machine import usable_cores
-from semia.training.copying.preparation import PreparationProgress, prepare_run
-from semia.training.copying.settings import CopyingSettings
-from semia.training.loop import Progress, train
-from semia.training.request import OpenedRun, TrainRequest
-from semia.training.settings import TrainingSettings
+from semia.training.request import OpenedRun, TrainRequest, WorkProgress
 
 STATUS_INTERVAL_S = 1.0
 """Between two statuses of a running job."""
@@ -185,10 +181,7 @@ def run_job(job: Job, on_status: Callable[[JobStatus], None], should_stop: Calla
     torch.set_num_threads(job.threads)
     try:
         with job.request.open_run() as opened:
-            settings = opened.run.config.settings
-            if isinstance(settings, CopyingSettings):
-                return _prepare(job.name, opened, on_status, should_stop)
-            return _train(job.name, opened, settings, on_status, should_stop)
+            return _carry_out(job, opened, on_status, should_stop)
     except SemiaError as error:
         return JobStatus(job.name, State.FAILED, note=" ".join(str(error).split()))
     except Exception as error:  # one scene's trouble, whatever it is, is not the others'
@@ -197,57 +190,24 @@ def run_job(job: Job, on_status: Callable[[JobStatus], None], should_stop: Calla
         )
 
 
-def _prepare(
-    name: str, opened: OpenedRun, on_status: Callable[[JobStatus], None], should_stop: Callable[[], bool]
+def _carry_out(
+    job: Job, opened: OpenedRun, on_status: Callable[[JobStatus], None], should_stop: Callable[[], bool]
 ) -> JobStatus:
-    run = opened.run
+    run, prepares, told_at = opened.run, job.request.is_prepared, -STATUS_INTERVAL_S
     if run.finished:
-        return JobStatus(name, State.DONE, note="was prepared already")
-    on_status(JobStatus(name, State.PREPARING, scene_notes=opened.scene.notes))
+        note = "was prepared already" if prepares else "was trained already"
+        return JobStatus(job.name, State.DONE, run.iterations_done, run.seconds_done, note=note)
+    begun = JobStatus(job.name, State.PREPARING if prepares else State.TRAINING, run.iterations_done, run.seconds_done)
+    on_status(replace(begun, scene_notes=opened.scene.notes))
 
-    def on_progress(progress: PreparationProgress) -> None:
-        on_status(JobStatus(name, State.PREPARING, 0, progress.seconds, progress.left_s, stage=progress.stage))
-
-    finished = prepare_run(run, opened.device, on_progress=on_progress, should_stop=should_stop)
-    return JobStatus(name, State.DONE if finished else State.INTERRUPTED, seconds=run.preparation_s or 0.0)
-
-
-def _train(
-    name: str,
-    opened: OpenedRun,
-    settings: TrainingSettings,
-    on_status: Callable[[JobStatus], None],
-    should_stop: Callable[[], bool],
-) -> JobStatus:
-    run = opened.run
-    if run.finished:
-        return JobStatus(name, State.DONE, run.iterations_done, run.seconds_done, note="was trained already")
-    on_status(JobStatus(name, State.TRAINING, run.iterations_done, run.seconds_done, scene_notes=opened.scene.notes))
-    finished = train(
-        run,
-        opened.device,
-        patch_features=opened.patch_features,
-        on_progress=_throttled(name, settings, on_status),
-        should_stop=should_stop,
-    )
-    return JobStatus(name, State.DONE if finished else State.INTERRUPTED, run.iterations_done, run.seconds_done)
-
-
-def _throttled(
-    name: str, settings: TrainingSettings, on_status: Callable[[JobStatus], None]
-) -> Callable[[Progress], None]:
-    told_at = -STATUS_INTERVAL_S
-
-    def on_progress(progress: Progress) -> None:
+    def on_progress(at: WorkProgress) -> None:
         nonlocal told_at
-        if time.monotonic() - told_at < STATUS_INTERVAL_S:
-            return
-        told_at = time.monotonic()
-        share = settings.progress(progress.iteration, progress.seconds)
-        left_s = progress.seconds * (1 / share - 1)
-        on_status(JobStatus(name, State.TRAINING, progress.iteration, progress.seconds, left_s, progress.losses))
+        if prepares or time.monotonic() - told_at >= STATUS_INTERVAL_S:  # a preparation has few stages
+            told_at = time.monotonic()
+            on_status(JobStatus(job.name, begun.state, at.iteration, at.seconds, at.left_s, at.losses, at.stage))
 
-    return on_progress
+    ended = State.DONE if opened.carry_out(on_progress, should_stop) else State.INTERRUPTED
+    return JobStatus(job.name, ended, run.iterations_done, (run.preparation_s or 0.0) if prepares else run.seconds_done)
 
 
 LOCAL = "local"
