@@ -74,14 +74,9 @@ def synthesize_files(
 ) -> Iterator[FileOutcome]:
     """Make pictures of label map files, several at once; yields what came of each, once its file is written.
 
-    A label map that cannot be used does not stop the others. Every file is written whole or not at all.
-
-    Args:
-        client: of the server.
-        model: the served model's name.
-        files: the picture file of each label map, as `output_files` names them.
-        concurrency: the most calls in flight.
-        resume: leave out pictures that the model's latest version has made of the same label map.
+    A label map that cannot be used does not stop the others. Every file is written whole or not at all. ``files`` has
+    the picture file of each label map, as `output_files` names them. With ``resume``, pictures that the model's latest
+    version has made of the same label map are left out.
 
     Raises:
         ClientError: if the server fails, and not a single label map.

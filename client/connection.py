@@ -117,14 +117,6 @@ class BaseClient:
         """What this process and event loop use, made where they had nothing yet.
 
         A forked process starts anew, for its parent goes on using the connection and the memory shared with the server.
-
-        Args:
-            triton: the class of tritonclient's client.
-            loop: the running event loop.
-
-        Raises:
-            ClientUseError: if the client is closed, or in use in another event loop.
-            ClientSettingsError: if a certificate can no longer be read.
         """
         with _making:
             if self._closed:

@@ -21,6 +21,7 @@ it starts or stops.
 """
 
 import asyncio
+import functools
 import random
 import re
 import time
@@ -80,7 +81,7 @@ class Deadline:
 class Rpc:
     """A call of tritonclient, whose two clients have the same methods."""
 
-    call: Callable[[Any, float], Any]  # from the client and the seconds left to an answer, or to an awaitable of it
+    call: Call
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ Operation = Generator[Step, Any, Result]
 
 def run_operation(operation: Operation[Result], triton: Any, deadline: Deadline) -> Result:
     """Carry out an operation, blocking, and return its result or raise its error."""
-    proceed = operation.__next__
+    proceed: Callable[[], Step] = operation.__next__
     while True:
         try:
             step = proceed()
@@ -120,14 +121,14 @@ def run_operation(operation: Operation[Result], triton: Any, deadline: Deadline)
             else:
                 reply = step.call(triton, deadline.remaining_s())
         except BaseException as error:  # the operation has things to clean up even after Ctrl-C
-            proceed = _thrower(operation, error)
+            proceed = functools.partial(operation.throw, error)
         else:
-            proceed = _sender(operation, reply)
+            proceed = functools.partial(operation.send, reply)
 
 
 async def run_operation_async(operation: Operation[Result], triton: Any, deadline: Deadline) -> Result:
     """As `run_operation`, awaiting."""
-    proceed = operation.__next__
+    proceed: Callable[[], Step] = operation.__next__
     while True:
         try:
             step = proceed()
@@ -143,17 +144,9 @@ async def run_operation_async(operation: Operation[Result], triton: Any, deadlin
             else:
                 reply = await step.call(triton, deadline.remaining_s())
         except BaseException as error:  # as above; here it may be that the task was cancelled
-            proceed = _thrower(operation, error)
+            proceed = functools.partial(operation.throw, error)
         else:
-            proceed = _sender(operation, reply)
-
-
-def _sender(operation: Operation[Result], reply: Any) -> Callable[[], Step]:
-    return lambda: operation.send(reply)
-
-
-def _thrower(operation: Operation[Result], error: BaseException) -> Callable[[], Step]:
-    return lambda: operation.throw(error)
+            proceed = functools.partial(operation.send, reply)
 
 
 @dataclass(frozen=True)

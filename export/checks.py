@@ -84,12 +84,9 @@ class Speed:
 
 
 def measure_speed(reference: Path, model: Path, layout: ClassIds) -> tuple[Speed | None, str]:
-    """Time a graph beside another, on this machine's GPU if it has one, else on its CPU.
+    """Time a graph beside one that runs everywhere, on this machine's GPU if it has one, else on its CPU.
 
-    Args:
-        reference: a graph that runs everywhere.
-        model: the graph to judge.
-        layout: ``uint8[H, W]``, what both draw.
+    Both draw a layout, ``uint8[H, W]``.
 
     Returns:
         Its speed, None if ONNX Runtime lacks kernels for it; and where it was measured.

@@ -1,14 +1,4 @@
-"""What can go wrong while exporting.
-
-ExportError(SemiaError)
-├── BundleTakenError(InputError)  something else is where the bundle is to go
-├── ParityError                   the exported graph draws other pictures than PyTorch
-├── EngineError                   TensorRT cannot build or run an engine of the graph
-├── TensorRTMissingError(InputError)  this machine has no TensorRT, or no GPU for it
-├── NoKernelsError                ONNX Runtime cannot run an operator of the graph on that device
-└── PrecisionError                a lower precision's pictures are too far from fp32's, or it is not faster
-    └── NoPrecisionError(InputError)  the generator has no form of that precision
-"""
+"""What can go wrong while exporting. What is also an `InputError` exits 2, the rest 1."""
 
 from semia.core.errors import InputError, SemiaError
 

@@ -86,18 +86,10 @@ def export_run(
     on_parity: Callable[[tuple[TargetParity, ...]], None] = lambda _: None,
     on_precision: Callable[[PrecisionCheck], None] = lambda _: None,
 ) -> Bundle:
-    """Export a run's generator into a bundle folder, replacing the bundle that was there.
+    """Export a run's generator into a bundle folder, replacing the bundle that was there; options are as for `export`.
 
-    The card carries the figures of the run's latest evaluation, if that was of this very generator.
-
-    Args:
-        run: a run that has its generator.
-        bundle: the folder to make.
-        name: the served model's name; by default the scene's.
-        tolerance: the largest allowed difference of any pixel from PyTorch, in 8-bit levels.
-        precision: the graph's, and what a lower one must hold; the fp32 graph is made and judged first.
-        on_parity: told the figures before they are judged.
-        on_precision: told the figures of a lower precision before they are judged.
+    The card carries the figures of the run's latest evaluation, if that was of this very generator. The fp32 graph is
+    made and judged first; ``on_parity`` and ``on_precision`` are told the figures before they are judged.
 
     Raises:
         RunError: if the run has no generator.

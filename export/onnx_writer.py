@@ -51,11 +51,9 @@ def traced_stages(program: ONNXProgram) -> dict[str, str]:
 
 
 def label_nodes(model: onnx_ir.Model, stages: Mapping[str, str]) -> None:
-    """Write stages into the nodes' metadata, in place of what the exporter notes there: paths of this machine.
+    """Write the stages that `traced_stages` found into the nodes' metadata.
 
-    Args:
-        model: as the exporter gave it.
-        stages: what `traced_stages` found.
+    They take the place of what the exporter notes there: paths of this machine.
     """
     for node in model.graph.all_nodes():
         scopes = node.metadata_props.get(SCOPES_PROPERTY)
@@ -65,14 +63,11 @@ def label_nodes(model: onnx_ir.Model, stages: Mapping[str, str]) -> None:
 
 
 def stages_of(graph: onnx.GraphProto, known: Mapping[int, str] | None = None) -> list[str]:
-    """The stage of each node, in the graph's order.
+    """The stage of each node, in the graph's order, which must be topological.
 
     A node without one of its own, inserted by a converter or by ONNX Runtime, belongs with the node that it takes
-    its first labelled input from, or else with the first labelled one that takes from it.
-
-    Args:
-        graph: its nodes in topological order.
-        known: stages by the node's number, beside those that the metadata names.
+    its first labelled input from, or else with the first labelled one that takes from it. Beside the stages that the
+    metadata names, some may be ``known`` by the node's number.
     """
     own = [_stage_of(node) for node in graph.node]
     for number, name in (known or {}).items():

@@ -87,13 +87,10 @@ class _Run:
 
 
 def profile_stages(model: Path, target: ClassIds, runs: int, threads: int) -> StageProfile:
-    """Profile a ``model.onnx`` on the CPU, in this process.
+    """Profile a ``model.onnx`` on the CPU, in this process, drawing a layout ``uint8[H, W]`` on its canvas.
 
-    Args:
-        model: an exported graph; one whose metadata names no stages is all one stage, ``other``.
-        target: a layout ``uint8[H, W]`` on its canvas.
-        runs: how many runs to time, after some that do not count; at least 20.
-        threads: how many threads compute, in the matrix product too.
+    A graph whose metadata names no stages is all one stage, ``other``. At least `LEAST_RUNS` are timed, after some that
+    do not count.
 
     Raises:
         ExportError: if the runs are too few, or ONNX Runtime cannot run the graph.
@@ -114,14 +111,10 @@ def profile_stages(model: Path, target: ClassIds, runs: int, threads: int) -> St
 
 
 def kernel_stages(original: onnx.GraphProto, optimized: onnx.GraphProto) -> dict[str, tuple[str, bool]]:
-    """The stage of each node that ONNX Runtime runs, and whether that was told by its neighbors alone.
+    """The stage of each node of a graph as ONNX Runtime optimized it, and whether its neighbors alone told it.
 
     A fused node keeps the name of one of the nodes that it was made of, or computes a value that the last one of
     them did, or is named after that value. Nodes of neither kind, which convert layouts, were inserted.
-
-    Args:
-        original: the exported graph, stages in its metadata.
-        optimized: what ONNX Runtime made of it.
     """
     by_name: dict[str, str] = {}
     for node, stage in zip(original.node, stages_of(original), strict=True):

@@ -23,12 +23,7 @@ def session_options(threads: int) -> Any:
     """How ONNX Runtime's sessions run in our processes: as in our Triton backend, with threads that do not spin.
 
     Threads that spin while they wait for work take a core from everything else, such as another session's threads.
-
-    Args:
-        threads: that share the work of one run; 0: as many as the machine has cores.
-
-    Returns:
-        An ``onnxruntime.SessionOptions``, the caller's own.
+    Returns an ``onnxruntime.SessionOptions``, the caller's own. 0 threads: as many as the machine has cores.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -41,12 +36,10 @@ def session_options(threads: int) -> Any:
 def open_session(
     model: Path | bytes, options: Any | None = None, providers: Sequence[str | tuple[str, dict[str, str]]] = CPU_ONLY
 ) -> Any:
-    """Load a graph; returns an ``onnxruntime.InferenceSession``.
+    """Load a graph, a ``model.onnx`` or its bytes; returns an ``onnxruntime.InferenceSession``.
 
-    Args:
-        model: the ``model.onnx``, or its bytes.
-        options: as `session_options` makes them; None: as many threads as the machine has cores.
-        providers: what runs it, the first that can each node; by default the CPU.
+    Without options, as many threads run it as the machine has cores. Each node is run by the first of the providers
+    that can.
 
     Raises:
         NoKernelsError: if the providers lack an operator of the graph.
@@ -69,12 +62,7 @@ class OnnxRenderer:
     """An exported graph as a function from class ids to pictures; threads may share it."""
 
     def __init__(self, model: Path | bytes, *, threads: int = 0, providers: Sequence[str] = CPU_ONLY) -> None:
-        """Load the graph.
-
-        Args:
-            model: the ``model.onnx``, or its bytes.
-            threads: CPU threads that share the work of one picture; 0: as many as the machine has cores.
-            providers: as `open_session` takes them.
+        """Load a ``model.onnx``, or its bytes, as `open_session` does; 0 threads: as many as the machine has cores.
 
         Raises:
             ExportError: as `open_session`.
@@ -106,13 +94,9 @@ class BoundSession:
     """A session with label maps and pictures in memory of their own, on the GPU where there is one."""
 
     def __init__(self, model: Path, device: str, *, record: bool = False, profile: Path | None = None) -> None:
-        """Load the graph.
+        """Load a ``model.onnx`` on ``cuda``, which may record CUDA graphs, or ``cpu``.
 
-        Args:
-            model: the ``model.onnx``.
-            device: ``cuda`` or ``cpu``.
-            record: whether a GPU records CUDA graphs.
-            profile: how the names of profiles begin; None profiles nothing.
+        Profiles' names begin with ``profile``; None profiles nothing.
         """
         options = session_options(0)
         if profile is not None:

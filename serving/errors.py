@@ -1,24 +1,4 @@
-"""What can go wrong between a bundle and a running server.
-
-SemiaError
-└── ServingError                      publishing or serving failed: exits 1
-    ├── BundleError (InputError)      a bundle is incomplete, or is not what its card says: exits 2
-    ├── RepositoryError (InputError)  there is nothing to serve: exits 2
-    ├── PublishError                  the repository cannot be written
-    │   └── ClassesChangedError (InputError)  class ids would mean other classes than before: exits 2
-    └── ServerError                   the Triton process or its control interface failed
-        ├── PortTakenError (InputError)   another program listens on a wanted port: exits 2
-        ├── TritonNotFoundError       no Triton can run here
-        ├── ServerStartError          Triton died, or serves nothing
-        ├── ServerUnreachableError    no server answers at the given address
-        ├── AccessRefusedError        a running server wants the admin key
-        ├── ModelLoadError            a running server refused a model
-        ├── ModelAnswerError          a model was loaded and does not draw
-        ├── ModelUnloadError          a running server keeps a model
-        ├── ModelNotFoundError        the repository has no such model
-        ├── ModelUnloadedError        an operator unloaded the model
-        └── NoRoomError               no loaded model could make room for another in time
-"""
+"""What can go wrong between a bundle and a running server. What is also an `InputError` exits 2, the rest 1."""
 
 from semia.core import errors
 from semia.core.errors import InputError, SemiaError

@@ -1,13 +1,4 @@
-"""What can go wrong while a generator is trained or prepared.
-
-TrainingError(SemiaError)
-├── DivergedError               a loss became infinite or not a number
-├── SceneError(InputError)      the scene folder is missing something or contradicts itself
-├── SettingsError(InputError)   a setting is out of range, or a device is not there
-├── CheckpointError(InputError) a published checkpoint cannot be read or is another network's
-├── RunError(InputError)        a run folder cannot be read, resumed or overwritten
-└── EvaluationError(InputError) what is to be judged is missing or does not fit together
-"""
+"""What can go wrong while a generator is trained or prepared. What is also an `InputError` exits 2, the rest 1."""
 
 from semia.core.errors import InputError, SemiaError
 

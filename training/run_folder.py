@@ -185,13 +185,10 @@ class RunFolder(os.PathLike[str]):
 
     @classmethod
     def create_imported(cls, path: Path, scene: Scene, checkpoint: Path, generator: Generator) -> "RunFolder":
-        """Make a run of a generator that was trained elsewhere: all appears under ``path`` together.
+        """Make a run of a generator that was trained elsewhere, on this scene: all appears under ``path`` together.
 
-        Args:
-            path: the folder to make; a run folder that was there is replaced.
-            scene: the photograph and labels that the generator was trained on.
-            checkpoint: the file that the generator was read from; only its name and hash are kept.
-            generator: what `semia.training.published.pretrained.read_published_generator` gave.
+        Of the checkpoint that the generator was read from, only name and hash are kept. A run folder that was there is
+        replaced.
 
         Raises:
             RunError: if the scene is too small for the generator's depth, or ``path`` is something other than a run
@@ -358,9 +355,7 @@ class RunFolder(os.PathLike[str]):
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to do.
-
-        All iterations are made, all minutes are used up, or the generator is prepared, or was imported.
+        """Whether all iterations are made, all minutes used up, or the generator is prepared, or was imported.
 
         Raises:
             RunError: if the generator file is broken.

@@ -22,12 +22,7 @@ class SceneGraph(Protocol):
 
 
 def synthesis_graph(generator: SceneGenerator, scene: SceneTensors) -> SceneGraph:
-    """A trained generator bound to its scene, ready to be exported as it stands.
-
-    Args:
-        generator: as `RunFolder.load_generator` gives it.
-        scene: the scene that it was trained on, on the CPU.
-    """
+    """A trained generator bound to its scene, both on the CPU, ready to be exported as it stands."""
     if isinstance(generator, Generator):
         return SynthesisGraph(generator, scene)
     from semia.export.graphs.copying import CopyingGraph

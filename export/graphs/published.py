@@ -32,21 +32,15 @@ class LayoutAgreement(nn.Module):
     source_ids: Tensor
 
     def __init__(self, source_ids: Tensor) -> None:
-        """Take the photograph's layout.
-
-        Args:
-            source_ids: padded class ids, int64 ``[1, H, W]``.
-        """
+        """Take the photograph's layout: padded class ids, int64 ``[1, H, W]``."""
         super().__init__()
         self.register_buffer("source_ids", source_ids)
 
     def forward(self, target_ids: Tensor, source_features: list[Tensor], target_features: list[Tensor]) -> list[Tensor]:
         """Target features, those that must be the source's replaced by them.
 
-        Args:
-            target_ids: padded class ids, int64 ``[N, H, W]``.
-            source_features: ``[1, C, h, w]`` a level, shallow to deep.
-            target_features: ``[N, C, h, w]`` a level.
+        Of padded class ids, int64 ``[N, H, W]``, and features of each level, shallow to deep: ``[1, C, h, w]`` of the
+        source, ``[N, C, h, w]`` of the target.
         """
         differs = (target_ids != self.source_ids).unsqueeze(1).float()
         exact = []
@@ -60,11 +54,7 @@ class LayoutAgreement(nn.Module):
 
 
 def with_faster_layers(generator: Generator) -> Generator:
-    """The generator itself, some of its layers replaced.
-
-    Args:
-        generator: spectral norms resolved, batch norms folded.
-    """
+    """The generator itself, spectral norms resolved and batch norms folded, some of its layers replaced."""
     for heads in (generator.gamma_heads, generator.beta_heads):
         for level, head in enumerate(heads):
             assert isinstance(head, TranslationHead)
@@ -93,11 +83,7 @@ class PhaseUpsampling(nn.Module):
     """
 
     def __init__(self, transposed: nn.ConvTranspose2d) -> None:
-        """Take the weights over.
-
-        Args:
-            transposed: of kernel 4, stride 2 and padding 1.
-        """
+        """Take over the weights of a convolution of kernel 4, stride 2 and padding 1."""
         super().__init__()
         assert (transposed.kernel_size, transposed.stride, transposed.padding) == ((4, 4), (2, 2), (1, 1))
         assert transposed.bias is not None
@@ -129,11 +115,7 @@ class ShortTranslationHead(nn.Module):
     """
 
     def __init__(self, head: TranslationHead) -> None:
-        """Take the weights over.
-
-        Args:
-            head: spectral norms resolved.
-        """
+        """Take over the weights of a head whose spectral norms are resolved."""
         super().__init__()
         residual, narrow, self.activation, self.last = head.body
         assert isinstance(residual, ResidualBlock)

@@ -124,13 +124,10 @@ class Cast(nn.Module):
 
 
 def half_precision_graph(graph: SynthesisGraph, dtype: torch.dtype, layouts: Sequence[ClassIds]) -> SynthesisGraph:
-    """A copy of a synthesis graph most of which computes in ``torch.float16`` or ``torch.bfloat16``.
+    """A copy of a float32 synthesis graph most of which computes in ``torch.float16`` or ``torch.bfloat16``.
 
-    Args:
-        graph: the float32 graph.
-        dtype: which of the two.
-        layouts: ``uint8[H, W]`` each, such as will be drawn: where ratios have no limit, they tell what range of
-            values float16 must hold.
+    Where ratios have no limit, layouts such as will be drawn, ``uint8[H, W]`` each, tell what range of values float16
+    must hold.
     """
     lowered = copy.deepcopy(graph).eval()
     generator = lowered.generator

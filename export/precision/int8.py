@@ -45,13 +45,9 @@ def calibration_layouts(labels: ClassIds, augmentation: AugmentationSettings) ->
 def quantize(
     model: Path, destination: Path, layouts: Sequence[ClassIds], *, last_stage_in_float32: bool = False
 ) -> None:
-    """Quantize a float32 ``model.onnx``: activations to uint8, weights to int8 channel by channel.
+    """Quantize a float32 ``model.onnx`` of a `SynthesisGraph`: activations to uint8, weights to int8 channel by channel.
 
-    Args:
-        model: as `write_onnx` wrote it, of a `SynthesisGraph`.
-        destination: the file to write.
-        layouts: what value ranges are taken from, ``uint8[H, W]`` each.
-        last_stage_in_float32: whether the decoder's last stage is left as it is.
+    Value ranges are taken from layouts, ``uint8[H, W]`` each. The decoder's last stage may be left as it is.
     """
     prepared = destination.with_name("prepared.onnx")
     try:

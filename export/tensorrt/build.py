@@ -124,10 +124,10 @@ def this_machine() -> Machine:
 def build_plan(
     model: onnx.ModelProto, canvas: Canvas, profile: BatchProfile, timing_cache: Path, observer: BuildObserver
 ) -> bytes:
-    """Build an engine; returns what goes into ``model.plan``.
+    """Build an engine of what `tensorrt_model` gave; returns what goes into ``model.plan``.
 
     Args:
-        model: as `tensorrt_model` gives it.
+        model: the graph.
         canvas: the size of its label maps.
         profile: the batches it must take.
         timing_cache: a file of measurements, read if it is there and replaced, whole, after the build.

@@ -75,16 +75,9 @@ CHECKS = [
 
 
 def run_checks(settings: CheckSettings, names: list[str], output: Path, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Run checks one after the other, each in a process, until the time is up.
+    """Run checks one after the other, each in a process, until the time is up; returns what the JSON file has.
 
-    Args:
-        settings: of all checks.
-        names: of the checks to run.
-        output: the JSON file, written anew after every check.
-        tell: told each check's outcome in one line.
-
-    Returns:
-        What the JSON file has.
+    The file, ``output``, is written anew after every check, and ``tell`` told its outcome in one line.
     """
     report: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

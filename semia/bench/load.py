@@ -33,11 +33,7 @@ def closed_loop(clients: Sequence[Draw], layouts: Sequence[ClassIds], calls: int
 
     As many calls as there are clients are made before those, and so many less one after them, and not measured: the
     first find caches that are another's and clients that begin all at once, the last a server with ever less to do.
-
-    Args:
-        clients: one function a client; may be one function several times, if threads may share it.
-        layouts: what is asked for, in turn.
-        calls: how many calls of all clients together are measured.
+    Clients may be one function several times, if threads may share it; layouts are asked for in turn.
     """
     lead = len(clients)
     numbers = iter(range(lead + calls + lead - 1))  # a client takes its next number; `next` on a range is atomic
@@ -68,11 +64,9 @@ class Worker:
     """One drawing function in a process of its own, which ends with this one, however that dies."""
 
     def __init__(self, open_draw: Callable[[], Draw], layouts: Sequence[ClassIds]) -> None:
-        """Start the process and wait until it is ready.
+        """Start the process and wait until it is ready to draw layouts, in turn.
 
-        Args:
-            open_draw: makes the function, in the process; must be picklable, like a `functools.partial`.
-            layouts: what will be drawn, in turn.
+        ``open_draw`` makes the function, in the process; it must be picklable, like a `functools.partial`.
 
         Raises:
             SemiaError: with the reason, if the function cannot be made.

@@ -31,15 +31,10 @@ class Subject:
 def gather_subjects(
     paths: Sequence[Path], workspace: Path, threads: int | None, tell: Callable[[str], None]
 ) -> list[Subject]:
-    """Find the models that paths stand for.
+    """Find the models that run folders, bundles, and versions in a model repository stand for.
 
-    A run and a bundle exported from it are one model. A run that comes without a bundle is exported.
-
-    Args:
-        paths: run folders, bundles, and versions in a model repository.
-        workspace: an empty folder for exports.
-        threads: CPU threads of one model instance; None: as published, or the default.
-        tell: told what takes time.
+    A run and a bundle exported from it are one model. A run that comes without a bundle is exported into ``workspace``,
+    an empty folder. An instance has so many CPU threads; None: as published, or the default.
 
     Raises:
         InputError: if a path is none of these or is broken, or comes twice.

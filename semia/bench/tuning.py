@@ -47,10 +47,8 @@ def candidates(cores: int) -> list[ServingSettings]:
 def tune(bundle: Path, tell: Callable[[str], None], on_turn: Callable[[int, str], None]) -> ServingSettings:
     """Measure the `candidates` over gRPC on a Triton of their own, and return the best, its reason included.
 
-    Args:
-        bundle: folder of ``model.onnx`` and its card.
-        tell: told what each candidate reached.
-        on_turn: told after each of the `count_turns` how many are over, and which that was.
+    ``tell`` is told what each candidate reached; ``on_turn``, after each of the `count_turns`, how many are over, and
+    which that was.
 
     Raises:
         SemiaError: if the bundle is broken, or Triton cannot serve it.

@@ -185,12 +185,9 @@ def _readable(path: Path | None) -> Path | None:
 
 
 def tls_problem(url: str, tls: TlsOptions | None, timeout_s: float) -> str | None:
-    """Why no connection to ``url`` comes about, if TLS is the reason; gRPC's own message does not tell.
+    """Why gRPC could not connect to ``url``, HOST:PORT, if TLS is the reason; its own message does not tell.
 
-    Args:
-        url: HOST:PORT, where gRPC could not connect.
-        tls: what gRPC used; None for plain text.
-        timeout_s: how long to look; a server that says nothing for so long has no problem with TLS.
+    A server that says nothing for ``timeout_s`` has no problem with TLS.
     """
     context = _unverified_context() if tls is None else tls.context()
     host, _, port = url.rpartition(":")

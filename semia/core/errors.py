@@ -1,17 +1,7 @@
 """The root of every error family.
 
-SemiaError                 a failure: the command prints one line and exits 1
-└── InputError             the caller's input is at fault: exits 2
-    ├── DirectoryInUseError another process works in it
-    ├── ImageError         a picture cannot be read or written
-    └── LabelMapError      a label map or palette is unusable
-        ├── LabelMapTypeError      it is neither a picture nor class ids
-        ├── LabelMapSizeError      its proportions are not the canvas's
-        └── LabelMapColorError    it has an area of a color that the palette does not know
-└── AccessRefusedError     a server keeps the call to its operators
-
 Each room derives its own family (``semia.training.errors``, ``semia.export.errors``, ``semia.serving.errors``,
-``semia.client.errors``) from these two.
+``semia.client.errors``) from `SemiaError` and, where the caller's input is at fault, `InputError`.
 """
 
 

@@ -179,11 +179,7 @@ def write_rgb(path: Path, picture: RGB) -> None:
 def write_image(path: Path, image: Image.Image, text: Mapping[str, str] | None = None) -> None:
     """Write a Pillow picture, whole or not at all; the suffix chooses the format.
 
-    Args:
-        path: the file.
-        image: the picture.
-        text: what a PNG file says about itself, by keyword (Latin-1, at most 79 characters each); other formats
-            leave it out.
+    A PNG file says ``text`` about itself, by keyword (Latin-1, at most 79 characters each); other formats leave it out.
 
     Raises:
         ImageError: if the suffix is no picture format or the disk refuses.

@@ -171,12 +171,7 @@ def _span(values: NDArray[Any]) -> str:
 
 
 def fill_void(ids: ClassIds, void: NDArray[np.bool_]) -> ClassIds:
-    """Give void pixels ``bool[H, W]`` the class of a nearest other pixel, ring by ring.
-
-    Args:
-        ids: ``uint8[H, W]``.
-        void: not everywhere true.
-    """
+    """Give void pixels ``bool[H, W]``, not all, the class of a nearest other pixel, ring by ring: ``uint8[H, W]``."""
     filled, left = ids.copy(), void.copy()
     while left.any():
         rows, columns = np.nonzero(left)
@@ -430,13 +425,8 @@ Target = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 def class_ids_from_target(target: Target, palette: Palette, canvas: Canvas, generator: str = "generator") -> ClassIds:
     """A target as class ids ``uint8[H, W]`` on the canvas.
 
-    Pictures may have another size of the same proportions; class ids are taken as they are.
-
-    Args:
-        target: the label map.
-        palette: the generator's classes.
-        canvas: the size of its pictures.
-        generator: what messages call it.
+    Pictures may have another size of the same proportions; class ids are taken as they are. Messages call the generator
+    by ``generator``.
 
     Raises:
         LabelMapTypeError: if the target is none of the forms of `Target`, or an id has no class.

@@ -90,9 +90,16 @@ def process_tree(root: int) -> list[int]:
     """A process and all its descendants, as far as the system names them."""
     found = [root]
     for parent in found:  # grows while it is walked
-        for children in PROC.glob(f"{parent}/task/*/children"):
-            with contextlib.suppress(OSError):  # the thread has ended meanwhile
-                found += [int(child) for child in children.read_text(encoding="ascii").split()]
+        found += child_processes(parent)
+    return found
+
+
+def child_processes(parent: int) -> list[int]:
+    """Process ids of its children, those that have ended and were not yet waited for included."""
+    found = []
+    for children in PROC.glob(f"{parent}/task/*/children"):
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            found += [int(child) for child in children.read_text(encoding="ascii").split()]
     return found
 
 

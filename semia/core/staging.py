@@ -55,15 +55,19 @@ def staged_directory(destination: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-@contextlib.contextmanager
-def temporary_directory(kind: str) -> Iterator[Path]:
-    """Yield an empty directory ``semia-KIND-*`` in the system's temporary one; afterwards it is removed.
+def temporary_directory(kind: str) -> contextlib.AbstractContextManager[Path]:
+    """An empty directory ``semia-KIND-*`` in the system's temporary one; afterwards it is removed.
 
     What processes that were killed left of this kind is removed first. `keep` spares it from both.
     """
-    place, prefix = Path(tempfile.gettempdir()), f"semia-{kind}-"
-    remove_abandoned(place, prefix)
-    directory, lock = _make_locked(place, prefix)
+    return private_directory(Path(tempfile.gettempdir()), f"semia-{kind}-")
+
+
+@contextlib.contextmanager
+def private_directory(place: Path, prefix: str, suffix: str = "") -> Iterator[Path]:
+    """Yield an empty directory as `temporary_directory` does, in another place and under another name."""
+    remove_abandoned(place, prefix, suffix)
+    directory, lock = _make_locked(place, prefix, suffix)
     try:
         yield directory
     finally:
@@ -146,24 +150,33 @@ def _lock(directory: Path) -> BinaryIO | None:
     while True:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            lock = file.open("a+b")  # writable: network file systems insist on it
-        except OSError:
-            return None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(lock.fileno()), file.stat()):
+            lock = lock_file(file, wait=False)
+            if lock is not None:
                 lock.truncate(0)
                 lock.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
                 lock.flush()
                 return lock
-            lock.close()
-        except FileNotFoundError:  # it was removed with the directory
-            lock.close()
         except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().decode(errors="replace") or "another process"
-            lock.close()
-            raise DirectoryInUseError(f"{directory} is in use by {holder}: let it finish, or choose another") from None
+            with contextlib.suppress(FileNotFoundError):  # its holder has just ended
+                holder = file.read_text(encoding="utf-8", errors="replace") or "another process"
+                raise DirectoryInUseError(
+                    f"{directory} is in use by {holder}: let it finish, or choose another"
+                ) from None
         except OSError:
-            lock.close()
             return None
+
+
+def lock_file(file: Path, *, wait: bool = True) -> BinaryIO | None:
+    """Open a file, made if need be, and lock it until it is closed; None if its holder removed it meanwhile.
+
+    Raises:
+        BlockingIOError: if another process holds it, and is not waited for.
+        OSError: if the disk refuses.
+    """
+    with contextlib.ExitStack() as stack, contextlib.suppress(FileNotFoundError):
+        lock = stack.enter_context(file.open("a+b"))  # writable: network file systems insist on it
+        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(lock.fileno()), file.stat()):
+            stack.pop_all()
+            return lock
+    return None

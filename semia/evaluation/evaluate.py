@@ -181,8 +181,7 @@ class EvaluationTask:
     def run(self, on_progress: Callable[[int, str], None] = lambda *_: None) -> list["EvaluatedGenerator"]:
         """Have every generator draw every target, and judge the pictures.
 
-        Args:
-            on_progress: told how many pictures are judged, and which the last was.
+        ``on_progress`` is told how many are judged, and which the last was.
         """
         judge = Judge.of_scene(self.scene, self.size)
         results: list[EvaluatedGenerator] = []

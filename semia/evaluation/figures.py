@@ -98,12 +98,9 @@ class PictureMeasure:
     """Measures pictures against one photograph; what depends on the photograph alone is computed once."""
 
     def __init__(self, photograph: RGB, labels: ClassIds, palette: Palette) -> None:
-        """Learn the photograph's texture.
+        """Learn the texture of a photograph, ``uint8[H, W, 3]``, and its classes, ``uint8[H, W]``.
 
-        Args:
-            photograph: ``uint8[H, W, 3]``, each side at least twice `PATCH_SIDE`.
-            labels: its classes, ``uint8[H, W]``.
-            palette: the classes' colors.
+        Each side is at least twice `PATCH_SIDE`.
         """
         self._judged_class = judged_classes(labels, palette)
         self._source = LabeledPicture(photograph, self._judged_class[labels])

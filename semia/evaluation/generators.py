@@ -148,9 +148,7 @@ def _check_one_photograph(generators: Sequence[OpenedGenerator]) -> None:
 def draw_and_time(generator: OpenedGenerator, targets: Mapping[str, ClassIds]) -> tuple[Mapping[str, RGB], float]:
     """Every target's picture, by name, and the median milliseconds of drawing one.
 
-    Args:
-        generator: what draws.
-        targets: class ids ``uint8[H, W]`` on its canvas, by name; at least one.
+    Targets, at least one, are class ids ``uint8[H, W]`` on the generator's canvas, by name.
     """
     generator.draw(next(iter(targets.values())))  # the first call is never typical
     pictures, times_ms = {}, []

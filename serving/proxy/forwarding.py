@@ -44,12 +44,7 @@ class StreamForwarder:
     """One stream of a caller, and the one to Triton behind it."""
 
     def __init__(self, triton: TritonChannel, resident: InMemory) -> None:
-        """Forward nothing yet.
-
-        Args:
-            triton: where requests go.
-            resident: keeps a model in memory as long as its ``async with`` block runs.
-        """
+        """Forward nothing yet; ``resident`` keeps a model in memory as long as its block runs."""
         self._triton = triton
         self._in_memory = resident
         self._in_use: collections.deque[contextlib.AsyncExitStack] = collections.deque()  # of unanswered requests
@@ -289,7 +284,7 @@ class ProxyThread:
             address: HOST:PORT to listen on.
             max_loaded: how many models may be in memory.
             credentials: for TLS; None: plain text.
-            control_metadata: what the proxy's own calls of Triton carry, such as the key of a restricted protocol.
+            control_metadata: as `TritonChannel` takes it.
             on_failure: called if the proxy ends without being told to.
         """
         self._repository = repository

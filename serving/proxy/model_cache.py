@@ -87,14 +87,7 @@ class ModelCache:
         room_timeout_s: float = ROOM_TIMEOUT_S,
         retry_after_s: float = RETRY_AFTER_S,
     ) -> None:
-        """Begin with nothing in memory.
-
-        Args:
-            limit: how many models may be loaded, or being loaded, at once.
-            control: what loads and unloads them.
-            room_timeout_s: how long a model waits for room.
-            retry_after_s: how long after a failure a model is not tried again.
-        """
+        """Begin with nothing in memory; ``limit`` models may be loaded, or being loaded, at once."""
         self._limit = limit
         self._control = control
         self._room_timeout_s = room_timeout_s

@@ -44,12 +44,9 @@ class Overview:
 
 
 def overview(repository: Path | None, url: str | None = None, *, access: ServerAccess = ANONYMOUS) -> Overview:
-    """List the models of a repository, of a server, or of both.
+    """List the models of a repository, of the server at the gRPC address ``url``, or of both.
 
-    Args:
-        repository: the model repository; None: only the server is asked.
-        url: gRPC address of the server; None: it is not asked. One that does not answer does not matter.
-        access: what that server asks for.
+    A server that does not answer does not matter.
 
     Raises:
         RepositoryError: if there is no such repository.
@@ -154,11 +151,8 @@ class Verification:
 def verify(repository: Path, names: tuple[str, ...] = ()) -> list[Verification]:
     """Compare every file of every version with its card, and config.pbtxt with the newest version.
 
-    Nothing is changed and nobody waits: a model that is published into meanwhile may have passing problems.
-
-    Args:
-        repository: the model repository.
-        names: which models; none: all of them.
+    Nothing is changed and nobody waits: a model that is published into meanwhile may have passing problems. Without
+    ``names``, all models are verified.
 
     Raises:
         RepositoryError: if there is no such repository or model.
@@ -183,11 +177,7 @@ def verify(repository: Path, names: tuple[str, ...] = ()) -> list[Verification]:
 def verify_exported(repository: Path, name: str, *, bundle: Path | None = None, run: Path | None = None) -> list[str]:
     """What of a model's newest version is not what was exported, one line each.
 
-    Args:
-        repository: the model repository.
-        name: the model's name.
-        bundle: the bundle that should be serving: the cards must be the same to the byte.
-        run: the run folder that it should come from: the weights must have the hash that the card gives.
+    Its card must be the bundle's to the byte, and the run's weights must have the hash that the card gives.
 
     Raises:
         RepositoryError: if there is no such model, or it has no version.

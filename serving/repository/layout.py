@@ -243,12 +243,9 @@ def stage_config(model: Path, card: ModelCard, settings: ServingSettings) -> Non
 
 
 def add_version(staged: Path, repository: Path, *, above: int = 0) -> PublishedModel:
-    """Rename a staged model's one version into place as the newest; it is in the journal until `finish`.
+    """Rename the one version of a staged model, ``staged``, into place as the newest of a locked repository.
 
-    Args:
-        staged: folder named after the model, of config.pbtxt and version 1, in a staging folder of the repository.
-        repository: the model repository, locked.
-        above: version numbers up to this one are not given again.
+    It is in the journal until `finish`. Version numbers up to ``above`` are not given again.
     """
     name, model = staged.name, repository / staged.name
     new = not model.exists()

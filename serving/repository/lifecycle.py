@@ -86,22 +86,13 @@ def publish_and_load(
     only then are old ones pruned. If anything of that fails, the version is taken out of the repository again, which
     is then as it was, and the old one goes on serving. Writers of one repository wait for each other.
 
-    Args:
-        bundle: as for `semia.serving.publish`.
-        repository: the model repository that the server serves.
-        url: HOST:PORT of the server's gRPC interface; it must run with ``--model-control-mode explicit``.
-        name: what to call the served model; None: as its card does.
-        settings: how the model is run; None: as it is now.
-        keep: how many versions stay on the disk, at least 1.
-        change_classes: publish also if class ids mean other classes than in the version before.
-        timeout_s: how long loading may take, and the first picture.
-        access: what the server asks for.
+    Bundle, repository, name, settings and ``change_classes`` are as `semia.serving.publish` takes them. The server at
+    ``url``, HOST:PORT of its gRPC interface, must run with ``--model-control-mode explicit``. ``keep`` versions stay on
+    the disk, at least 1; ``timeout_s`` bounds loading, and the first picture.
 
     Raises:
-        BundleError: if the bundle lacks a file or its graph is not the one its card describes.
+        BundleError, ClassesChangedError, PublishError: as `semia.serving.publish`.
         InputError: if ``name`` cannot name a model, or ``keep`` is below 1.
-        ClassesChangedError: if class ids mean other classes than before.
-        PublishError: if the disk refuses.
         ServerUnreachableError: if no server answers at ``url``.
         AccessRefusedError: if it keeps loading to its operators, and ``access`` lacks the right key.
         ModelLoadError: if the server cannot load the version.
@@ -129,14 +120,9 @@ def rollback(
 ) -> Rollback:
     """Publish an older version of a model again, as its newest, run as the newest is run now.
 
-    Args:
-        repository: the model repository.
-        name: the model's name.
-        to: which version; None: the newest that is older than everything that equals the present one.
-        url: have the server at this gRPC address put it into service, as `publish_and_load` does; None: tell none.
-        change_classes: roll back also if class ids mean other classes than in the newest version.
-        timeout_s: how long loading may take, and the first picture.
-        access: what that server asks for.
+    Without ``to``, that is the newest which is older than everything that equals the present one. With ``url``, the
+    server at this gRPC address puts it into service, as by `publish_and_load`. Unless
+    ``change_classes``, class ids must mean what they mean in the newest version.
 
     Raises:
         RepositoryError: if there is no such model or version, nothing older, or it is damaged.
@@ -169,14 +155,9 @@ def prune(
     url: str | None = None,
     access: ServerAccess = ANONYMOUS,
 ) -> tuple[int, ...]:
-    """Delete the old versions of a model, but never the one that a server serves; returns those deleted.
+    """Delete all versions of a model but the newest ``keep``, at least 1; returns those deleted.
 
-    Args:
-        repository: the model repository.
-        name: the model's name.
-        keep: how many of the newest versions stay, at least 1.
-        url: gRPC address of the server to ask which version it serves; None: the newest is taken to serve.
-        access: what that server asks for.
+    The one that the server at the gRPC address ``url`` serves stays, too; without a server the newest is taken to.
 
     Raises:
         RepositoryError: if there is no such model.
@@ -201,11 +182,7 @@ def prune(
 def remove(repository: Path, name: str, *, url: str | None = None, access: ServerAccess = ANONYMOUS) -> None:
     """Delete a model with all its versions.
 
-    Args:
-        repository: the model repository.
-        name: the model's name.
-        url: gRPC address of the server that is to unload it first; requests in flight are answered. None: tell none.
-        access: what that server asks for.
+    With ``url``, the server at this gRPC address unloads it first; requests in flight are answered.
 
     Raises:
         RepositoryError: if there is no such model.

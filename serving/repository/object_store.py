@@ -1,4 +1,4 @@
-"""A model repository in an object store, ``s3://BUCKET/PREFIX``: publishing to it, listing it, mirroring it.
+"""A model repository in an object store, ``s3://BUCKET/PREFIX``: publishing to it, mirroring it.
 
 Its layout is a local repository's. A store has no rename and no lock, but single objects appear whole or not
 at all, and can be written on the condition that they do not exist yet. So a version is published in this order::
@@ -17,12 +17,10 @@ is not downloaded again, and a start without the store fails rather than serve s
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -35,14 +33,12 @@ from tritonclient.grpc import model_config_pb2 as pb
 from semia.core.errors import InputError
 from semia.core.files import MODEL_NAME, sha256_of_file, sync_path
 from semia.core.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE, ModelCard, described_sha256
-from semia.core.staging import temporary_directory
+from semia.core.staging import lock_file, private_directory, temporary_directory
 from semia.serving.errors import PublishError, RepositoryError
 from semia.serving.model_config import CARD_HASH_PARAMETER, DEFAULT_SETTINGS, ServingSettings, parse_config
 from semia.serving.repository.layout import (
     VERSION_NAME,
-    RepositoryModel,
     check_classes,
-    list_models,
     publish,
     read_bundle_card,
     settings_or_defaults,
@@ -77,7 +73,7 @@ class StoredModel:
     """The objects of one model."""
 
     config: bool = False  # whether there is a config.pbtxt
-    versions: dict[int, dict[str, int]] = field(default_factory=dict)  # bytes by file name, by version
+    versions: dict[int, set[str]] = field(default_factory=dict)  # their files
     written_at: dict[int, datetime] = field(default_factory=dict)  # when a version was last added to
 
 
@@ -87,16 +83,13 @@ def is_object_store(location: str) -> bool:
 
 
 class ObjectRepository:
-    """The model repository at ``s3://BUCKET/PREFIX``.
+    """The model repository at ``s3://BUCKET/PREFIX``; the bucket must exist.
 
     Address, region and credentials are the AWS tools' own: ``AWS_ENDPOINT_URL``, ``AWS_REGION``,
     ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_PROFILE``, ``~/.aws``, or the machine's role.
 
-    Args:
-        url: where it is; the bucket must exist.
-
     Raises:
-        InputError: if that is no such address.
+        InputError: if ``url`` is no such address.
         RepositoryError: if the libraries are missing.
     """
 
@@ -131,20 +124,8 @@ class ObjectRepository:
     ) -> StoredVersion:
         """Add a bundle as a new model or the next version of one, checked and laid out as `semia.serving.publish` does.
 
-        Servers see the version as a whole or not at all. Of publishers at once, each gets a version of its own,
-        and the newest is served.
-
-        Args:
-            bundle: folder of ``model.onnx`` and ``model_card.json``, and of ``model.plan`` where there is an engine.
-            name: what to call the served model; None: as its card does.
-            settings: how the model is run; None: as it is now.
-            change_classes: publish also if class ids mean other classes than in the version before.
-
-        Raises:
-            BundleError: if the bundle lacks a file or its graph is not the one its card describes.
-            InputError: if ``name`` cannot name a model, or the bundle's engine cannot be served as told.
-            ClassesChangedError: if class ids mean other classes than before.
-            PublishError: if the store refuses; servers then see what they saw before.
+        Arguments and errors are as there; a PublishError says that the store refuses. Servers see the version whole
+        or not at all. Of publishers at once, each gets a version of its own, and the newest is served.
         """
         card = read_bundle_card(bundle, name)
         served_as = card.name
@@ -185,34 +166,8 @@ class ObjectRepository:
                 return ""
         return content.decode("utf-8", errors="replace")
 
-    def list_models(self) -> list[RepositoryModel]:
-        """The models by name, as `semia.serving.list_models` lists a folder's; a broken one comes with its problem.
-
-        Only configurations and cards are fetched.
-
-        Raises:
-            RepositoryError: if the store does not answer, or refuses.
-        """
-        with temporary_directory("listing") as repository, _translated_errors(self.url):
-            for name, model in self._models().items():
-                (repository / name).mkdir()
-                pinned = None
-                if model.config:
-                    config = self._store.cat_file(self._key(name, CONFIG_FILE))
-                    (repository / name / CONFIG_FILE).write_bytes(config)
-                    pinned = pinned_version(config.decode("utf-8", errors="replace"))
-                for version, sizes in model.versions.items():
-                    # A version beyond the configuration's is being published, or never was.
-                    if pinned is None or version <= pinned:
-                        self._outline(name, version, sizes, repository / name / str(version))
-            return list_models(repository)
-
     def fetch_model(self, name: str, folder: Path) -> None:
-        """Download the version that a model's configuration names, with the configuration.
-
-        Args:
-            name: the model.
-            folder: empty folder to put ``config.pbtxt`` and ``VERSION/`` into.
+        """Download the version that a model's configuration names, with the configuration, into an empty folder.
 
         Raises:
             RepositoryError: if the store does not answer or refuses, or lacks something.
@@ -260,7 +215,7 @@ class ObjectRepository:
                 models.setdefault(name, StoredModel()).config = True
             elif len(rest) == 2 and VERSION_NAME.fullmatch(rest[0]) and rest[1] in VERSION_FILES:
                 model, version = models.setdefault(name, StoredModel()), int(rest[0])
-                model.versions.setdefault(version, {})[rest[1]] = entry["size"]
+                model.versions.setdefault(version, set()).add(rest[1])
                 written_at = entry["LastModified"]
                 model.written_at[version] = max(written_at, model.written_at.get(version, written_at))
         return models
@@ -305,24 +260,14 @@ class ObjectRepository:
             if self._write(key, config.encode(), **condition):
                 return version
 
-    def _outline(self, name: str, version: int, sizes: dict[str, int], folder: Path) -> None:
-        """A version's card, and beside it empty files as long as the ones in the store."""
-        folder.mkdir()
-        for file, size in sizes.items():
-            if file == CARD_FILE:
-                self._store.get_file(self._key(name, str(version), file), str(folder / file))
-                continue
-            with (folder / file).open("wb") as outline:
-                outline.truncate(size)
-
     def _remove_abandoned(self, name: str, serving: int) -> None:
         """Remove versions that have no model, are older than the served one, and were abandoned by their publisher."""
         model = self._model(name)
-        for version, sizes in model.versions.items():
-            whole = {MODEL_FILE, PLAN_FILE} & sizes.keys() and CARD_FILE in sizes
+        for version, files in model.versions.items():
+            whole = {MODEL_FILE, PLAN_FILE} & files and CARD_FILE in files
             idle = datetime.now(UTC) - model.written_at[version]
             if version < serving and not whole and idle > ABANDONED_AFTER:
-                for file in sizes:
+                for file in files:
                     self._store.rm_file(self._key(name, str(version), file))
 
 
@@ -374,15 +319,11 @@ def cache_folder(url: str) -> Path:
 
 
 def mirror(source: ObjectRepository, cache: Path) -> tuple[Path, dict[str, str]]:
-    """Bring a local copy of a repository up to date.
+    """Bring a local copy of a repository, in the folder ``cache``, up to date.
 
     Each model is downloaded beside the copy, checked, and renamed into it. One that cannot be had or is not what
     its card says stays as it was in the copy, or stays out; what is no longer in the store goes. Of several
     processes each waits for the one before it.
-
-    Args:
-        source: the repository.
-        cache: folder for the copy and what is staged for it, made if need be.
 
     Returns:
         The copy, a model repository; and by name of the model, why it could not be brought up to date.
@@ -393,16 +334,15 @@ def mirror(source: ObjectRepository, cache: Path) -> tuple[Path, dict[str, str]]
     repository = cache / REPOSITORY
     try:
         repository.mkdir(parents=True, exist_ok=True)
-        with (cache / LOCK_FILE).open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = lock_file(cache / LOCK_FILE)
+        assert lock is not None, "nobody removes it"
+        with lock:
             return repository, _mirror(source, repository)
     except OSError as error:
         raise RepositoryError(f"cannot copy {source.url} to {cache}: {error}") from error
 
 
 def _mirror(source: ObjectRepository, repository: Path) -> dict[str, str]:
-    for stale in repository.parent.glob("*.partial"):
-        shutil.rmtree(stale, ignore_errors=True)  # the lock's holder is the only writer
     configs = source.read_configs()
     for folder in repository.iterdir():
         if folder.is_dir() and folder.name not in configs:
@@ -416,8 +356,8 @@ def _mirror(source: ObjectRepository, repository: Path) -> dict[str, str]:
                 continue
             except InputError:
                 pass  # the copy has been damaged: fetch it anew
-        with tempfile.TemporaryDirectory(suffix=".partial", dir=repository.parent) as staging:
-            fetched = Path(staging) / name
+        with private_directory(repository.parent, "fetched-") as staging:
+            fetched = staging / name
             fetched.mkdir()
             try:
                 source.fetch_model(name, fetched)
@@ -428,7 +368,7 @@ def _mirror(source: ObjectRepository, repository: Path) -> dict[str, str]:
             for path in [*fetched.rglob("*"), fetched]:
                 sync_path(path)
             if model.exists():
-                model.rename(Path(staging) / "replaced")
+                model.rename(staging / "replaced")
             fetched.rename(model)
             sync_path(repository)
     return problems

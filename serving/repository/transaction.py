@@ -10,14 +10,13 @@ import fcntl
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from semia.core.errors import InputError
 from semia.core.files import check_model_name, sync_path
+from semia.core.staging import lock_file, private_directory
 from semia.serving.errors import RepositoryError
 
 CONFIG_FILE = "config.pbtxt"
@@ -48,7 +47,7 @@ def locked(repository: Path) -> Iterator[UnfinishedVersion | None]:
         made = not repository.exists()
         with contextlib.suppress(FileExistsError):
             repository.mkdir(parents=True)
-        lock = _lock(file)
+        lock = lock_file(file)
     with lock:
         try:
             yield undo_unfinished(repository)
@@ -57,17 +56,6 @@ def locked(repository: Path) -> Iterator[UnfinishedVersion | None]:
                 file.unlink()
                 with contextlib.suppress(OSError):  # from here on, another publisher may be in it
                     repository.rmdir()
-
-
-def _lock(file: Path) -> BinaryIO | None:
-    """Wait for a lock; None if its holder removed it with the repository."""
-    with contextlib.ExitStack() as stack, contextlib.suppress(FileNotFoundError):
-        lock = stack.enter_context(file.open("ab"))  # writable: network file systems insist on it
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if os.path.samestat(os.fstat(lock.fileno()), file.stat()):
-            stack.pop_all()
-            return lock
-    return None
 
 
 def is_being_changed(repository: Path) -> bool:
@@ -95,21 +83,12 @@ def recover(repository: Path) -> UnfinishedVersion | None:
         return taken_back
 
 
-@contextlib.contextmanager
-def staging_folder(repository: Path) -> Iterator[Path]:
+def staging_folder(repository: Path) -> contextlib.AbstractContextManager[Path]:
     """A private folder on the repository's disk; those that killed writers left behind are removed first.
 
     Whatever is in it at the end is deleted: renaming a folder into it takes it out of the repository at once.
     """
-    place = _staging_place(repository)
-    prefix, suffix = f".{repository.name}.publish-", ".partial"
-    for stale in place.glob(f"{prefix}*{suffix}"):
-        shutil.rmtree(stale, ignore_errors=True)  # the lock's holder is the only writer
-    staging = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=place))
-    try:
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    return private_directory(_staging_place(repository), f".{repository.name}.publish-", ".partial")
 
 
 def _staging_place(repository: Path) -> Path:

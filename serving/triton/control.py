@@ -22,6 +22,7 @@ from semia.serving.errors import (
     ModelAnswerError,
     ModelLoadError,
     ModelUnloadError,
+    ServerError,
     ServerUnreachableError,
 )
 
@@ -59,27 +60,16 @@ def load_model(
     """Make a running server load the newest version of a model from its repository; return that version.
 
     The server answers requests with the version it had until the new one is warm, and keeps it if the new
-    one fails.
-
-    Args:
-        url: HOST:PORT of the server's gRPC interface; it must run with ``--model-control-mode explicit``.
-        name: the model's folder in the repository.
-        config: a configuration in JSON that takes the place of the repository's; None: the repository's.
-        timeout_s: how long loading may take.
-        access: what the server asks for.
+    one fails. It must run with ``--model-control-mode explicit``. A ``config``, in JSON, takes the place of the
+    repository's.
 
     Raises:
-        ServerUnreachableError: if no server answers at ``url``, or TLS keeps us from it.
+        ServerUnreachableError: if no server answers at ``url``, HOST:PORT, or TLS keeps us from it.
         AccessRefusedError: if the server keeps this to its operators, and ``access`` lacks the right key.
         ModelLoadError: if the server refuses or fails to load the model; the reason is the server's.
     """
-    with _connection(url, access) as client:
-        try:
-            client.load_model(name, headers=access.headers, config=config, client_timeout=timeout_s)
-        except InferenceServerException as error:
-            if is_restricted(error.message()):
-                raise
-            raise ModelLoadError(f"{url} cannot load model {name!r}: {_refusal(error)}") from error
+    with _connection(url, access) as client, _refused_as(ModelLoadError, f"{url} cannot load model {name!r}"):
+        client.load_model(name, headers=access.headers, config=config, client_timeout=timeout_s)
     version = model_states(url, access=access)[name].version
     if version is None:
         raise ModelLoadError(f"{url} loaded model {name!r} and serves no version of it: someone else unloaded it")
@@ -92,24 +82,14 @@ def unload_model(url: str, name: str, *, timeout_s: float = LOAD_TIMEOUT_S, acce
     Requests in flight are answered; later ones are refused as UNAVAILABLE. The server frees the memory when the
     last of them is done, which may be a moment after this returns. A model that is not loaded stays so.
 
-    Args:
-        url: HOST:PORT of the server's gRPC interface; it must run with ``--model-control-mode explicit``.
-        name: the model's folder in the repository.
-        timeout_s: how long that may take.
-        access: what the server asks for.
-
     Raises:
         ServerUnreachableError, AccessRefusedError: as `load_model`.
         ModelUnloadError: if the server refuses, or still serves the model after ``timeout_s``.
     """
     deadline = time.monotonic() + timeout_s
     with _connection(url, access) as client:
-        try:
+        with _refused_as(ModelUnloadError, f"{url} cannot unload model {name!r}"):
             client.unload_model(name, headers=access.headers, client_timeout=timeout_s)
-        except InferenceServerException as error:
-            if is_restricted(error.message()):
-                raise
-            raise ModelUnloadError(f"{url} cannot unload model {name!r}: {_refusal(error)}") from error
         while _is_ready(client, name, access):
             if time.monotonic() > deadline:
                 raise ModelUnloadError(f"{url} still serves model {name!r} after {timeout_s:g} s")
@@ -127,28 +107,17 @@ def check_answer(
 ) -> None:
     """Have one version of a model draw one picture, and make sure that it is one.
 
-    Args:
-        url: HOST:PORT of the server's gRPC interface.
-        name: the served model's name.
-        version: which version is to answer.
-        canvas: the size of its label maps and pictures; the label map sent is all class 0, which every palette has.
-        timeout_s: how long the picture may take.
-        access: what the server asks for.
+    The label map sent is all class 0, which every palette has.
 
     Raises:
-        ServerUnreachableError: if no server answers at ``url``, or TLS keeps us from it.
+        ServerUnreachableError: if no server answers at ``url``, HOST:PORT, or TLS keeps us from it.
         ModelAnswerError: if the version refuses, or answers anything but ``uint8[1, H, W, 3]``.
     """
     tensor = InferInput(INPUT_NAME, [1, *canvas], "UINT8")
     tensor.set_data_from_numpy(np.zeros((1, *canvas), dtype=np.uint8))
-    with _connection(url, access) as client:
-        try:
-            answer = client.infer(name, [tensor], model_version=str(version), client_timeout=timeout_s)
-        except InferenceServerException as error:
-            raise ModelAnswerError(
-                f"version {version} of model {name!r} was loaded by {url} and does not answer: "
-                f"{one_line(error.message())}"
-            ) from error
+    what = f"version {version} of model {name!r} was loaded by {url} and does not answer"
+    with _connection(url, access) as client, _refused_as(ModelAnswerError, what):
+        answer = client.infer(name, [tensor], model_version=str(version), client_timeout=timeout_s)
     picture, expected = answer.as_numpy(OUTPUT_NAME), (1, *canvas, 3)
     if picture is None or picture.dtype != np.uint8 or picture.shape != expected:
         received = "nothing" if picture is None else f"{picture.dtype}{[*picture.shape]}"
@@ -193,11 +162,18 @@ def one_line(reason: str) -> str:
     return " ".join(reason.split("\n\nAt:")[0].split()).removeprefix("Internal: ")
 
 
-def _refusal(error: InferenceServerException) -> str:
-    reason = one_line(error.message())
-    if reason.startswith("explicit model load"):
-        return "it loads and unloads nothing when told to: run it with --model-control-mode=explicit"
-    return reason
+@contextlib.contextmanager
+def _refused_as(kind: type[ServerError], what: str) -> Iterator[None]:
+    """Say what a live server refused, and why; that it keeps a call to its operators is said by `_connection`."""
+    try:
+        yield
+    except InferenceServerException as error:
+        if is_restricted(error.message()):
+            raise
+        reason = one_line(error.message())
+        if reason.startswith("explicit model load"):
+            reason = "it loads and unloads nothing when told to: run it with --model-control-mode=explicit"
+        raise kind(f"{what}: {reason}") from error
 
 
 @contextlib.contextmanager
@@ -248,9 +224,7 @@ class TritonChannel:
     def __init__(self, url: str, control_metadata: Metadata = ()) -> None:
         """Connect with the first call.
 
-        Args:
-            url: gRPC address of the server.
-            control_metadata: what the proxy's own calls carry, such as the key of a restricted protocol.
+        The proxy's own calls carry ``control_metadata``, such as the key of a restricted protocol.
         """
         self._control_metadata = tuple(control_metadata)
         self._channel = grpc.aio.insecure_channel(

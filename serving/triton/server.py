@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from semia.core.access import ADMIN_KEY_NAME, ServerAccess, read_admin_key
@@ -73,12 +72,9 @@ MAX_SOCKET_PATH = 107
 
 
 def find_triton(binary: Binary, runtime: Path, repository: Path) -> TritonCommand:
-    """Find a Triton and prepare it to serve a repository.
+    """Find a Triton and prepare it to serve a repository; "auto" prefers the embedded one, whose version we know.
 
-    Args:
-        binary: which one; "auto" prefers the embedded one, whose version we know.
-        runtime: empty folder for what the embedded one needs; it must stay while the server runs.
-        repository: the model repository.
+    ``runtime`` is an empty folder for what the embedded one needs; it must stay while the server runs.
 
     Raises:
         TritonNotFoundError: if there is none; it says what to install.
@@ -166,9 +162,7 @@ class TritonServer:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.stop()
 
     def start(self) -> None:

@@ -21,6 +21,7 @@ from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from semia.core.access import ServerAccess
+from semia.core.machine import child_processes
 from semia.serving.errors import ServerError
 from semia.serving.repository.transaction import CONFIG_FILE
 from semia.serving.triton.control import load_model, model_states
@@ -50,14 +51,7 @@ class Watchdog:
     """Watches the processes of one Triton in a thread, from `start` to `stop`."""
 
     def __init__(self, pid: int, url: str, repository: Path, access: ServerAccess) -> None:
-        """Watch nothing yet.
-
-        Args:
-            pid: Triton's process id.
-            url: HOST:PORT of its gRPC interface, or of the proxy before it.
-            repository: the model repository that it serves.
-            access: what it asks for.
-        """
+        """Watch nothing yet; ``url`` is HOST:PORT of the Triton with this process id, or of its proxy."""
         self._pid = pid
         self._url = url
         self._repository = repository
@@ -92,7 +86,7 @@ class Watchdog:
     def _newly_dead(self) -> list[_Instance]:
         """What was running at the last look, and did not end in order."""
         dead, living = [], {}
-        for pid in _children(self._pid):
+        for pid in child_processes(self._pid):
             state, exit_code = _state(pid)
             if state != "Z":
                 instance = self._living.get(pid) or self._instance(pid)
@@ -132,17 +126,6 @@ class Watchdog:
                 self._due[dead] = time.monotonic() + RESTART_DELAY_S
         finally:
             self._restart_after[dead.model] = time.monotonic() + RESTART_DELAY_S
-
-
-def _children(pid: int) -> list[int]:
-    """Process ids, of those that are dead and not yet waited for, too."""
-    found = []
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found += [int(child) for child in children.read_text().split()]
-        except OSError:  # the thread has ended
-            continue
-    return found
 
 
 def _state(pid: int) -> tuple[str, int]:

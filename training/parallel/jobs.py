@@ -90,11 +90,7 @@ class Engine(Protocol):
 
 
 def plan(requests: Sequence[TrainRequest], threads: int) -> list[Job]:
-    """A job for every request.
-
-    Args:
-        requests: one for each scene.
-        threads: CPU threads of each job.
+    """A job of so many CPU threads for every request.
 
     Raises:
         InputError: if a request contradicts itself, or two scenes have one name, or one has none.
@@ -170,13 +166,8 @@ def run_jobs(
 def run_job(job: Job, on_status: Callable[[JobStatus], None], should_stop: Callable[[], bool]) -> JobStatus:
     """Train or prepare one generator in this process, which is the job's own; what goes wrong is in the answer.
 
-    Args:
-        job: the scene.
-        on_status: called with each status but the final one.
-        should_stop: asked after every iteration, or stage of a preparation.
-
-    Returns:
-        The final status.
+    ``on_status`` is called with each status but the final one, which is returned; ``should_stop`` is asked after every
+    iteration, or stage of a preparation.
     """
     torch.set_num_threads(job.threads)
     try:
@@ -241,11 +232,7 @@ class LocalEngine:
     """
 
     def __init__(self, initializer: Callable[[], None] | None = None) -> None:
-        """Make the engine.
-
-        Args:
-            initializer: called in each process before its work; must be picklable.
-        """
+        """Make the engine; ``initializer``, which must be picklable, is called in each process before its work."""
         self._initializer = initializer
         self._workers: list[_Worker] = []
 

@@ -24,11 +24,12 @@ from semia import serving
 from semia.client import SynthesisClient
 from semia.core.errors import InputError
 from semia.core.files import sha256_of_file
+from semia.core.machine import child_processes
 from semia.core.model_card import CARD_FILE, MODEL_FILE
 from semia.core.palette import Palette
 from semia.serving import ServerOptions, TritonServer
 from semia.serving.proxy.forwarding import LOADED_WHEN_CALLED, ProxyThread
-from semia.serving.triton.watchdog import POLL_S, _children
+from semia.serving.triton.watchdog import POLL_S
 
 MakeBundle = Callable[..., Path]
 MakeOptions = Callable[[], ServerOptions]
@@ -200,7 +201,7 @@ def test_a_model_whose_process_is_killed_comes_back_and_memory_stays_bounded(
 ) -> None:
     assert (triton.infer("model2", request(), client_timeout=20).as_numpy("image") == color(2)).all()
     time.sleep(2 * POLL_S)  # now the watchdog knows its process
-    (killed,) = [pid for pid in _children(server.pid) if "/model2/" in Path(f"/proc/{pid}/cmdline").read_text()]
+    (killed,) = [pid for pid in child_processes(server.pid) if "/model2/" in Path(f"/proc/{pid}/cmdline").read_text()]
     with caplog.at_level(logging.WARNING):
         os.kill(killed, signal.SIGKILL)
         give_up = time.monotonic() + 20

@@ -315,7 +315,7 @@ def test_a_repository_whose_parent_is_forbidden_stages_inside(
     tiny_bundle: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, _: path != repository.parent)
-    stale = repository / f".{repository.name}.publish-abc.partial"
+    stale = repository / f".{repository.name}.publish-abcd1234.partial"
     (stale / "tiny").mkdir(parents=True)
     assert list_models(repository) == []
     repository.parent.chmod(0o555)

@@ -14,9 +14,10 @@ from tritonclient.grpc import InferenceServerClient
 
 from semia import serving
 from semia.client import ClientError, SynthesisClient
+from semia.core.machine import child_processes
 from semia.core.palette import Palette
 from semia.serving import TritonServer
-from semia.serving.triton.watchdog import POLL_S, RESTARTED, _children
+from semia.serving.triton.watchdog import POLL_S, RESTARTED
 
 IDS = np.ones((48, 64), np.uint8)
 PALETTES = [Palette(((1, 1, 1), color), ("ground", "sky")) for color in ((10, 20, 30), (40, 50, 60))]
@@ -26,7 +27,7 @@ def process_of(server: TritonServer, model: str) -> int:
     """The stub that runs a model, by the path of its file."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        for pid in _children(server.pid):
+        for pid in child_processes(server.pid):
             if f"/{model}/" in Path(f"/proc/{pid}/cmdline").read_text():
                 return pid
         time.sleep(0.02)
