@@ -86,10 +86,7 @@ def class_ids_from_target(target: Target, model: ModelDescription) -> ClassIds:
     """A target as class ids ``uint8[H, W]`` on the model's canvas, as `semia.core.labels` reads it.
 
     Raises:
-        TargetTypeError: if it is none of the forms of `Target`, or an id has no class.
-        UnreadableTargetError: if its picture cannot be read.
-        TargetSizeError: if it does not fit the canvas.
-        UnknownColorError: if an area has a color far from every class.
+        TargetTypeError, UnreadableTargetError, TargetSizeError, UnknownColorError: as `semia.client.SynthesisClient`.
     """
     try:
         return read_target(target, model.palette, model.canvas, f"model {model.name!r}")
@@ -110,6 +107,9 @@ UNREGISTER_POLL_S = 0.02
 IN_USE = "currently in use"
 """Triton's reason not to forget a region yet."""
 
+UNKNOWN_REGION = "shared memory region"
+"""What a server says of a region that it does not know, as one that was started anew does not."""
+
 _MAY_BE_OUTDATED = (TargetSizeError, TargetTypeError, UnknownColorError, UnknownModelError, ServerRefusedError)
 """Errors that a description from before the model was published anew can cause."""
 
@@ -121,6 +121,7 @@ class Inference:
 
     def __init__(self, caller: Caller, regions: RegionPool) -> None:
         self._caller = caller
+        self._headers = caller.access.headers
         self._regions = regions
 
     def infer(
@@ -134,7 +135,7 @@ class Inference:
                 try:
                     return (yield from self._infer_through(region, model, version, ids, deadline))
                 except InferenceServerException as error:
-                    if not _is_unknown_region(error):
+                    if UNKNOWN_REGION not in status_message(error):
                         raise (yield from self._caller.client_error(error, deadline)) from error
         batch = ids[np.newaxis]
         target = InferInput(INPUT_NAME, batch.shape, "UINT8")
@@ -181,7 +182,11 @@ class Inference:
             self._regions.disable()
             return None
         try:
-            yield Rpc(_register(region, self._caller.access.headers))
+            yield Rpc(
+                lambda triton, left_s: triton.register_system_shared_memory(
+                    region.name, f"/{region.name}", region.size, headers=self._headers, client_timeout=left_s
+                )
+            )
         except InferenceServerException as error:
             self._regions.abandon(region)  # a server that was late may have it
             # Another machine behind a tunnel, a container, another user, a server that restricts it. One that
@@ -199,7 +204,11 @@ class Inference:
     def _unregister(self, region: Region) -> Operation[bool]:
         """Have the server forget a region; False if it still uses it."""
         try:
-            yield Rpc(_unregister(region.name, self._caller.access.headers))
+            yield Rpc(
+                lambda triton, left_s: triton.unregister_system_shared_memory(
+                    region.name, headers=self._headers, client_timeout=min(left_s, UNREGISTER_TIMEOUT_S)
+                )
+            )
         except InferenceServerException as error:
             if IN_USE in status_message(error):
                 return False  # of a server that is gone, or was started anew, nothing is left to be forgotten
@@ -213,24 +222,8 @@ def _infer(model: str, version: str, target: InferInput, image: InferRequestedOu
     )
 
 
-def _register(region: Region, headers: dict[str, str]) -> Call:
-    return lambda triton, left_s: triton.register_system_shared_memory(
-        region.name, f"/{region.name}", region.size, headers=headers, client_timeout=left_s
-    )
-
-
-def _unregister(name: str, headers: dict[str, str]) -> Call:
-    return lambda triton, left_s: triton.unregister_system_shared_memory(
-        name, headers=headers, client_timeout=min(left_s, UNREGISTER_TIMEOUT_S)
-    )
-
-
 def _check_answer(model: str, ids: ClassIds, received: tuple[str, tuple[int, ...]] | None) -> None:
-    """Make sure that an output's type and shape, None where there was none, are those of one picture.
-
-    Raises:
-        NotASemiaModelError: if they are not.
-    """
+    """Refuse an output whose type and shape, None where there was none, are not those of one picture."""
     expected = (1, *ids.shape, 3)
     if received != ("UINT8", expected):
         described = "nothing" if received is None else f"{received[0].lower()}{list(received[1])}"
@@ -238,11 +231,6 @@ def _check_answer(model: str, ids: ClassIds, received: tuple[str, tuple[int, ...
             f"model {model!r} answered {described} where uint8{list(expected)} was expected: "
             "publish it anew with `semia publish`"
         )
-
-
-def _is_unknown_region(error: InferenceServerException) -> bool:
-    """Whether the server does not know a region, as one that was started anew does not."""
-    return "shared memory region" in status_message(error)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,8 @@ def stages_of(graph: onnx.GraphProto, known: Mapping[int, str] | None = None) ->
     its first labelled input from, or else with the first labelled one that takes from it. Beside the stages that the
     metadata names, some may be ``known`` by the node's number.
     """
-    own = [_stage_of(node) for node in graph.node]
+    named = ({entry.key: entry.value for entry in node.metadata_props} for node in graph.node)
+    own = [properties.get(STAGE_PROPERTY, "") for properties in named]
     for number, name in (known or {}).items():
         own[number] = name
     of_value: dict[str, str] = {}
@@ -85,10 +86,6 @@ def stages_of(graph: onnx.GraphProto, known: Mapping[int, str] | None = None) ->
         if name:
             wanted.update(dict.fromkeys(graph.node[number].input, name))
     return own
-
-
-def _stage_of(node: onnx.NodeProto) -> str:
-    return next((entry.value for entry in node.metadata_props if entry.key == STAGE_PROPERTY), "")
 
 
 def _first(stages: Mapping[str, str], values: Sequence[str]) -> str:

@@ -192,13 +192,13 @@ def _runs_of(profile: Path) -> list[_Run]:
     runs = []
     for whole in sorted((event for event in events if event["name"] == "model_run"), key=lambda event: event["ts"]):
         begin, end = whole["ts"], whole["ts"] + whole["dur"]
-        within = (event for event in kernels if begin <= event["ts"] <= end)
-        runs.append(_Run(whole["dur"] / 1e3, tuple(_kernel(event) for event in within)))
+        within = (
+            _Kernel(event["name"].removesuffix(KERNEL_SUFFIX), event["args"]["op_name"], event["dur"] / 1e3)
+            for event in kernels
+            if begin <= event["ts"] <= end
+        )
+        runs.append(_Run(whole["dur"] / 1e3, tuple(within)))
     return runs
-
-
-def _kernel(event: Mapping[str, Any]) -> _Kernel:
-    return _Kernel(event["name"].removesuffix(KERNEL_SUFFIX), event["args"]["op_name"], event["dur"] / 1e3)
 
 
 def _profile(

@@ -122,12 +122,12 @@ class PhotographAssistant:
         numbers = regions.reshape(-1)
         sizes = np.maximum(np.bincount(numbers, minlength=count), 1)
         flat = self._lab.reshape(-1, 3)
-        colours = np.stack([np.bincount(numbers, flat[:, channel], count) / sizes for channel in range(3)], axis=1)
+        colors = np.stack([np.bincount(numbers, flat[:, channel], count) / sizes for channel in range(3)], axis=1)
         pairs = [(regions[1:], regions[:-1]), (regions[:, 1:], regions[:, :-1])]
         touching = np.concatenate([np.stack((a[a != b], b[a != b]), axis=1) for a, b in pairs])
         touching = np.unique(np.sort(touching, axis=1), axis=0)
         first, second = np.concatenate([touching, touching[:, ::-1]]).T
-        alike = np.exp(-np.linalg.norm(colours[first] - colours[second], axis=1) / 8)
+        alike = np.exp(-np.linalg.norm(colors[first] - colors[second], axis=1) / 8)
         for _ in range(SMOOTHING_ROUNDS):
             total, weight = likely.copy(), np.ones(count)
             np.add.at(total, first, alike[:, np.newaxis] * likely[second])

@@ -220,7 +220,7 @@ def _label_frame(scene: SceneFolder) -> bytes:
     labelled = scene.labelled()
     names = labelled.palette.names or tuple(f"class {number}" for number in range(1, len(labelled.palette) + 1))
     named = zip(names, labelled.palette.hex_codes, strict=True)
-    classes = [{"name": name, "colour": code} for name, code in named]
+    classes = [{"name": name, "color": code} for name, code in named]
     return _ids_frame(labelled.labels, {"classes": classes, "tag": tag_of(path), "notes": labelled.notes})
 
 

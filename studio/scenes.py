@@ -46,33 +46,33 @@ class LabelClass:
     """A class as the page has it."""
 
     name: str
-    colour: tuple[int, int, int]
+    color: tuple[int, int, int]
 
     @classmethod
     def from_json(cls, content: object) -> "LabelClass":
-        """From the page's ``{"name": ..., "colour": "#RRGGBB"}``.
+        """From the page's ``{"name": ..., "color": "#RRGGBB"}``.
 
         Raises:
             InputError: if it is something else.
         """
-        if not isinstance(content, dict) or not isinstance(content.get("colour"), str):
-            raise InputError(f"a class has a name and a colour, not {content!r}")
+        if not isinstance(content, dict) or not isinstance(content.get("color"), str):
+            raise InputError(f"a class has a name and a color, not {content!r}")
         name = content.get("name")
         if not isinstance(name, str) or not CLASS_NAME.fullmatch(name):
             raise InputError(f"{name!r} cannot name a class: use 1 to 40 characters, no spaces around them")
-        return cls(name, color_from_hex(content["colour"]))
+        return cls(name, color_from_hex(content["color"]))
 
 
 def classes_from_json(content: object) -> list[LabelClass]:
     """The page's list of classes.
 
     Raises:
-        InputError: if it is no such list, or names or colours are not all different.
+        InputError: if it is no such list, or names or colors are not all different.
     """
     if not isinstance(content, list) or not 1 <= len(content) <= MAX_CLASSES:
         raise InputError(f"a scene has 1 to {MAX_CLASSES} classes")
     classes = [LabelClass.from_json(each) for each in content]
-    for what, values in (("name", [each.name for each in classes]), ("colour", [each.colour for each in classes])):
+    for what, values in (("name", [each.name for each in classes]), ("color", [each.color for each in classes])):
         if len(set(values)) < len(values):
             raise InputError(f"each class needs a {what} of its own")
     return classes
@@ -128,7 +128,7 @@ class SceneFolder:
         return load_scene(self.path)
 
     def class_names(self) -> dict[str, str]:
-        """Colours by name, as classes.json has them; empty where there is no such file."""
+        """Colors by name, as classes.json has them; empty where there is no such file."""
         path = find_entry(self.path, CLASSES_FILE)
         try:
             content = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -153,7 +153,7 @@ class SceneFolder:
         """
         old = self.label_path
         _check_tag(old, tag, "label map")
-        palette = Palette(tuple(each.colour for each in classes), tuple(each.name for each in classes))
+        palette = Palette(tuple(each.color for each in classes), tuple(each.name for each in classes))
         _check_classes(ids, palette)
         codes = dict(zip(palette.names, palette.hex_codes, strict=True))
         path = self.path / f"{LABEL_STEM}.png"
@@ -340,8 +340,8 @@ def _check_classes(ids: ClassIds, palette: Palette) -> None:
     """Make sure that a label map, read back, has the classes that it was painted with."""
     found = extract_palette(palette.render(ids)).palette
     counts = np.bincount(ids.reshape(-1), minlength=len(palette))
-    for name, colour, count in zip(palette.names, palette.colors, counts, strict=True):
-        if count and colour not in found.colors:
+    for name, color, count in zip(palette.names, palette.colors, counts, strict=True):
+        if count and color not in found.colors:
             raise LabelMapError(
                 f"class {name!r} has {count} pixels, too few for a class: paint more of it, or remove it"
             )

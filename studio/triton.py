@@ -129,6 +129,6 @@ def description_as_json(model: ModelDescription) -> dict[str, Any]:
         "version": model.latest_version,
         "width": model.canvas.width,
         "height": model.canvas.height,
-        "classes": [{"name": name, "colour": code} for name, code in zip(names, model.palette.hex_codes, strict=True)],
+        "classes": [{"name": name, "color": code} for name, code in zip(names, model.palette.hex_codes, strict=True)],
         "card": model.model_card_sha256,
     }

@@ -7,12 +7,9 @@ TensorRT takes a graph's types as they are, so everything is said in the graph. 
 - modulation: statistics over a whole picture, and gammas as large as the ratios.
 
 Where ratios are not limited, what modulation hands on is itself beyond float16: 94,500 on a trained checkpoint, many
-millions on an untrained network. It is divided by a power of two until it is modulated again.
-
-Without a limit, feature ratios make gammas of thousands to millions, and modulation hands on more than float16 can
-hold. Convolutions, their folded norms and LeakyReLU are homogeneous: what enters and every bias divided by a
-power of two, what leaves is divided by just that, to the last bit. Between two modulations a generator is
-nothing else, so that each such part computes in a range of its own.
+millions on an untrained network. It is divided by a power of two until it is modulated again: convolutions, their
+folded norms and LeakyReLU are homogeneous, and between two modulations a generator is nothing else. What enters and
+every bias divided by a power of two, what leaves is divided by just that, to the last bit.
 """
 
 import copy

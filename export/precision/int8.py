@@ -45,7 +45,7 @@ def calibration_layouts(labels: ClassIds, augmentation: AugmentationSettings) ->
 def quantize(
     model: Path, destination: Path, layouts: Sequence[ClassIds], *, last_stage_in_float32: bool = False
 ) -> None:
-    """Quantize a float32 ``model.onnx`` of a `SynthesisGraph`: activations to uint8, weights to int8 channel by channel.
+    """Quantize a float32 ``model.onnx`` of a `SynthesisGraph`: activations to uint8, weights to int8 by channel.
 
     Value ranges are taken from layouts, ``uint8[H, W]`` each. The decoder's last stage may be left as it is.
     """

@@ -124,7 +124,8 @@ def check_precision(precision: Precision, check: PrecisionCheck) -> None:
             f"its {precision} pictures are less than {check.min_psnr:g} dB from fp32's: {', '.join(below)}; "
             "nothing was exported (--min-psnr allows less)"
         )
-    if check.meant_for == "this machine" and not _is_faster(check):
+    faster = (check.speedup or 0) >= FASTER and (check.faster_share or 0) >= FASTER_SHARE
+    if check.meant_for == "this machine" and not faster:
         raise PrecisionError(
             f"{precision} is not faster than fp32 on {check.measured_on}: {describe_speed(check)}; "
             "nothing was exported (--for-another-machine exports it for a machine where it is)"
@@ -136,9 +137,3 @@ def describe_speed(check: PrecisionCheck) -> str:
     if check.speedup is None or check.faster_share is None:
         return "ONNX Runtime has no kernels for it"
     return f"{check.speedup:.2f}x fp32's speed, faster in {check.faster_share:.0%} of the turns"
-
-
-def _is_faster(check: PrecisionCheck) -> bool:
-    if check.speedup is None or check.faster_share is None:
-        return False
-    return check.speedup >= FASTER and check.faster_share >= FASTER_SHARE

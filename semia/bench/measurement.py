@@ -6,11 +6,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from semia.bench.load import Round
 from semia.bench.records import REFERENCE_TITLE, Benchmark, Measurement, ProfileRecord, SubjectRecord, Turn, pooled
 from semia.bench.subjects import Subject
 from semia.bench.ways import (
     OverGrpc,
+    Round,
     ThroughSharedMemory,
     Way,
     WayName,

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from semia.bench.load import Round
-from semia.bench.ways import WayName
+from semia.bench.ways import Round, WayName
 from semia.core.errors import InputError
 from semia.core.files import write_text
 from semia.core.labels import Canvas

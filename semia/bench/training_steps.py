@@ -101,7 +101,7 @@ def measure(trainer: AlternatingTrainer, repeats: int) -> Report:
     mixed = trainer.settings.mixed_precision and has_fast_bfloat16(device)
     height, width = trainer.scene.image.shape[2:]
     return Report(
-        machine=_machine(device),
+        machine=torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
         threads=torch.get_num_threads(),
         torch_version=torch.__version__,
         canvas=f"{width}x{height}",
@@ -207,12 +207,6 @@ def _peak(dtype: torch.dtype, device: torch.device) -> float:
     matrix = torch.rand(PEAK_SIDE, PEAK_SIDE, device=device).to(dtype)
     best = min(_seconds(lambda: matrix @ matrix, device) for _ in range(5))
     return 2 * PEAK_SIDE**3 / best / 1e9
-
-
-def _machine(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return cpu_name()
 
 
 def tables(report: Report) -> list[Table]:

@@ -5,11 +5,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from semia.bench.load import Round
 from semia.bench.measurement import count_rounds, take_turns
 from semia.bench.records import pooled
 from semia.bench.subjects import made_up_layouts
-from semia.bench.ways import OverGrpc, temporary_triton
+from semia.bench.ways import OverGrpc, Round, temporary_triton
 from semia.core.machine import this_machine, usable_cores
 from semia.core.model_card import CARD_FILE, ModelCard
 from semia.serving.model_config import ServingSettings

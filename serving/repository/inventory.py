@@ -53,7 +53,7 @@ def overview(repository: Path | None, url: str | None = None, *, access: ServerA
     """
     states, server_problem = _ask(url, access)
     listed = {} if repository is None else {model.name: model for model in list_models(repository)}
-    interrupted = {} if repository is None else _interrupted(repository)
+    interrupted = {} if repository is None else interruption(repository)
     models = []
     for name in sorted({*listed, *(states or {})}):
         model = listed.get(name)
@@ -76,24 +76,17 @@ def overview(repository: Path | None, url: str | None = None, *, access: ServerA
     return Overview(tuple(models), server_problem)
 
 
-def interruption(repository: Path) -> tuple[str, str] | None:
-    """The model that a killed publisher left unfinished and one line about it; None if there is none.
+def interruption(repository: Path) -> dict[str, str]:
+    """One line about the model that a killed publisher left unfinished, by its name; empty if there is none.
 
     Raises:
         RepositoryError: if the journal is not ours.
     """
     unfinished = unfinished_version(repository)
     if unfinished is None or is_being_changed(repository):
-        return None
-    return unfinished.model, (
-        f"publishing version {unfinished.version} was interrupted: whoever changes or serves {repository} next takes "
-        "it back"
-    )
-
-
-def _interrupted(repository: Path) -> dict[str, str]:
-    found = interruption(repository)
-    return {} if found is None else dict([found])
+        return {}
+    interrupted = f"publishing version {unfinished.version} was interrupted"
+    return {unfinished.model: f"{interrupted}: whoever changes or serves {repository} next takes it back"}
 
 
 def _ask(url: str | None, access: ServerAccess) -> tuple[dict[str, ModelState] | None, str | None]:
@@ -157,13 +150,15 @@ def verify(repository: Path, names: tuple[str, ...] = ()) -> list[Verification]:
     Raises:
         RepositoryError: if there is no such repository or model.
     """
-    interrupted = interruption(repository) if repository.is_dir() else None
+    interrupted = interruption(repository) if repository.is_dir() else {}
     found = []
     for name in names or [model.name for model in list_models(repository)]:
         folder = model_folder(repository, name) if names else repository / name
         versions = versions_of(folder)
-        problems = [interrupted[1]] if interrupted is not None and interrupted[0] == name else []
-        problems += [f"{path.name} is not of a model" for path in _unexpected_files(folder, versions)]
+        problems = [interrupted[name]] if name in interrupted else []
+        known = {CONFIG_FILE, *map(str, versions)}
+        others = sorted(path.name for path in folder.iterdir() if path.name not in known)
+        problems += [f"{other} is not of a model" for other in others]
         files = 0
         for version in versions:
             read, wrong = _verify_version(folder / str(version))
@@ -199,11 +194,6 @@ def verify_exported(repository: Path, name: str, *, bundle: Path | None = None, 
         if sha256_of_file(run / GENERATOR_FILE) != card.generator_sha256:
             problems.append(f"version {versions[-1]} was exported from another generator than that of {run}")
     return problems
-
-
-def _unexpected_files(folder: Path, versions: tuple[int, ...]) -> list[Path]:
-    known = {CONFIG_FILE, *map(str, versions)}
-    return sorted(path for path in folder.iterdir() if path.name not in known)
 
 
 def _verify_version(version: Path) -> tuple[int, list[str]]:

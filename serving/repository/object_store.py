@@ -290,11 +290,7 @@ def pinned_version(config: str) -> int | None:
 
 @contextlib.contextmanager
 def _translated_errors(url: str) -> Iterator[None]:
-    """Say what is wrong with a store in one line.
-
-    Raises:
-        RepositoryError: in place of whatever the libraries raise.
-    """
+    """Say what is wrong with a store in one line, by a `RepositoryError`."""
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
     try:

@@ -90,7 +90,7 @@ def unload_model(url: str, name: str, *, timeout_s: float = LOAD_TIMEOUT_S, acce
     with _connection(url, access) as client:
         with _refused_as(ModelUnloadError, f"{url} cannot unload model {name!r}"):
             client.unload_model(name, headers=access.headers, client_timeout=timeout_s)
-        while _is_ready(client, name, access):
+        while ("READY", name) in {(model.state, model.name) for model in _index(client, access)}:
             if time.monotonic() > deadline:
                 raise ModelUnloadError(f"{url} still serves model {name!r} after {timeout_s:g} s")
             time.sleep(POLL_S)
@@ -126,11 +126,6 @@ def check_answer(
         )
 
 
-def _is_ready(client: InferenceServerClient, name: str, access: ServerAccess) -> bool:
-    index = client.get_model_repository_index(headers=access.headers, client_timeout=CALL_TIMEOUT_S)
-    return any(model.name == name and model.state == "READY" for model in index.models)
-
-
 def model_states(url: str, *, access: ServerAccess = ANONYMOUS) -> dict[str, ModelState]:
     """The models of a server's repository by name, those that failed to load included.
 
@@ -138,11 +133,11 @@ def model_states(url: str, *, access: ServerAccess = ANONYMOUS) -> dict[str, Mod
         ServerUnreachableError, AccessRefusedError: as `load_model`.
     """
     with _connection(url, access) as client:
-        index = client.get_model_repository_index(headers=access.headers, client_timeout=CALL_TIMEOUT_S)
+        index = _index(client, access)
     states: dict[str, ModelState] = {}
     # One entry per model and version, for as long as the server runs; a model that it never tried to load has an
     # entry without a version and without a state.
-    for model in sorted(index.models, key=lambda entry: int(entry.version or 0)):
+    for model in sorted(index, key=lambda entry: int(entry.version or 0)):
         known = states.get(model.name, ModelState(None, None))
         if model.version:
             known = replace(known, newest=int(model.version))
@@ -155,6 +150,12 @@ def model_states(url: str, *, access: ServerAccess = ANONYMOUS) -> dict[str, Mod
             known = replace(known, problem=problem, failed_version=int(model.version or 0))
         states[model.name] = known
     return states
+
+
+def _index(client: InferenceServerClient, access: ServerAccess) -> Sequence[Any]:
+    index = client.get_model_repository_index(headers=access.headers, client_timeout=CALL_TIMEOUT_S)
+    models: Sequence[Any] = index.models
+    return models
 
 
 def one_line(reason: str) -> str:

@@ -424,12 +424,13 @@ HARMLESS = ("CudaDriverHelper has not been initialized", "failed to load all mod
 def last_error(log: str) -> str | None:
     """The message of the last line that reports an error, or None if there is none."""
     lines = [line.strip() for line in log.splitlines() if line.strip() and not line.startswith(("+", "|"))]
-    errors = [line for line in lines if _is_error(line) and not any(text in line for text in HARMLESS)]
+    errors = [
+        line
+        for line in lines
+        if (line[0] in "EF" if LOG_LINE.match(line) else FOREIGN_ERROR.search(line))
+        and not any(text in line for text in HARMLESS)
+    ]
     return _message(errors[-1]) if errors else None
-
-
-def _is_error(line: str) -> bool:
-    return line[0] in "EF" if LOG_LINE.match(line) else bool(FOREIGN_ERROR.search(line))
 
 
 def _message(line: str) -> str:

@@ -3,7 +3,7 @@
 import { packFrame, unpackFrame } from "./core/frames.js";
 
 /** @typedef {{name: string, folder: string, labelled: boolean}} SceneSummary */
-/** @typedef {{name: string, colour: string}} ClassOnDisk */
+/** @typedef {{name: string, color: string}} ClassOnDisk */
 /** @typedef {{name: string, version: string, width: number, height: number, classes: ClassOnDisk[], card: string}} Model */
 /** @typedef {{model: string, version: number, exported_at: string}} OtherGenerator */
 /** @typedef {{name: string, tag: string}} LayoutFile */

@@ -6,7 +6,7 @@
  * @property {number} height
  * @property {Uint8Array} ids
  * @property {Uint8Array | null} marks
- * @property {{name: string, colour: string, removed?: boolean}[]} classes
+ * @property {{name: string, color: string, removed?: boolean}[]} classes
  * @property {string} name  of the layout, "" for none
  * @property {string} tag  of the file that it began as
  */
@@ -44,7 +44,11 @@ async function inStore(mode, action) {
 }
 
 /** @param {string} key @returns {Promise<Draft | undefined>} */
-export const readDraft = (key) => inStore("readonly", (store) => store.get(key));
+export async function readDraft(key) {
+  const draft = await inStore("readonly", (store) => store.get(key));
+  for (const entry of draft?.classes ?? []) entry.color ??= entry.colour; // as drafts spelt it once
+  return draft;
+}
 
 /** @param {string} key @param {Draft} draft */
 export const writeDraft = (key, draft) => inStore("readwrite", (store) => store.put(draft, key));

@@ -25,8 +25,8 @@ def tiny_scene(tmp_path: Path, tiny_ids: NDArray[np.uint8], tiny_palette: Palett
     folder = tmp_path / "tiny"
     (folder / "cond").mkdir(parents=True)
     noise = np.random.default_rng(0).integers(-12, 12, (*tiny_ids.shape, 3))
-    colours = np.array([[170, 70, 50], [70, 140, 60], [130, 180, 230]])
-    Image.fromarray((colours[tiny_ids] + noise).clip(0, 255).astype(np.uint8)).save(folder / "img.png")
+    colors = np.array([[170, 70, 50], [70, 140, 60], [130, 180, 230]])
+    Image.fromarray((colors[tiny_ids] + noise).clip(0, 255).astype(np.uint8)).save(folder / "img.png")
     Image.fromarray(tiny_palette.render(tiny_ids)).save(folder / "label.png")
     empty = np.where(tiny_ids == 0, 2, tiny_ids).astype(np.uint8)
     Image.fromarray(tiny_palette.render(empty)).save(folder / "cond" / "empty.png")

@@ -20,9 +20,9 @@ def truth() -> NDArray[np.uint8]:
 
 @pytest.fixture
 def assistant(truth: NDArray[np.uint8]) -> PhotographAssistant:
-    colours = np.array([[120, 170, 220], [70, 130, 60], [200, 90, 60]])
+    colors = np.array([[120, 170, 220], [70, 130, 60], [200, 90, 60]])
     noise = np.random.default_rng(0).integers(-25, 25, (*truth.shape, 3))
-    return PhotographAssistant((colours[truth] + noise).clip(0, 255).astype(np.uint8))
+    return PhotographAssistant((colors[truth] + noise).clip(0, 255).astype(np.uint8))
 
 
 def strokes_on(*places: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -375,9 +375,9 @@ def test_a_photograph_is_labelled_from_strokes(browser: Browser, tmp_path: Path)
     truth = np.where(rows > 80, 1, 0)
     truth[(rows - 45) ** 2 + (columns - 60) ** 2 < 25**2] = 2
     noise = np.random.default_rng(0).integers(-10, 10, (120, 160, 3))
-    colours = np.array([[120, 170, 220], [70, 130, 60], [200, 90, 60]])
+    colors = np.array([[120, 170, 220], [70, 130, 60], [200, 90, 60]])
     photograph = tmp_path / "My Photo.png"
-    Image.fromarray((colours[truth] + noise).clip(0, 255).astype(np.uint8)).save(photograph)
+    Image.fromarray((colors[truth] + noise).clip(0, 255).astype(np.uint8)).save(photograph)
     studio = StudioProcess(tmp_path / "work")  # where nothing is published yet
     try:
         page = open_page(browser, studio.address)

@@ -241,7 +241,7 @@ def test_a_full_disk_is_said_and_leaves_the_old_file(small_disk: SmallDisk, tiny
     scene.mkdir()
     Image.effect_noise((256, 256), 80).convert("RGB").save(scene / "img.png")
     ids = np.random.default_rng(0).integers(0, 2, (256, 256), np.uint8)
-    classes = [{"name": "one", "colour": "#FF0000"}, {"name": "two", "colour": "#0000FF"}]
+    classes = [{"name": "one", "color": "#FF0000"}, {"name": "two", "color": "#0000FF"}]
     frame = pack({"width": 256, "height": 256, "classes": classes}, ids.tobytes())
 
     async def errand(visitor: Visitor) -> None:

@@ -114,9 +114,9 @@ def test_a_label_map_is_saved_as_training_reads_it(tiny_scene: Path, tmp_path: P
     ids[20:] = 2
     ids[5:15, 5:25] = 1
     classes = [
-        {"name": "night", "colour": "#101060"},
-        {"name": "moon", "colour": "#F0E080"},
-        {"name": "sea", "colour": "#2080A0"},
+        {"name": "night", "color": "#101060"},
+        {"name": "moon", "color": "#F0E080"},
+        {"name": "sea", "color": "#2080A0"},
     ]
 
     async def errand(visitor: Visitor) -> None:

@@ -35,7 +35,7 @@ def test_a_full_disk_is_said_and_closing_says_nothing_else(small_disk: SmallDisk
             log.sheet(1, np.zeros((8, 16, 3), dtype=np.uint8))
 
 
-def test_a_resumed_journal_drops_what_will_be_done_again(tmp_path: Path) -> None:
+def test_a_resumed_run_log_drops_what_will_be_done_again(tmp_path: Path) -> None:
     with RunLog(tmp_path, 0) as log:
         for iteration in range(5):
             log.record(iteration, {"loss": iteration}, 1.0)

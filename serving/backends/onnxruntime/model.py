@@ -125,11 +125,7 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse(output_tensors=tensors)
 
     def _check_classes(self, inputs: Mapping[str, Any]) -> None:
-        """Look for ids beyond the palette, which a graph on a GPU would not notice.
-
-        Raises:
-            UnknownClassError: if there is one.
-        """
+        """Refuse ids beyond the palette, which a graph on a GPU would not notice."""
         if self._classes is None or LABELS not in inputs:
             return
         largest = int(inputs[LABELS].max(initial=0))
@@ -234,13 +230,10 @@ class BoundGraph:
 
 
 def _open(graph: Path, config: dict[str, Any], device: int | None) -> BoundGraph:
-    """Load a graph and have it run as config.pbtxt says.
-
-    Raises:
-        AcceleratorError: if that cannot be.
-    """
+    """Load a graph and have it run as config.pbtxt says, or raise an `AcceleratorError`."""
     accelerators = _accelerators(config, device)
-    if device is not None and "tensorrt" not in accelerators and _asks_for_cuda_graphs(config):
+    graphs = config.get("optimization", {}).get("cuda", {}).get("graphs", False)
+    if device is not None and "tensorrt" not in accelerators and graphs:
         try:
             bound = BoundGraph(_load(graph, config, accelerators, device, record=True), device, record=True)
             bound.run(_zeros(bound.session))
@@ -258,11 +251,7 @@ def _open(graph: Path, config: dict[str, Any], device: int | None) -> BoundGraph
 
 
 def _accelerators(config: dict[str, Any], device: int | None) -> dict[str, dict[str, str]]:
-    """The execution accelerators that config.pbtxt asks for, with their parameters as it spells them.
-
-    Raises:
-        AcceleratorError: if one is unknown, or none of this instance's kind.
-    """
+    """The execution accelerators that config.pbtxt asks for, with their parameters as it spells them."""
     asked = config.get("optimization", {}).get("execution_accelerators", {})
     found = {}
     for kind, known in (("gpu", {"tensorrt", "cuda"}), ("cpu", {"openvino"})):
@@ -281,11 +270,7 @@ def _accelerators(config: dict[str, Any], device: int | None) -> dict[str, dict[
 def _load(
     graph: Path, config: dict[str, Any], accelerators: dict[str, dict[str, str]], device: int | None, *, record: bool
 ) -> Any:
-    """An ``InferenceSession`` with every accelerator at work.
-
-    Raises:
-        AcceleratorError: if one of them cannot be used.
-    """
+    """An ``InferenceSession`` with every accelerator at work."""
     for name in accelerators:
         if PROVIDERS[name] not in ort.get_available_providers():
             raise AcceleratorError(
@@ -338,10 +323,6 @@ def _tensorrt_options(parameters: dict[str, str]) -> dict[str, str]:
         else:
             options[key if key.startswith("trt_") else f"trt_{key}"] = value
     return options
-
-
-def _asks_for_cuda_graphs(config: dict[str, Any]) -> bool:
-    return bool(config.get("optimization", {}).get("cuda", {}).get("graphs", False))
 
 
 def _zeros(session: Any) -> dict[str, Any]:

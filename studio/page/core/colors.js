@@ -6,20 +6,20 @@ export const FAR_APART = 80;
 const LEVELS = [40, 102, 166, 230];
 
 /**
- * @param {string} colour  #RRGGBB
+ * @param {string} color  #RRGGBB
  * @returns {[number, number, number]}
  */
-export function rgb(colour) {
-  const value = Number.parseInt(colour.slice(1), 16);
+export function rgb(color) {
+  const value = Number.parseInt(color.slice(1), 16);
   return [value >> 16, (value >> 8) & 255, value & 255];
 }
 
 /**
- * @param {readonly number[]} colour
+ * @param {readonly number[]} color
  * @returns {string}
  */
-export function hex(colour) {
-  return `#${colour.map((level) => level.toString(16).padStart(2, "0")).join("").toUpperCase()}`;
+export function hex(color) {
+  return `#${color.map((level) => level.toString(16).padStart(2, "0")).join("").toUpperCase()}`;
 }
 
 /**
@@ -30,9 +30,9 @@ export function distance(first, second) {
   return Math.hypot(first[0] - second[0], first[1] - second[1], first[2] - second[2]);
 }
 
-/** How far a color is from grey: vivid ones are told apart at a glance. @param {readonly number[]} colour */
-function vividness(colour) {
-  return Math.max(...colour) - Math.min(...colour);
+/** How far a color is from grey: vivid ones are told apart at a glance. @param {readonly number[]} color */
+function vividness(color) {
+  return Math.max(...color) - Math.min(...color);
 }
 
 /**
@@ -40,17 +40,17 @@ function vividness(colour) {
  * @param {readonly string[]} taken  #RRGGBB
  * @returns {string}
  */
-export function nextColour(taken) {
+export function nextColor(taken) {
   const others = taken.map(rgb);
   let best = [230, 102, 40];
   let most = -1;
   for (const red of LEVELS) {
     for (const green of LEVELS) {
       for (const blue of LEVELS) {
-        const colour = [red, green, blue];
-        const nearest = Math.min(160, ...others.map((other) => distance(colour, other)));
-        const worth = nearest + (nearest >= FAR_APART ? vividness(colour) / 4 : 0);
-        if (worth > most) [best, most] = [colour, worth];
+        const color = [red, green, blue];
+        const nearest = Math.min(160, ...others.map((other) => distance(color, other)));
+        const worth = nearest + (nearest >= FAR_APART ? vividness(color) / 4 : 0);
+        if (worth > most) [best, most] = [color, worth];
       }
     }
   }
@@ -59,9 +59,9 @@ export function nextColour(taken) {
 
 /**
  * Whether text on a color should be dark.
- * @param {string} colour
+ * @param {string} color
  */
-export function isLight(colour) {
-  const [red, green, blue] = rgb(colour);
+export function isLight(color) {
+  const [red, green, blue] = rgb(color);
   return 0.299 * red + 0.587 * green + 0.114 * blue > 150;
 }

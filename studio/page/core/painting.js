@@ -22,7 +22,7 @@ import { cutOut, homePlacement, place, placedMask, withinBounds } from "./region
 /** @typedef {import("./region.js").Region} Region */
 /** @typedef {import("./region.js").Placement} Placement */
 
-/** @typedef {{name: string, colour: string, removed?: boolean}} ClassEntry  colour: #RRGGBB */
+/** @typedef {{name: string, color: string, removed?: boolean}} ClassEntry  color: #RRGGBB */
 
 /**
  * @typedef {object} Selection

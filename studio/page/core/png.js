@@ -12,11 +12,11 @@ const CHECKSUMS = Uint32Array.from({ length: 256 }, (_, value) => {
  * An indexed picture of class ids.
  * @param {import("./raster.js").Size} size
  * @param {Uint8Array} ids
- * @param {readonly (readonly number[])[]} colours  RGB by class id
+ * @param {readonly (readonly number[])[]} colors  RGB by class id
  * @returns {Promise<Uint8Array<ArrayBuffer>>}
  */
-export async function indexedPng(size, ids, colours) {
-  return png(size, ids, 1, 3, [chunk("PLTE", Uint8Array.from(colours.flat()))]);
+export async function indexedPng(size, ids, colors) {
+  return png(size, ids, 1, 3, [chunk("PLTE", Uint8Array.from(colors.flat()))]);
 }
 
 /**
@@ -33,14 +33,14 @@ export async function rgbPng(size, rgb) {
  * @param {import("./raster.js").Size} size
  * @param {Uint8Array} values
  * @param {number} channels
- * @param {number} colourType  the format's number for the kind of picture
+ * @param {number} colorType  the format's number for the kind of picture
  * @param {Uint8Array[]} extra  chunks before the data
  */
-async function png({ width, height }, values, channels, colourType, extra) {
+async function png({ width, height }, values, channels, colorType, extra) {
   const header = new Uint8Array(13);
   new DataView(header.buffer).setUint32(0, width);
   new DataView(header.buffer).setUint32(4, height);
-  header.set([8, colourType], 8);
+  header.set([8, colorType], 8);
   const stride = width * channels;
   const rows = new Uint8Array(height * (stride + 1)); // each row begins with its filter: 0, none
   for (let row = 0; row < height; row += 1) {

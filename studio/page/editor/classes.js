@@ -1,6 +1,6 @@
 /** The list of classes: which is painted with, which are locked; in the Label room also their names. */
 
-import { isLight, nextColour } from "../core/colors.js";
+import { isLight, nextColor } from "../core/colors.js";
 import { MAX_CLASSES } from "../core/painting.js";
 import { button, element, icon } from "../dom.js";
 
@@ -78,8 +78,8 @@ export class ClassList {
     row.classList.toggle("chosen", value === place);
     radio.checked = value === place;
     radio.setAttribute("aria-label", entry.name);
-    swatch.style.setProperty("--colour", entry.colour);
-    swatch.classList.toggle("light", isLight(entry.colour));
+    swatch.style.setProperty("--color", entry.color);
+    swatch.classList.toggle("light", isLight(entry.color));
     swatch.firstElementChild?.replaceChildren(number < 9 ? String(number + 1) : "");
     if (!(name instanceof HTMLInputElement)) name.textContent = entry.name;
     else if (name !== document.activeElement) name.value = entry.name;
@@ -99,11 +99,11 @@ export class ClassList {
 
   _add() {
     const { painting } = this.editor;
-    const colours = painting.classes.map(({ colour }) => colour);
+    const colors = painting.classes.map(({ color }) => color);
     const names = new Set(painting.classes.map(({ name }) => name));
     let number = painting.classes.length + 1;
     while (names.has(`class ${number}`)) number += 1;
-    painting.setClasses([...painting.classes, { name: `class ${number}`, colour: nextColour(colours) }]);
+    painting.setClasses([...painting.classes, { name: `class ${number}`, color: nextColor(colors) }]);
     this.editor.choose(painting.classes.length - 1);
     const field = document.getElementById(`${this._group}-${painting.classes.length - 1}-name`);
     if (field instanceof HTMLInputElement) field.select();

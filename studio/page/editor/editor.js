@@ -60,7 +60,7 @@ export class Editor {
     /** @type {Box | null} */
     this._dirty = null;
     /** @type {readonly import("../core/painting.js").ClassEntry[] | null} whose colors are shown */
-    this._coloured = null;
+    this._colored = null;
     this._drawing = false;
     this._pointers = new Map();
     this._panning = false;
@@ -102,17 +102,17 @@ export class Editor {
     this.camera.show(painting.size);
     this.value = Math.min(this.value, Math.max(0, painting.classes.length - 1));
     if (painting.classes[this.value]?.removed) this.value = painting.classes.findIndex((entry) => !entry.removed);
-    this._coloured = null;
+    this._colored = null;
     this.refresh();
   }
 
   /** Show what is beside the pixels: classes, selection, which steps can be taken back. */
   refresh() {
     const { classes, history, selection } = this.painting;
-    if (this._coloured !== classes) {
-      this._coloured = classes;
-      this.image.setColours(classes);
-      this.marksImage?.setColours(classes);
+    if (this._colored !== classes) {
+      this._colored = classes;
+      this.image.setColors(classes);
+      this.marksImage?.setColors(classes);
       this._changed(null);
     }
     need(this.root, ".undo", HTMLButtonElement).disabled = !history.done.length;

@@ -96,9 +96,9 @@ export class Overlay {
  * @param {number} scale
  */
 function twoToned(context, path, scale = 1) {
-  for (const [width, colour] of /** @type {const} */ ([[3, "#000a"], [1.25, "#fff"]])) {
+  for (const [width, color] of /** @type {const} */ ([[3, "#000a"], [1.25, "#fff"]])) {
     context.lineWidth = width / scale;
-    context.strokeStyle = colour;
+    context.strokeStyle = color;
     if (path) context.stroke(path);
     else context.stroke();
   }

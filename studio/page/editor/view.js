@@ -27,11 +27,11 @@ export class PlaneImage extends PixelImage {
   }
 
   /**
-   * @param {readonly {colour: string}[]} classes  ids without a class are transparent
+   * @param {readonly {color: string}[]} classes  ids without a class are transparent
    */
-  setColours(classes) {
+  setColors(classes) {
     const bytes = new Uint8Array(this._table.buffer).fill(0);
-    classes.forEach(({ colour }, id) => bytes.set([...rgb(colour), 255], 4 * id));
+    classes.forEach(({ color }, id) => bytes.set([...rgb(color), 255], 4 * id));
   }
 
   /**
@@ -95,7 +95,7 @@ export class View {
     this._context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     /** @type {Layer[]} */
     this.layers = [];
-    /** @type {{path: Path2D, colour: string}[]} */
+    /** @type {{path: Path2D, color: string}[]} */
     this.outlines = [];
     /** @type {(context: CanvasRenderingContext2D) => void} drawn last, in the view's own pixels */
     this.overlay = () => {};
@@ -139,9 +139,9 @@ export class View {
       context.restore();
     }
     context.globalAlpha = 1;
-    for (const { path, colour } of this.outlines) {
+    for (const { path, color } of this.outlines) {
       context.lineWidth = 1.25 / scale;
-      context.strokeStyle = colour;
+      context.strokeStyle = color;
       context.stroke(path);
     }
     context.setTransform(ratio, 0, 0, ratio, 0, 0);

@@ -1,7 +1,7 @@
 /** The Label room: from a photograph to a label map, with help. */
 
 import { ServerError, api } from "../api.js";
-import { nextColour } from "../core/colors.js";
+import { nextColor } from "../core/colors.js";
 import { borderLines } from "../core/raster.js";
 import { NO_MARK, Painting } from "../core/painting.js";
 import { Superpixels } from "../core/superpixels.js";
@@ -108,11 +108,11 @@ export class LabelRoom {
    */
   async _open(photograph, { width, height, ids, head }) {
     const size = { width, height };
-    const first = nextColour([]);
+    const first = nextColor([]);
     /** @type {import("../core/painting.js").ClassEntry[]} */
     const classes = head.classes.length
       ? head.classes
-      : [{ name: "background", colour: first }, { name: "object", colour: nextColour([first]) }];
+      : [{ name: "background", color: first }, { name: "object", color: nextColor([first]) }];
     const draft = await readDraft(this._draftKey()).catch(() => undefined);
     const restored = draft && draft.width === width && draft.height === height ? draft : null;
     this.painting = restored
@@ -246,7 +246,7 @@ export class LabelRoom {
     const { ids, size, classes } = editor.painting;
     const kept = classes.flatMap((entry, place) => (entry.removed ? [] : [place]));
     const places = Uint8Array.from(classes, (_, place) => Math.max(0, kept.indexOf(place)));
-    const entries = kept.map((place) => ({ name: classes[place].name, colour: classes[place].colour }));
+    const entries = kept.map((place) => ({ name: classes[place].name, color: classes[place].color }));
     try {
       const saved = await api.saveLabel(this.scene, size, ids.map((id) => places[id]), entries, tag);
       this.tag = saved.tag;
@@ -321,7 +321,7 @@ export class LabelRoom {
       { image: editor.image.surface, opacity: shade, smooth: false },
     ];
     if (editor.marksImage) view.layers.push({ image: editor.marksImage.surface, opacity: 1, smooth: false });
-    view.outlines = editor.tool === regions && this.regionLines ? [{ path: this.regionLines, colour: "#fff9" }] : [];
+    view.outlines = editor.tool === regions && this.regionLines ? [{ path: this.regionLines, color: "#fff9" }] : [];
     editor.invalidate();
   }
 }

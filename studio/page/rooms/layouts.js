@@ -61,7 +61,7 @@ export class Layouts {
     this._clean = Uint8Array.from(ids);
     const painting = new Painting({ width: model.width, height: model.height }, Uint8Array.from(ids), model.classes);
     const draft = await readDraft(this._draftKey()).catch(() => undefined);
-    const restored = draft && draft.width === model.width && draft.height === model.height && byColour(draft, model);
+    const restored = draft && draft.width === model.width && draft.height === model.height && byColor(draft, model);
     if (restored) {
       painting.ids.set(restored);
       this.name = draft.name;
@@ -230,11 +230,11 @@ export class Layouts {
 
 /**
  * Class ids by a model's classes, matched by color; null if a color is not among them.
- * @param {{ids: Uint8Array, classes: {colour: string}[]}} from
+ * @param {{ids: Uint8Array, classes: {color: string}[]}} from
  * @param {Model} model
  * @returns {Uint8Array | null}
  */
-export function byColour({ ids, classes }, model) {
-  const places = classes.map(({ colour }) => model.classes.findIndex((entry) => entry.colour === colour));
+export function byColor({ ids, classes }, model) {
+  const places = classes.map(({ color }) => model.classes.findIndex((entry) => entry.color === color));
   return ids.some((id) => !(places[id] >= 0)) ? null : ids.map((id) => places[id]);
 }

@@ -13,7 +13,7 @@ import { brush, eraser, fill, lasso, picker, polygon, select, selectLasso } from
 import { PictureImage, pathOf } from "../editor/view.js";
 import { Live } from "../live.js";
 import { Comparison } from "./comparison.js";
-import { Layouts, byColour } from "./layouts.js";
+import { Layouts, byColor } from "./layouts.js";
 
 /** @typedef {import("../api.js").Model} Model */
 /** @typedef {import("../live.js").Picture} Picture */
@@ -231,7 +231,7 @@ export class PaintRoom {
     if (!model || !before || !editor) return;
     this.model = model;
     const { ids, size } = editor.painting;
-    const mapped = byColour({ ids, classes: [...before.classes] }, model);
+    const mapped = byColor({ ids, classes: [...before.classes] }, model);
     if (model.width !== size.width || model.height !== size.height || !mapped) {
       await this.layouts.writeDraft();
       tell("The generator was made anew for another canvas or other classes: the layout begins with the photograph's.");
@@ -274,8 +274,8 @@ export class PaintRoom {
   async _downloadLabels() {
     if (!this.editor) return;
     const { size, ids, classes } = this.editor.painting;
-    const colours = classes.map(({ colour }) => rgb(colour));
-    download(await indexedPng(size, ids, colours), "image/png", `${this.layouts.name || this.scene}.png`);
+    const colors = classes.map(({ color }) => rgb(color));
+    download(await indexedPng(size, ids, colors), "image/png", `${this.layouts.name || this.scene}.png`);
   }
 
   // How it is shown.
@@ -332,12 +332,12 @@ export class PaintRoom {
     if (compared) {
       pictureLayers.push({ image: compared.image, opacity: 1, smooth: false, share: compared.share });
       const { width, height } = this.pictureImage.size;
-      wipe.push({ path: pathOf([compared.share * width, 0, compared.share * width, height]), colour: "#fff" });
+      wipe.push({ path: pathOf([compared.share * width, 0, compared.share * width, height]), color: "#fff" });
     }
     const labelLayer = { image: editor.image.surface, opacity: this.over ? shade : 1, smooth: false };
     labels.layers = this.over ? [...pictureLayers, labelLayer] : [labelLayer];
     picture.layers = pictureLayers;
-    const outlines = this.ghost && this._ghostPath ? [{ path: this._ghostPath, colour: "#0009" }, { path: this._ghostPath, colour: "#fff6" }] : [];
+    const outlines = this.ghost && this._ghostPath ? [{ path: this._ghostPath, color: "#0009" }, { path: this._ghostPath, color: "#fff6" }] : [];
     labels.outlines = this.over ? [...outlines, ...wipe] : outlines;
     picture.outlines = wipe;
     need(this.root, ".view.picture", HTMLElement).hidden = this.over;

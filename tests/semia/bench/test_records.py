@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from semia.bench.load import Round
 from semia.bench.records import Benchmark, Turn, pooled
+from semia.bench.ways import Round
 from semia.core.errors import InputError
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from semia.core.color_matching import class_ids_from_picture
 from semia.core.errors import LabelMapError
-from semia.core.labels import class_ids_from_picture
 from semia.core.palette import (
     MAX_CLASSES,
     MAX_DRIFT,

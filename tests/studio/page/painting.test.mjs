@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FAR_APART, distance, nextColour, rgb } from "../../../studio/page/core/colors.js";
+import { FAR_APART, distance, nextColor, rgb } from "../../../studio/page/core/colors.js";
 import { packFrame, unpackFrame } from "../../../studio/page/core/frames.js";
 import { MAX_STEPS, packRuns, unpackRuns } from "../../../studio/page/core/history.js";
 import { NO_MARK, Painting } from "../../../studio/page/core/painting.js";
@@ -31,7 +31,7 @@ function randomFrom(seed) {
 
 function newPainting(random) {
   const ids = Uint8Array.from({ length: PIXELS }, (_, index) => Math.floor((index % SIZE.width) / 20) % 4);
-  const classes = ["a", "b", "c", "d"].map((name, place) => ({ name, colour: `#0000${place}0` }));
+  const classes = ["a", "b", "c", "d"].map((name, place) => ({ name, color: `#0000${place}0` }));
   const painting = new Painting(SIZE, ids, classes, new Uint8Array(PIXELS).fill(NO_MARK));
   const numbers = Uint16Array.from({ length: PIXELS }, (_, index) => (index % 7) + 7 * Math.floor(index / 400));
   const point = () => ({ x: random() * 80 - 10, y: random() * 60 - 10 });
@@ -215,9 +215,9 @@ test("runs and frames come back as they were", () => {
 });
 
 test("new classes have far-apart colors", () => {
-  const colours = [];
-  for (let count = 0; count < 12; count += 1) colours.push(nextColour(colours));
-  colours.forEach((first, place) => {
-    for (const second of colours.slice(place + 1)) assert.ok(distance(rgb(first), rgb(second)) >= FAR_APART);
+  const colors = [];
+  for (let count = 0; count < 12; count += 1) colors.push(nextColor(colors));
+  colors.forEach((first, place) => {
+    for (const second of colors.slice(place + 1)) assert.ok(distance(rgb(first), rgb(second)) >= FAR_APART);
   });
 });

@@ -1,13 +1,19 @@
-"""Clients that never pause."""
+"""Clients that never pause, and a process that draws."""
 
+import functools
+import os
+import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from semia.bench.load import closed_loop
+from semia.bench.ways import InWorker, closed_loop, onnxruntime_way
+from semia.core.errors import SemiaError
 from semia.core.labels import ClassIds
+from semia.export.errors import ExportError
 
 LAYOUTS = [np.full((2, 3), class_id, dtype=np.uint8) for class_id in range(3)]
 
@@ -46,3 +52,30 @@ def test_a_clients_failure_is_not_swallowed() -> None:
 
     with pytest.raises(OSError, match="gone"):
         closed_loop([fail, fail], LAYOUTS, 4)
+
+
+DRAWN = [np.zeros((48, 64), dtype=np.uint8)]
+
+
+def test_it_draws_in_another_process_and_ends(tiny_bundle: Path) -> None:
+    way = onnxruntime_way(tiny_bundle, DRAWN, threads=1)
+    assert len(way.draw(1, 3).latencies_ms) == 3
+    assert len(way.draw(4, 8).latencies_ms) == 8
+    assert way.peak_memory_mb() is not None
+    way.close()
+    assert way.peak_memory_mb() is None
+
+
+def test_its_errors_are_ours(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="cannot load"):
+        onnxruntime_way(tmp_path, DRAWN, threads=1)
+    with pytest.raises(SemiaError, match="TypeError"):
+        InWorker("eager", functools.partial(int, []), DRAWN)  # type: ignore[arg-type]  # the mistake is the point
+
+
+def test_its_death_is_noticed(tiny_bundle: Path) -> None:
+    way = onnxruntime_way(tiny_bundle, DRAWN, threads=1)
+    os.kill(way.pid, signal.SIGKILL)
+    with pytest.raises(SemiaError, match="has died"):
+        way.draw(1, 1)
+    way.close()
