@@ -26,6 +26,13 @@ READ_AHEAD = 2
 """So many times the calls in flight may be begun before the first of them is taken: one slow picture does not stop
 the others, and no more than these are in memory."""
 
+DEFAULT_CONCURRENCY = 4
+
+Result = TypeVar("Result")
+
+Begin = Callable[[ServerOperations, Deadline], Operation[Result]]
+"""Starts an operation that is to be over by a deadline."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -83,14 +90,6 @@ def check_concurrency(concurrency: int) -> None:
     """
     if not 1 <= concurrency <= 1000:
         raise ClientSettingsError(f"concurrency must be 1 to 1000 calls in flight, not {concurrency}")
-
-
-DEFAULT_CONCURRENCY = 4
-
-Result = TypeVar("Result")
-
-Begin = Callable[[ServerOperations, Deadline], Operation[Result]]
-"""Starts an operation that is to be over by a deadline."""
 
 
 class SynthesisClient(BaseClient):

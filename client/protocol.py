@@ -44,6 +44,21 @@ from semia.core.labels import class_ids_from_target as read_target
 from semia.core.model_card import INPUT_NAME, OUTPUT_NAME
 from semia.core.palette import Palette
 
+UNREGISTER_TIMEOUT_S = 2.0
+UNREGISTER_POLL_S = 0.02
+"""For unregistering shared memory at a server that is busy with cancelled calls or not done with answered ones."""
+
+IN_USE = "currently in use"
+"""Triton's reason not to forget a region yet."""
+
+UNKNOWN_REGION = "shared memory region"
+"""What a server says of a region that it does not know, as one that was started anew does not."""
+
+_MAY_BE_OUTDATED = (TargetSizeError, TargetTypeError, UnknownColorError, UnknownModelError, ServerRefusedError)
+"""Errors that a description from before the model was published anew can cause."""
+
+Result = TypeVar("Result")
+
 
 @dataclass(frozen=True)
 class ModelDescription:
@@ -98,22 +113,6 @@ def class_ids_from_target(target: Target, model: ModelDescription) -> ClassIds:
         raise UnknownColorError(str(error)) from error
     except ImageError as error:
         raise UnreadableTargetError(str(error)) from error
-
-
-UNREGISTER_TIMEOUT_S = 2.0
-UNREGISTER_POLL_S = 0.02
-"""For unregistering shared memory at a server that is busy with cancelled calls or not done with answered ones."""
-
-IN_USE = "currently in use"
-"""Triton's reason not to forget a region yet."""
-
-UNKNOWN_REGION = "shared memory region"
-"""What a server says of a region that it does not know, as one that was started anew does not."""
-
-_MAY_BE_OUTDATED = (TargetSizeError, TargetTypeError, UnknownColorError, UnknownModelError, ServerRefusedError)
-"""Errors that a description from before the model was published anew can cause."""
-
-Result = TypeVar("Result")
 
 
 class Inference:

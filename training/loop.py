@@ -26,6 +26,8 @@ from semia.training.run_folder import METRICS_FILE, SAMPLES_FOLDER, Checkpoint, 
 from semia.training.scene import Scene
 from semia.training.settings import TrainingSettings
 
+RESUME = "--resume goes on from the last checkpoint"
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -161,9 +163,6 @@ def _check_finite(losses: dict[str, float], iteration: int) -> None:
             raise DivergedError(
                 f"training diverged at iteration {iteration}: the {name} loss is {value}; try another --seed"
             )
-
-
-RESUME = "--resume goes on from the last checkpoint"
 
 
 class RunLog:

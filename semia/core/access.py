@@ -30,6 +30,12 @@ TLS_PROBLEM_TIMEOUT_S = 2.0
 
 ADMIN_KEY = re.compile(r"[A-Za-z0-9._~+/=-]{16,256}")
 
+MAX_MESSAGE_BYTES = 256 * 1024 * 1024
+"""Of a request or an answer. tritonclient's own limit, 2 GiB, would let a wrong server fill the memory."""
+
+OVERHEAD_BYTES = 64 * 1024
+"""Left for everything in a message but its tensor: names, shapes and parameters take a fraction of it."""
+
 
 @dataclass(frozen=True)
 class TlsOptions:
@@ -242,13 +248,6 @@ def _alert(error: ssl.SSLError, tls: TlsOptions | None) -> str | None:
     if "alert" in reason:
         return _certificate_problem(tls)
     return f"the TLS handshake failed: {reason}"
-
-
-MAX_MESSAGE_BYTES = 256 * 1024 * 1024
-"""Of a request or an answer. tritonclient's own limit, 2 GiB, would let a wrong server fill the memory."""
-
-OVERHEAD_BYTES = 64 * 1024
-"""Left for everything in a message but its tensor: names, shapes and parameters take a fraction of it."""
 
 
 def largest_batch(canvas: Canvas) -> int:

@@ -30,6 +30,12 @@ MIN_JUDGED_SIDE = 4 * PATCH_SIDE
 PACKAGES = ("numpy", "pillow", "scikit-image", "scikit-learn")
 """Their versions decide a figure's last digits."""
 
+DEFAULT_WIDTH = 280
+"""Pixels at which pictures are judged; figures of other widths do not compare."""
+
+FIGURE_HEADINGS = ("align ↑", "swd ↓", "coherence ↓", "complete ↓", "sharp ↓", "seams ↓")
+"""The figures in the order in which tables have them; the arrows say which way is better."""
+
 
 class JudgedTarget(NamedTuple):
     """A target, as drawn and as a generator takes it."""
@@ -127,13 +133,6 @@ def _resized(pixels: NDArray[np.uint8], size: Canvas, resampling: Image.Resampli
     if pixels.shape[:2] == size:
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((size.width, size.height), resampling))
-
-
-DEFAULT_WIDTH = 280
-"""Pixels at which pictures are judged; figures of other widths do not compare."""
-
-FIGURE_HEADINGS = ("align ↑", "swd ↓", "coherence ↓", "complete ↓", "sharp ↓", "seams ↓")
-"""The figures in the order in which tables have them; the arrows say which way is better."""
 
 
 @dataclass(frozen=True)

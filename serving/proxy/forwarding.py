@@ -39,6 +39,28 @@ from semia.serving.triton.control import SERVICE, STREAM, Metadata, TritonChanne
 
 InMemory = Callable[[str], contextlib.AbstractAsyncContextManager[None]]
 
+LOADED_WHEN_CALLED = "not in memory: loaded when called"
+"""The reason that the index gives, beside READY, for a model that is not in memory."""
+
+STATUS: dict[type[ServingError], grpc.StatusCode] = {
+    ModelNotFoundError: grpc.StatusCode.NOT_FOUND,
+    NoRoomError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ModelLoadError: grpc.StatusCode.FAILED_PRECONDITION,  # calling again does not help: the model has to be mended
+    ModelUnloadedError: grpc.StatusCode.UNAVAILABLE,
+    ServerUnreachableError: grpc.StatusCode.UNAVAILABLE,
+}
+"""What callers are told if a model cannot be had."""
+
+Context = Any  # grpc.aio's ServicerContext, whose stubs know no bytes
+
+Handler = Callable[[bytes, Context], Awaitable[bytes]]
+
+MAX_CALLS = 1024
+"""Calls that may wait or be answered at once; further ones are refused with RESOURCE_EXHAUSTED."""
+
+GRACE_S = 10.0
+"""How long calls in flight may delay a stopping proxy."""
+
 
 class StreamForwarder:
     """One stream of a caller, and the one to Triton behind it."""
@@ -97,22 +119,6 @@ class StreamForwarder:
     async def _write(self, answer: bytes, context: Any) -> None:
         async with self._writing:
             await context.write(answer)
-
-
-LOADED_WHEN_CALLED = "not in memory: loaded when called"
-"""The reason that the index gives, beside READY, for a model that is not in memory."""
-
-STATUS: dict[type[ServingError], grpc.StatusCode] = {
-    ModelNotFoundError: grpc.StatusCode.NOT_FOUND,
-    NoRoomError: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    ModelLoadError: grpc.StatusCode.FAILED_PRECONDITION,  # calling again does not help: the model has to be mended
-    ModelUnloadedError: grpc.StatusCode.UNAVAILABLE,
-    ServerUnreachableError: grpc.StatusCode.UNAVAILABLE,
-}
-"""What callers are told if a model cannot be had."""
-
-Context = Any  # grpc.aio's ServicerContext, whose stubs know no bytes
-Handler = Callable[[bytes, Context], Awaitable[bytes]]
 
 
 class OnDemandProxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its stubs alone
@@ -253,13 +259,6 @@ def _read(message: Any, field: str, request: bytes) -> str | None:
     except DecodeError:
         return None
     return value
-
-
-MAX_CALLS = 1024
-"""Calls that may wait or be answered at once; further ones are refused with RESOURCE_EXHAUSTED."""
-
-GRACE_S = 10.0
-"""How long calls in flight may delay a stopping proxy."""
 
 
 class ProxyThread:

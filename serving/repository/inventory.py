@@ -19,6 +19,11 @@ from semia.serving.triton.control import ANONYMOUS, ModelState, model_states
 
 State = Literal["ready", "loading", "failed", "not loaded", "unknown"]
 
+GENERATOR_FILE = "generator.safetensors"
+"""A run folder's weights."""
+
+PARAMETERS_OF_CARD = ("canvas_height", "canvas_width", "palette", "class_names")
+
 
 @dataclass(frozen=True)
 class ModelOverview:
@@ -123,12 +128,6 @@ def _read_folder(folder: Path) -> tuple[dict[int, int], int]:
     except FileNotFoundError:  # pruned or removed while we looked
         return {}, 0
     return repeats, sum(files.values())
-
-
-GENERATOR_FILE = "generator.safetensors"
-"""A run folder's weights."""
-
-PARAMETERS_OF_CARD = ("canvas_height", "canvas_width", "palette", "class_names")
 
 
 @dataclass(frozen=True)

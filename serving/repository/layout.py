@@ -49,6 +49,9 @@ logger = logging.getLogger(__name__)
 VERSION_NAME = re.compile(r"[1-9][0-9]*")
 """Triton ignores version folders that are not numbers or start with 0."""
 
+ORDER_CLASSES = "order classes as before in the scene's classes.json, or publish with --change-classes"
+"""What to do about class ids that would mean other classes."""
+
 
 @dataclass(frozen=True)
 class PublishedModel:
@@ -136,10 +139,6 @@ def present_config(repository: Path, name: str) -> str:
         return ""
     except OSError as error:
         raise PublishError(f"cannot publish {name!r} to be run as it is: {error}") from error
-
-
-ORDER_CLASSES = "order classes as before in the scene's classes.json, or publish with --change-classes"
-"""What to do about class ids that would mean other classes."""
 
 
 def check_classes(config: str, card: ModelCard, advice: str = ORDER_CLASSES) -> None:

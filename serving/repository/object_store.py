@@ -56,6 +56,9 @@ ABANDONED_AFTER = timedelta(days=1)
 """How long the files of a version that no configuration has reached lie before they are removed: no publisher
 takes that long."""
 
+REPOSITORY = "model_repository"
+LOCK_FILE = ".lock"
+
 
 @dataclass(frozen=True)
 class StoredVersion:
@@ -302,10 +305,6 @@ def _translated_errors(url: str) -> Iterator[None]:
     except (OSError, BotoCoreError, ClientError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RepositoryError(f"the object store refuses {url}, or does not answer: {reason}") from error
-
-
-REPOSITORY = "model_repository"
-LOCK_FILE = ".lock"
 
 
 def cache_folder(url: str) -> Path:

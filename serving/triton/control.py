@@ -37,6 +37,18 @@ LOAD_TIMEOUT_S = 120.0
 POLL_S = 0.02
 """Between two looks at a model that is being unloaded."""
 
+SERVICE = "/inference.GRPCInferenceService/"
+HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+STREAM = "ModelStreamInfer"
+
+RETRY_S = 1.0
+"""After a call failed that has to succeed sooner or later, unless the server ends."""
+
+IN_MEMORY = ("LOADING", "READY", "UNLOADING")
+"""States of a model that takes memory."""
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
 
 @dataclass(frozen=True)
 class ModelState:
@@ -200,23 +212,11 @@ def _connection(url: str, access: ServerAccess) -> Iterator[InferenceServerClien
             raise ServerUnreachableError(f"no Triton server answers at {url}: {one_line(error.message())}") from error
 
 
-SERVICE = "/inference.GRPCInferenceService/"
-HEALTH_CHECK = "/grpc.health.v1.Health/Check"
-STREAM = "ModelStreamInfer"
 UNARY_METHODS = tuple(
     method.name
     for method in kserve.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods
     if method.name != STREAM
 )
-
-
-RETRY_S = 1.0
-"""After a call failed that has to succeed sooner or later, unless the server ends."""
-
-IN_MEMORY = ("LOADING", "READY", "UNLOADING")
-"""States of a model that takes memory."""
-
-Metadata = Sequence[tuple[str, str | bytes]]
 
 
 class TritonChannel:

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 CONTROL_CERTIFICATE_DAYS = 3650
 """Longer than any server runs; the certificate's key is gone when it stops."""
 
+LOOPBACK = "127.0.0.1"
+
+Binary = Literal["auto", "embedded", "system"]
+"""Which Triton to run: the wheel's, the ``tritonserver`` on PATH, or the first of these two that is there."""
+
 
 @dataclass(frozen=True)
 class ServerTls:
@@ -134,12 +139,6 @@ def _make_certificate(path: Path, key_path: Path) -> None:
     descriptor = os.open(key_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
-
-
-LOOPBACK = "127.0.0.1"
-
-Binary = Literal["auto", "embedded", "system"]
-"""Which Triton to run: the wheel's, the ``tritonserver`` on PATH, or the first of these two that is there."""
 
 
 def find_free_ports(count: int) -> list[int]:

@@ -25,6 +25,18 @@ from semia.training.request import OpenedRun, TrainRequest, WorkProgress
 STATUS_INTERVAL_S = 1.0
 """Between two statuses of a running job."""
 
+LOCAL = "local"
+"""The address that starts a Ray for this call, on loopback."""
+
+LOCAL_ENVIRONMENT = {
+    # Otherwise it listens, without a password, on every address: single machines are what this says Windows runs.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anyone
+}
+
+POLL_S = 0.2
+"""How long to wait for a status at a time; as long a Ctrl-C may go unnoticed."""
+
 
 class State(StrEnum):
     """Where a job is."""
@@ -201,16 +213,6 @@ def _carry_out(
     return JobStatus(job.name, ended, run.iterations_done, (run.preparation_s or 0.0) if prepares else run.seconds_done)
 
 
-LOCAL = "local"
-"""The address that starts a Ray for this call, on loopback."""
-
-LOCAL_ENVIRONMENT = {
-    # Otherwise it listens, without a password, on every address: single machines are what this says Windows runs.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anyone
-}
-
-
 def prepare_environment(address: str) -> None:
     """Set the environment for an address; to be called before `semia.training.parallel.ray_engine` is imported.
 
@@ -218,10 +220,6 @@ def prepare_environment(address: str) -> None:
     """
     if address == LOCAL:
         os.environ.update(LOCAL_ENVIRONMENT)
-
-
-POLL_S = 0.2
-"""How long to wait for a status at a time; as long a Ctrl-C may go unnoticed."""
 
 
 class LocalEngine:
