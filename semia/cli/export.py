@@ -27,7 +27,7 @@ from semia.cli.options import (
     ToleranceOption,
     connection_options,
 )
-from semia.cli.train import carry_out, describe_progress, run_path, training_options
+from semia.cli.train import describe_progress, make_generator, run_path, training_options
 from semia.core.files import BUNDLES_FOLDER, REPOSITORY_FOLDER, check_model_name
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ def train_and_export(
     name = training["name"]
     if (settings := PRESETS.get(training["preset"])) is not None:
         request.check(settings.generator)  # before minutes of work; the run is checked again
-    run_folder = carry_out(TrainRequest(scene=scene, run=run_path(scene, run, name), **training))
+    run_folder = make_generator(TrainRequest(scene=scene, run=run_path(scene, run, name), **training))
     folder = export_run_folder(run_folder, bundle, name, tolerance, request)
     changes = {} if threads is None else {"threads": threads}
     publish.publish_bundle(folder, repository, None, changes, load, keep, access, change_classes=change_classes)

@@ -25,7 +25,7 @@ from semia.core.model_card import DEFAULT_ENGINE_CACHE, Accelerator
 
 if TYPE_CHECKING:
     from semia.core.access import ServerAccess
-    from semia.serving import ServingSettings
+    from semia.serving import ServingSettings, StoredVersion
 
 AcceleratorOption = Annotated[
     Accelerator | None,
@@ -144,34 +144,30 @@ def publish_bundle(
 
     The model is run as it is now, or with ``reset`` as a new one, but for ``changes``, by `ServingSettings`' fields.
     """
-    from semia.serving import is_object_store, publish_and_load
-    from semia.serving import publish as publish_to
+    from semia import serving
 
     settings = _settings(bundle, repository, name, changes, reset=reset)
-    if is_object_store(repository):
-        _publish_to_store(bundle, repository, name, settings, load, access, change_classes=change_classes)
-        return
+    how: dict[str, Any] = {"name": name, "settings": settings, "change_classes": change_classes}
     folder, began = Path(repository), time.monotonic()
-    if load is None:
-        published = publish_to(bundle, folder, name=name, settings=settings, change_classes=change_classes)
+    if serving.is_object_store(repository):
+        stored = serving.ObjectRepository(repository).publish(bundle, **how)
+        _say_published(stored.name, stored.version, stored.url, began)
+        _warn(stored, repository)
+        if load is not None:
+            version = serving.load_model(load, stored.name, access=access)
+            text = f"{load} now serves {stored.name} version {version}"
+            print_info(text, "model_loaded", model=stored.name, version=version)
+    elif load is None:
+        published = serving.publish(bundle, folder, **how)
         _say_published(published.name, published.version, published.folder, began)
         print_info("next: semia serve")
-        return
-    with interruptible():  # a version that was not yet seen to draw is taken back
-        update = publish_and_load(
-            bundle,
-            folder,
-            load,
-            name=name,
-            settings=settings,
-            keep=keep,
-            change_classes=change_classes,
-            access=access,
-        )
-    published = update.published
-    _say_published(published.name, published.version, published.folder, began, f"; {load} serves it", url=load)
-    if update.pruned:
-        print_info(f"deleted: {format_versions(update.pruned)}", "pruned", versions=update.pruned)
+    else:
+        with interruptible():  # a version that was not yet seen to draw is taken back
+            update = serving.publish_and_load(bundle, folder, load, keep=keep, access=access, **how)
+        published = update.published
+        _say_published(published.name, published.version, published.folder, began, f"; {load} serves it", url=load)
+        if update.pruned:
+            print_info(f"deleted: {format_versions(update.pruned)}", "pruned", versions=update.pruned)
 
 
 def _settings(
@@ -205,34 +201,13 @@ def _say_published(name: str, version: int, place: Path | str, began: float, mor
     )
 
 
-def _publish_to_store(
-    bundle: Path,
-    url: str,
-    name: str | None,
-    settings: "ServingSettings",
-    load: str | None,
-    access: "ServerAccess",
-    *,
-    change_classes: bool,
-) -> None:
-    from semia.serving import ObjectRepository, load_model
-
-    began = time.monotonic()
-    stored = ObjectRepository(url).publish(bundle, name=name, settings=settings, change_classes=change_classes)
-    _say_published(stored.name, stored.version, stored.url, began)
+def _warn(stored: "StoredVersion", url: str) -> None:
+    """Say what other publishers did to the version, or could have done."""
     if stored.serving != stored.version:
         print_error(f"version {stored.serving} was published meanwhile, and is the one that is served", "overtaken")
     if not stored.exclusive:
-        print_error(
-            f"warning: {url} keeps no conditions: see to it that only one publishes at a time",
-            "unconditional_store",
-            logging.WARNING,
-        )
-    if load is not None:
-        version = load_model(load, stored.name, access=access)
-        print_info(
-            f"{load} now serves {stored.name} version {version}", "model_loaded", model=stored.name, version=version
-        )
+        text = f"warning: {url} keeps no conditions: see to it that only one publishes at a time"
+        print_error(text, "unconditional_store", logging.WARNING)
 
 
 def _tuned(bundle: Path) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def train(
     if len(requests) > 1 or engine is train_many.EngineName.RAY:
         train_many.train_many(requests, where)
     else:
-        print_info(f"next: semia export {carry_out(requests[0]).path}")
+        print_info(f"next: semia export {make_generator(requests[0]).path}")
 
 
 def run_path(scene: Path, run: Path | None = None, name: str | None = None, *, runs: Path = RUNS_FOLDER) -> Path:
@@ -180,7 +180,7 @@ def run_path(scene: Path, run: Path | None = None, name: str | None = None, *, r
     return run or runs / (model_name_from_path(scene) if name is None else check_model_name(name))
 
 
-def carry_out(request: "TrainRequest") -> "RunFolder":
+def make_generator(request: "TrainRequest") -> "RunFolder":
     """Prepare or train to the end, with everything shown; raises SystemExit(130) if a signal stopped it before."""
     from semia.training.copying.settings import CopyingSettings
 
