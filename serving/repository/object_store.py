@@ -1,4 +1,4 @@
-"""A model repository in an object store, ``s3://BUCKET/PREFIX``: publishing to it, mirroring it.
+"""A model repository in an object store, ``s3://BUCKET/PREFIX``: publishing to it, listing it, mirroring it.
 
 Its layout is a local repository's. A store has no rename and no lock, but single objects appear whole or not
 at all, and can be written on the condition that they do not exist yet. So a version is published in this order::
@@ -38,7 +38,9 @@ from semia.serving.errors import PublishError, RepositoryError
 from semia.serving.model_config import CARD_HASH_PARAMETER, DEFAULT_SETTINGS, ServingSettings, parse_config
 from semia.serving.repository.layout import (
     VERSION_NAME,
+    RepositoryModel,
     check_classes,
+    list_models,
     publish,
     read_bundle_card,
     settings_or_defaults,
@@ -76,7 +78,7 @@ class StoredModel:
     """The objects of one model."""
 
     config: bool = False  # whether there is a config.pbtxt
-    versions: dict[int, set[str]] = field(default_factory=dict)  # their files
+    versions: dict[int, dict[str, int]] = field(default_factory=dict)  # bytes by file name, by version
     written_at: dict[int, datetime] = field(default_factory=dict)  # when a version was last added to
 
 
@@ -169,6 +171,28 @@ class ObjectRepository:
                 return ""
         return content.decode("utf-8", errors="replace")
 
+    def list_models(self) -> list[RepositoryModel]:
+        """The models by name, as `semia.serving.list_models` lists a folder's; a broken one comes with its problem.
+
+        Only configurations and cards are fetched.
+
+        Raises:
+            RepositoryError: if the store does not answer, or refuses.
+        """
+        with temporary_directory("listing") as repository, _translated_errors(self.url):
+            for name, model in self._models().items():
+                (repository / name).mkdir()
+                pinned = None
+                if model.config:
+                    config = self._store.cat_file(self._key(name, CONFIG_FILE))
+                    (repository / name / CONFIG_FILE).write_bytes(config)
+                    pinned = pinned_version(config.decode("utf-8", errors="replace"))
+                for version, files in model.versions.items():
+                    # A version beyond the configuration's is being published, or never was.
+                    if pinned is None or version <= pinned:
+                        self._outline(name, version, files, repository / name / str(version))
+            return list_models(repository)
+
     def fetch_model(self, name: str, folder: Path) -> None:
         """Download the version that a model's configuration names, with the configuration, into an empty folder.
 
@@ -218,7 +242,7 @@ class ObjectRepository:
                 models.setdefault(name, StoredModel()).config = True
             elif len(rest) == 2 and VERSION_NAME.fullmatch(rest[0]) and rest[1] in VERSION_FILES:
                 model, version = models.setdefault(name, StoredModel()), int(rest[0])
-                model.versions.setdefault(version, set()).add(rest[1])
+                model.versions.setdefault(version, {})[rest[1]] = entry["size"]
                 written_at = entry["LastModified"]
                 model.written_at[version] = max(written_at, model.written_at.get(version, written_at))
         return models
@@ -263,11 +287,20 @@ class ObjectRepository:
             if self._write(key, config.encode(), **condition):
                 return version
 
+    def _outline(self, name: str, version: int, files: dict[str, int], folder: Path) -> None:
+        """A version's card, and beside it empty files as long as the ones in the store."""
+        folder.mkdir()
+        for file, size in files.items():
+            (folder / file).touch()
+            os.truncate(folder / file, size)
+        if CARD_FILE in files:
+            self._store.get_file(self._key(name, str(version), CARD_FILE), str(folder / CARD_FILE))
+
     def _remove_abandoned(self, name: str, serving: int) -> None:
         """Remove versions that have no model, are older than the served one, and were abandoned by their publisher."""
         model = self._model(name)
         for version, files in model.versions.items():
-            whole = {MODEL_FILE, PLAN_FILE} & files and CARD_FILE in files
+            whole = {MODEL_FILE, PLAN_FILE} & files.keys() and CARD_FILE in files
             idle = datetime.now(UTC) - model.written_at[version]
             if version < serving and not whole and idle > ABANDONED_AFTER:
                 for file in files:
