@@ -49,31 +49,18 @@ _FOLDER = Path(__file__).resolve().parent
 if not (_FOLDER / "client").is_dir():
     __path__.append(str(_FOLDER.parent))
 
-_MODULES = {
-    "AccessRefusedError": "semia.core.errors",
-    "AsyncSynthesisClient": "semia.client",
-    "ClientError": "semia.client",
-    "ExportError": "semia.export.errors",
-    "ImageError": "semia.core.errors",
-    "InputError": "semia.core.errors",
-    "LabelMapError": "semia.core.errors",
-    "RetryOptions": "semia.client",
-    "SemiaError": "semia.core.errors",
-    "ServerAccess": "semia.core.access",
-    "ServerOptions": "semia.serving",
-    "ServerTls": "semia.serving",
-    "ServingError": "semia.serving",
-    "ServingSettings": "semia.serving",
-    "SynthesisClient": "semia.client",
-    "TlsOptions": "semia.core.access",
-    "TrainingError": "semia.training.errors",
-    "TritonServer": "semia.serving",
-    "evaluate": "semia.api",
-    "publish": "semia.api",
-    "render": "semia.api",
-    "train": "semia.api",
+_NAMES = {
+    "semia.api": ("evaluate", "publish", "render", "train"),
+    "semia.client": ("AsyncSynthesisClient", "ClientError", "RetryOptions", "SynthesisClient"),
+    "semia.core.access": ("ServerAccess", "TlsOptions"),
+    "semia.core.errors": ("AccessRefusedError", "ImageError", "InputError", "LabelMapError", "SemiaError"),
+    "semia.export.errors": ("ExportError",),
+    "semia.serving": ("ServerOptions", "ServerTls", "ServingError", "ServingSettings", "TritonServer"),
+    "semia.training.errors": ("TrainingError",),
 }
-"""Where the public names are defined. `export` is a package that can be called: see `semia.export`."""
+"""The public names by where they are defined. `export` is a package that can be called: see `semia.export`."""
+
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "__version__",

@@ -1,7 +1,7 @@
 """A benchmark for people: tables for the screen, and the performance section of a README."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -55,17 +55,17 @@ def speed_up(benchmark: Benchmark, measurement: Measurement) -> float:
     return reference.median_ms / measurement.median_ms
 
 
+def _sections(benchmark: Benchmark) -> Iterator[tuple[Canvas, str, list[list[str]]]]:
+    """Of every canvas: latencies, pictures per second, and where the time goes; headings and rows."""
+    for canvas in canvases(benchmark):
+        yield canvas, "one client at a time", _latency_rows(benchmark, canvas)
+        yield canvas, THROUGHPUT_HEADING, _throughput_rows(benchmark, canvas)
+        yield canvas, STAGES_HEADING, _stage_rows(benchmark, canvas)
+
+
 def screen_tables(benchmark: Benchmark) -> list[Table]:
-    """Of every canvas: latencies, pictures per second, and where the time goes."""
-    return [
-        _table(title, rows)
-        for canvas in canvases(benchmark)
-        for title, rows in (
-            (f"{canvas}, one client at a time", _latency_rows(benchmark, canvas)),
-            (f"{canvas}, {THROUGHPUT_HEADING}", _throughput_rows(benchmark, canvas)),
-            (f"{canvas}, {STAGES_HEADING}", _stage_rows(benchmark, canvas)),
-        )
-    ]
+    """The tables for the screen."""
+    return [_table(f"{canvas}, {heading}", rows) for canvas, heading, rows in _sections(benchmark)]
 
 
 def conditions(benchmark: Benchmark) -> str:
@@ -82,10 +82,8 @@ def conditions(benchmark: Benchmark) -> str:
 def readme_section(benchmark: Benchmark) -> str:
     """The performance section in Markdown, markers included."""
     parts = [BEGIN]
-    for canvas in canvases(benchmark):
-        parts += [f"**{canvas}**, one client at a time:", _markdown(_latency_rows(benchmark, canvas))]
-        parts += [f"**{canvas}**, {THROUGHPUT_HEADING}:", _markdown(_throughput_rows(benchmark, canvas))]
-        parts += [f"**{canvas}**, {STAGES_HEADING}:", _markdown(_stage_rows(benchmark, canvas))]
+    for canvas, heading, rows in _sections(benchmark):
+        parts += [f"**{canvas}**, {heading}:", _markdown(rows)]
     parts += [f"{NOTE} Memory: peak of the processes that draw.", f"*{conditions(benchmark)}.*", END]
     return "\n\n".join(parts)
 

@@ -124,11 +124,7 @@ def locate_embedded_triton() -> EmbeddedTriton:
 
 
 def find_wheel_folder(wheel: str = WHEEL) -> Path:
-    """The folder of the installed wheel that holds Triton's files.
-
-    Raises:
-        TritonNotFoundError: if the wheel is not installed.
-    """
+    """The folder of the installed wheel that holds Triton's files, or a TritonNotFoundError."""
     try:
         distribution = importlib.metadata.distribution(wheel)
     except importlib.metadata.PackageNotFoundError:
@@ -140,11 +136,7 @@ def find_wheel_folder(wheel: str = WHEEL) -> Path:
 
 
 def find_stub(stubs: Path, version: str = PYTHON_VERSION) -> Path:
-    """The stub for a Python version.
-
-    Raises:
-        TritonNotFoundError: if the wheel has none; it says which versions it has one for.
-    """
+    """The stub for a Python version, or a TritonNotFoundError that says which versions the wheel has one for."""
     stub = stubs / version / "triton_python_backend_stub"
     if not stub.is_file():
         known = sorted((path.name for path in stubs.glob("3.*")), key=lambda name: int(name.split(".")[1]))
@@ -155,11 +147,7 @@ def find_stub(stubs: Path, version: str = PYTHON_VERSION) -> Path:
 
 
 def find_libpython(folders: Iterable[Path], version: str = PYTHON_VERSION) -> Path:
-    """The shared library of a Python version.
-
-    Raises:
-        TritonNotFoundError: if none of the folders has it; it names the Debian package that does.
-    """
+    """The shared library of a Python version, or a TritonNotFoundError that names its Debian package."""
     name = f"libpython{version}.so.1.0"
     for folder in folders:
         if (folder / name).is_file():
