@@ -34,9 +34,7 @@ class Machine:
     cores: int  # that this process may use
     memory_gb: float  # physical memory, in units of 1e9 bytes
     system: str  # operating system and architecture
-    load: (
-        float | None
-    )  # processes that wanted to run, mean over the minute before; None where the system does not count them
+    load: float | None  # processes that wanted to run, mean over the minute before; None where nobody counts them
     versions: dict[str, str]  # of Python, semia and `PACKAGES`
 
 
