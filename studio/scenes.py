@@ -259,8 +259,10 @@ class Scenes:
             uploads: the folder in which photographs become scenes; made with the first of them.
 
         Raises:
-            InputError: if a folder is missing or two have the same name.
+            InputError: if a folder is missing or none, or two have the same name.
         """
+        if uploads.exists() and not uploads.is_dir():
+            raise InputError(f"{uploads} is no folder: photographs from the page become folders in it")
         self._uploads = uploads
         self._folders: dict[str, SceneFolder] = {}
         earlier = sorted(path.parent for path in uploads.glob(f"*/{IMAGE_STEM}.*")) if uploads.is_dir() else []

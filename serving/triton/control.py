@@ -209,7 +209,9 @@ def _connection(url: str, access: ServerAccess) -> Iterator[InferenceServerClien
                 raise AccessRefusedError(refusal) from error
             if failure := access.tls_failure(url):
                 raise ServerUnreachableError(failure) from error
-            raise ServerUnreachableError(f"no Triton server answers at {url}: {one_line(error.message())}") from error
+            silent = error.status() in (None, "StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED")
+            what = f"no Triton server answers at {url}" if silent else f"the Triton server at {url} fails"
+            raise ServerUnreachableError(f"{what}: {one_line(error.message())}") from error
 
 
 UNARY_METHODS = tuple(

@@ -3,15 +3,17 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from semia.client import ModelDescription, SynthesisClient
+from semia.core.errors import InputError
 from semia.core.images import read_rgb
 from semia.core.labels import Canvas, read_class_ids
 from semia.core.palette import Palette
 from semia.serving import TritonServer
 from semia.studio.frames import pack, unpack
-from semia.studio.scenes import SceneFolder
+from semia.studio.scenes import SceneFolder, Scenes
 from semia.training.scene import Scene, load_scene, save_scene
 from tests.studio.running import Visitor, settings_in, visit
 
@@ -159,3 +161,9 @@ def test_a_photograph_alone_is_a_scene_to_label(tiny_scene: Path, tmp_path: Path
 
     visit(settings_in(tmp_path, tiny_scene), errand)
     assert np.array_equal(read_rgb(tmp_path / "photograph.png"), read_rgb(tiny_scene / "img.png"))
+
+
+def test_uploads_need_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "uploads").touch()
+    with pytest.raises(InputError, match="uploads is no folder: photographs from the page become folders in it"):
+        Scenes([], tmp_path / "uploads")

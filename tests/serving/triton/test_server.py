@@ -184,6 +184,19 @@ def test_controlling_a_server_that_is_not_there(server_options: MakeOptions) -> 
         serving.load_model(url, "tiny")
 
 
+def test_a_repository_that_is_gone_is_no_server_that_is_gone(
+    embedded_triton: None, tiny_bundle: Path, server_options: MakeOptions, tmp_path: Path
+) -> None:
+    serving.publish(tiny_bundle, tmp_path / "repository")
+    with TritonServer(tmp_path / "repository", server_options()) as server:
+        (tmp_path / "repository").rename(tmp_path / "elsewhere")
+        assert (ask(server.grpc_url, np.ones((1, 48, 64), np.uint8)) == (0, 255, 0)).all()
+        with pytest.raises(
+            serving.ServerUnreachableError, match=r"the Triton server at .* fails: failed to open directory"
+        ):
+            serving.model_states(server.grpc_url)
+
+
 # Before anything starts
 
 
