@@ -60,8 +60,8 @@ class Routes:
         """Make a scene of the photograph in the body."""
         max_side = _integer(request.query.get("max_side", "4096"), "max_side")
         data = await request.read()
-        scene = await asyncio.to_thread(self._studio.scenes.add, request.match_info["scene"], data, max_side)
-        return web.json_response(_summary(scene))
+        scene, notes = await asyncio.to_thread(self._studio.scenes.add, request.match_info["scene"], data, max_side)
+        return web.json_response(_summary(scene) | {"notes": notes})
 
     async def photograph(self, request: web.Request) -> web.Response:
         """A scene's photograph as PNG."""

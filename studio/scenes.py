@@ -289,8 +289,8 @@ class Scenes:
             raise NotFoundError(f"the studio has no scene {name!r}; it has {', '.join(self._folders) or 'none'}")
         return scene
 
-    def add(self, name: str, data: bytes, max_side: int) -> SceneFolder:
-        """Make a scene of an uploaded photograph, decoded and written anew.
+    def add(self, name: str, data: bytes, max_side: int) -> tuple[SceneFolder, tuple[str, ...]]:
+        """Make a scene of an uploaded photograph, decoded and written anew; returns it, and lines on what was ignored.
 
         Args:
             name: the scene's.
@@ -304,13 +304,14 @@ class Scenes:
         folder = self._uploads / name
         if name in self._folders or folder.exists():
             raise ChangedError(f"there is a scene {name!r} already: choose another name")
-        photograph = _scaled(_decoded(data), min(max_side, MAX_SIDE))
+        decoded, notes = _decoded(data)
+        photograph = _scaled(decoded, min(max_side, MAX_SIDE))
         if min(photograph.shape[:2]) < MIN_SIDE:
             height, width = photograph.shape[:2]
             raise InputError(f"the photograph is {width}x{height}: each side must have at least {MIN_SIDE} pixels")
         write_rgb(folder / f"{IMAGE_STEM}.png", photograph)
         self._folders[name] = SceneFolder(folder)
-        return self._folders[name]
+        return self._folders[name], notes
 
 
 def tag_of(path: Path) -> str:
@@ -350,7 +351,7 @@ def _check_classes(ids: ClassIds, palette: Palette) -> None:
     found.with_names(dict(zip(palette.names, palette.hex_codes, strict=True)))
 
 
-def _decoded(data: bytes) -> RGB:
+def _decoded(data: bytes) -> tuple[RGB, tuple[str, ...]]:
     try:
         with Image.open(io.BytesIO(data), formats=UPLOAD_FORMATS) as image:
             suffix = f".{(image.format or '').lower()}"
@@ -358,15 +359,18 @@ def _decoded(data: bytes) -> RGB:
                 raise ImageError(f"the photograph is {image.width}x{image.height}: more than {MAX_PIXELS:,} pixels")
     except ImageError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"the photograph claims to have more than {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # Pillow's decoders raise whatever a broken file makes them stumble over
         raise ImageError("this is no photograph: choose a PNG, JPEG, WebP, BMP or TIFF file") from error
     with tempfile.NamedTemporaryFile(prefix="semia-studio-", suffix=suffix) as file:
         file.write(data)
         file.flush()
         try:
-            return read_photograph(Path(file.name))[0]
+            photograph, notes = read_photograph(Path(file.name))
+            return photograph, tuple(note.replace(file.name, "the photograph") for note in notes)
         except ImageError as error:
-            raise ImageError("the photograph cannot be read: its file is broken") from error
+            raise ImageError(str(error).replace(file.name, "the photograph")) from error
 
 
 def _scaled(photograph: RGB, max_side: int) -> RGB:

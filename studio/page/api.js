@@ -86,7 +86,7 @@ export const api = {
    * @param {string} name
    * @param {File} file
    * @param {number} maxSide
-   * @returns {Promise<SceneSummary>}
+   * @returns {Promise<SceneSummary & {notes: string[]}>}
    */
   addScene: async (name, file, maxSide) => (await ask("POST", `${sceneAt(name)}?max_side=${maxSide}`, file)).json(),
 

@@ -111,6 +111,7 @@ export class Studio {
     this.scene = added;
     await this.listScenes();
     await this.go("label");
+    for (const note of added.notes) tell(note);
     tell(`${added.name} is in ${added.folder}. Name its classes, then draw a stroke on each.`);
   }
 

@@ -196,6 +196,28 @@ def test_an_upload_is_written_anew(tiny_scene: Path, tmp_path: Path) -> None:
     assert b"where I live" not in file.read_bytes()
 
 
+def test_what_an_upload_has_that_is_ignored_is_said(tiny_scene: Path, tmp_path: Path) -> None:
+    def file(picture: Image.Image, **options: object) -> bytes:
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG" if picture.mode != "F" else "TIFF", **options)
+        return buffer.getvalue()
+
+    red = Image.new("RGB", (40, 40), "red")
+    negative = Image.fromarray(np.full((40, 40), -1, np.float32))
+
+    async def errand(visitor: Visitor) -> None:
+        async with visitor.ask("POST", "/api/scenes/plain", data=file(red)) as answer:
+            assert (await answer.json())["notes"] == []
+        async with visitor.ask("POST", "/api/scenes/broken", data=file(red, icc_profile=b"none")) as answer:
+            (note,) = (await answer.json())["notes"]
+            assert note.startswith("the photograph: its color profile cannot be used")
+        async with visitor.ask("POST", "/api/scenes/negative", data=file(negative)) as answer:
+            assert answer.status == 400
+            assert (await answer.json())["error"].startswith("the photograph has gray values from -1 to 0")
+
+    visit(settings_in(tmp_path, tiny_scene), errand)
+
+
 def test_frames_of_random_bytes_get_words_and_the_socket_lives(
     tiny_scene: Path, tmp_path: Path, tiny_ids: NDArray[np.uint8], triton: TritonServer
 ) -> None:
