@@ -4,6 +4,7 @@ import io
 import json
 import re
 import tempfile
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,7 +208,8 @@ class SceneFolder:
             ChangedError: if the file is another by now, or there is one.
             ImageError: if the disk refuses.
         """
-        path = find_entry(self.path, TARGET_FOLDER) / f"{check_layout_name(name)}.png"
+        name = _composed(check_layout_name(name))
+        path = find_entry(self.path, TARGET_FOLDER) / f"{name}.png"
         there = self._find_layout(name)
         if there is not None and there != path:
             raise ChangedError(f"there is a {there.name} already: choose another name")
@@ -232,14 +234,21 @@ class SceneFolder:
             ChangedError: if another layout has it.
         """
         path = self._layout_path(name)
-        if self._find_layout(check_layout_name(new_name)) is not None:
-            raise ChangedError(f"there is a layout {new_name!r} already")
-        path.rename(path.with_name(new_name + path.suffix))
+        other = self._find_layout(check_layout_name(new_name))
+        if other is not None and other != path:
+            raise ChangedError(f"there is a layout {other.stem!r} already")
+        path.rename(path.with_name(_composed(new_name) + path.suffix))
 
     def _find_layout(self, name: str) -> Path | None:
         folder = find_entry(self.path, TARGET_FOLDER)
         paths = folder.iterdir() if folder.is_dir() else iter(())
-        return next((path for path in sorted(paths) if path.stem == name and is_image(path)), None)
+        found = sorted(path for path in paths if is_image(path))
+        # Where there is none of exactly this name, one of another case: some disks would replace it.
+        for key in (str, _composed, lambda text: _composed(text).casefold()):
+            for path in found:
+                if key(path.stem) == key(name):
+                    return path
+        return None
 
     def _layout_path(self, name: str) -> Path:
         path = self._find_layout(name)
@@ -320,13 +329,18 @@ def tag_of(path: Path) -> str:
     return f"{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
+def _composed(text: str) -> str:
+    """Letters with accents as one character each, as all but macOS write them."""
+    return unicodedata.normalize("NFC", text)
+
+
 def check_layout_name(name: str) -> str:
     """Return ``name`` if it can be a layout's file stem.
 
     Raises:
         InputError: for anything else.
     """
-    if not LAYOUT_NAME.fullmatch(name) or len(name.encode()) > MAX_NAME_BYTES or name != name.strip(" ."):
+    if not LAYOUT_NAME.fullmatch(_composed(name)) or len(name.encode()) > MAX_NAME_BYTES or name != name.strip(" ."):
         raise InputError(f"{name!r} cannot name a layout: use letters, digits, spaces, '-', '_' and '.', at most 64")
     return name
 

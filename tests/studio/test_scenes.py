@@ -12,6 +12,7 @@ from semia.core.images import read_rgb
 from semia.core.labels import Canvas, read_class_ids
 from semia.core.palette import Palette
 from semia.serving import TritonServer
+from semia.studio.errors import ChangedError
 from semia.studio.frames import pack, unpack
 from semia.studio.scenes import SceneFolder, Scenes
 from semia.training.scene import Scene, load_scene, save_scene
@@ -161,6 +162,24 @@ def test_a_photograph_alone_is_a_scene_to_label(tiny_scene: Path, tmp_path: Path
 
     visit(settings_in(tmp_path, tiny_scene), errand)
     assert np.array_equal(read_rgb(tmp_path / "photograph.png"), read_rgb(tiny_scene / "img.png"))
+
+
+def test_names_of_layouts_that_disks_or_keyboards_take_for_one(
+    tiny_scene: Path, tiny_ids: NDArray[np.uint8], tiny_palette: Palette
+) -> None:
+    """Without case, as on some disks; accents as two characters, as macOS writes them."""
+    scene, cond = SceneFolder(tiny_scene), tiny_scene / "cond"
+    with pytest.raises(ChangedError, match=r"there is a empty\.png already: choose another name"):
+        scene.save_layout("Empty", tiny_ids, tiny_palette, "")
+    scene.rename_layout("empty", "Empty")
+    assert [path.name for path in cond.iterdir()] == ["Empty.png"]
+    tag = scene.save_layout("e\u0301te\u0301", tiny_ids, tiny_palette, "")
+    assert sorted(path.name for path in cond.iterdir()) == ["Empty.png", "\u00e9t\u00e9.png"]
+    assert scene.save_layout("\u00e9t\u00e9", tiny_ids, tiny_palette, tag)
+    with pytest.raises(ChangedError, match="there is a layout 'Empty' already"):
+        scene.rename_layout("\u00e9t\u00e9", "EMPTY")
+    scene.delete_layout("e\u0301te\u0301")
+    assert [path.name for path in cond.iterdir()] == ["Empty.png"]
 
 
 def test_uploads_need_a_folder(tmp_path: Path) -> None:
