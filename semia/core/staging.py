@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +19,10 @@ from semia.core.errors import DirectoryInUseError
 from semia.core.files import sync_path
 
 KEPT = ".kept"
-"""A file that marks a temporary directory as not to be removed."""
+"""A file that marks a temporary directory as one to be kept."""
+
+KEPT_DAYS = 7
+"""For so long; a server that fails again and again must not fill the disk with its logs."""
 
 
 @contextlib.contextmanager
@@ -58,7 +62,7 @@ def staged_directory(destination: Path) -> Iterator[Path]:
 def temporary_directory(kind: str) -> contextlib.AbstractContextManager[Path]:
     """An empty directory ``semia-KIND-*`` in the system's temporary one; afterwards it is removed.
 
-    What processes that were killed left of this kind is removed first. `keep` spares it from both.
+    What processes that were killed left of this kind is removed first. `keep` spares it from both for a week.
     """
     return private_directory(Path(tempfile.gettempdir()), f"semia-{kind}-")
 
@@ -94,7 +98,7 @@ def remove_abandoned(place: Path, prefix: str, suffix: str = "") -> list[str]:
     pattern = re.compile(re.escape(prefix) + r"[a-z0-9_]{8}" + re.escape(suffix))
     removed = []
     for path in place.iterdir():
-        if not pattern.fullmatch(path.name) or (path / KEPT).exists():
+        if not pattern.fullmatch(path.name) or _is_kept(path):
             continue
         with contextlib.suppress(OSError):  # one in use, a file of that name, another user's, or one just gone
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -105,6 +109,14 @@ def remove_abandoned(place: Path, prefix: str, suffix: str = "") -> list[str]:
             finally:
                 os.close(lock)
     return removed
+
+
+def _is_kept(directory: Path) -> bool:
+    try:
+        kept_at = (directory / KEPT).stat().st_mtime
+    except OSError:
+        return False
+    return time.time() - kept_at < KEPT_DAYS * 24 * 3600
 
 
 def _make_locked(place: Path, prefix: str, suffix: str = "") -> tuple[Path, int]:

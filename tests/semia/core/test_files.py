@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -209,8 +210,11 @@ def test_what_killed_processes_left_in_the_temporary_folder_is_removed(
         living.kill()
     assert remove_abandoned(tmp_path, "semia-test-") == [in_use]
     assert abandoned != in_use
-    assert (directory / "log").read_text() == "why", "what is kept is never removed"
+    assert (directory / "log").read_text() == "why", "what is kept is there for a week"
     assert not (directory / "folder").exists()
+    week_ago = time.time() - 7 * 24 * 3600 - 60
+    os.utime(directory / ".kept", (week_ago, week_ago))
+    assert remove_abandoned(tmp_path, "semia-test-") == [directory.name]
 
 
 HOLDER = """
