@@ -156,7 +156,7 @@ def test_a_scene_of_broken_links_is_named(checkpoint: Path, tmp_path: Path) -> N
     for name in ("img.png", "label.png"):
         (tmp_path / "scene" / name).symlink_to(tmp_path / "gone" / name)
     result = semia_here("import", checkpoint, "--scene", tmp_path / "scene", "--run", tmp_path / "run")
-    assert "has no img picture" in complaint(result, 2)
+    assert f"no such picture: {tmp_path / 'scene' / 'img.png'}" in complaint(result, 2)
 
 
 def test_the_scene_is_kept_as_it_was_read(imported: Path, scene: Scene) -> None:
