@@ -28,7 +28,7 @@ from semia.training.copying.search import (
     reuse_costs,
     with_one,
 )
-from semia.training.copying.voting import BEST_QUALITY, Ballot, quality_of, vote
+from semia.training.copying.voting import BEST_QUALITY, Ballot, Vote, quality_of, soften_outlines, vote
 
 ROUNDS = (4, 4, 4)
 """Choices and votes by turns at the coarsest size, at the next, and so on."""
@@ -140,10 +140,9 @@ def paint(class_ids: Tensor, classes: int, sizes: Sequence[SearchedSize], whole:
             chosen = None if painted is None else enlarged(painted.chosen, painted.size.tables.grid, grid)
             painted = _search(size, here, chosen)
     assert painted is not None
-    if whole is None:
-        return painted.picture
     with stage("composition"):
-        return _compose(class_ids, painted, whole)
+        picture, agreement = (painted.picture, painted.agreement) if whole is None else _compose(class_ids, painted, whole)
+        return soften_outlines(picture, class_ids, agreement)
 
 
 @dataclass(frozen=True)
@@ -152,6 +151,7 @@ class _Painted:
 
     size: SearchedSize
     picture: Tensor  # whole levels [N, 3, h, w]
+    agreement: Tensor  # of its votes, [N, 1, h, w]
     chosen: Tensor  # places, int32 [N, h * w]
     quality: Tensor  # [N, h, w]
 
@@ -173,19 +173,20 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
         chosen = cheapest_everywhere(fixed, size.everything[0].by_layout, size.everything[0].places, None).places
     quality = torch.full_like(own_class, BEST_QUALITY).view(-1, grid.height, grid.width)
 
-    def voted(places: Tensor, weights: Tensor) -> Tensor:
-        picture = vote(places.view(-1, grid.height, grid.width), weights, own_class, anchored, light, ballot)
-        return picture.view(-1, 3, grid.height, grid.width)
+    def voted(places: Tensor, weights: Tensor) -> Vote:
+        return vote(places.view(-1, grid.height, grid.width), weights, own_class, anchored, light, ballot)
 
-    picture = voted(chosen, quality)
+    picture, agreement = voted(chosen, quality)
     for number in range(len(size.jumps)):
-        appearance = descriptors.appearance(picture).flatten(2).transpose(1, 2)
+        seen = descriptors.appearance(picture.view(-1, 3, grid.height, grid.width))
+        appearance = seen.flatten(2).transpose(1, 2)
         choice = _choose(size, chosen, torch.cat([fixed, appearance * -2], dim=2), number, anchors)
         chosen = choice.places
         distances = (choice.costs + fixed_square + appearance.square().sum(2)).clamp(min=0)
         quality = quality_of(distances, TOLERANCE).view(-1, grid.height, grid.width)
-        picture = voted(chosen, quality)
-    return _Painted(size, picture, chosen, quality)
+        picture, agreement = voted(chosen, quality)
+    picture = picture.view(-1, 3, grid.height, grid.width)
+    return _Painted(size, picture, agreement.view(-1, 1, grid.height, grid.width), chosen, quality)
 
 
 def _choose(size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int, anchors: Tensor) -> Choice:
@@ -212,8 +213,8 @@ def _choose(size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int, anc
     return improve(chosen, wanted, size.candidates, size.jumps[number], reuse, found)
 
 
-def _compose(class_ids: Tensor, painted: _Painted, whole: Ballot) -> Tensor:
-    """Copy, on the whole canvas, what was chosen at a coarser size."""
+def _compose(class_ids: Tensor, painted: _Painted, whole: Ballot) -> Vote:
+    """Copy, on the whole canvas, what was chosen at a coarser size; both parts are planes ``[N, 3 or 1, H, W]``."""
     coarse, grid, side = painted.size.tables.grid, whole.tables.grid, whole.tables.side
     factor = grid.height // coarse.height
     chosen = enlarged(painted.chosen, coarse, grid).view(-1, grid.height, grid.width)
@@ -221,5 +222,6 @@ def _compose(class_ids: Tensor, painted: _Painted, whole: Ballot) -> Tensor:
     wanted = in_places(class_ids[:, None], side)[:, 0]
     anchored = whole.anchored(whole.anchors_at(wanted))
     quality = quality.reshape(-1, grid.height, grid.width)
-    picture = vote(chosen, quality, wanted.float(), anchored, whole.light_at(wanted), whole)
-    return F.pixel_shuffle(picture.view(-1, 3 * side**2, grid.height, grid.width), side)
+    composed = vote(chosen, quality, wanted.float(), anchored, whole.light_at(wanted), whole)
+    shape = (grid.height, grid.width)
+    return Vote(*(F.pixel_shuffle(part.flatten(1, 2).unflatten(2, shape), side) for part in composed))

@@ -1,6 +1,7 @@
 """A picture from choices: each pixel's color is voted on by the patches that lie over it."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,9 @@ NUMBERS_AT_ONCE = 4_000_000
 
 BEST_QUALITY = 64.0
 """Votes of the best match; whole numbers, so that sums of votes times levels stay below 2 ** 24."""
+
+AGREED = 16
+"""`Vote.agreement` where every patch has the pixel's class; where half of them or fewer have, it is 0."""
 
 
 def quality_of(distances: Tensor, tolerance: float) -> Tensor:
@@ -94,7 +98,14 @@ class Ballot:
         return torch.cat(columns, dim=1).view(-1, 9, grid.pixels)
 
 
-def vote(chosen: Tensor, quality: Tensor, own_class: Tensor, anchored: Tensor, light: Tensor, ballot: Ballot) -> Tensor:
+class Vote(NamedTuple):
+    """What the patches over each pixel make of it; each of P places stands for S pixels."""
+
+    picture: Tensor  # whole levels within [0, 255], float32 [N, 3, S, P]
+    agreement: Tensor  # how far they have the pixel's class, whole numbers up to `AGREED`, float32 [N, 1, S, P]
+
+
+def vote(chosen: Tensor, quality: Tensor, own_class: Tensor, anchored: Tensor, light: Tensor, ballot: Ballot) -> Vote:
     """Average what the patches over each pixel copy there.
 
     Only what has the pixel's own class counts: borders are where the layout has them. If there is no such vote, the
@@ -107,9 +118,6 @@ def vote(chosen: Tensor, quality: Tensor, own_class: Tensor, anchored: Tensor, l
         anchored: what a pixel copies then, as `Ballot.anchored` gives it, ``[N, 3, S, P]``.
         light: of the pixels, as `Ballot.light_at` gives it, ``[N, 3 or 1, S, P]``.
         ballot: of this size.
-
-    Returns:
-        Whole levels within [0, 255], float32 ``[N, 3, S, P]``.
     """
     copied = ballot.shifted(chosen, ballot.beyond) - ballot.steps
     counted = ballot.shifted(quality, 0.0) * ballot.weights
@@ -123,7 +131,30 @@ def vote(chosen: Tensor, quality: Tensor, own_class: Tensor, anchored: Tensor, l
         counts.append(votes.sum(2)[:, None])
     total, count = sum(totals[1:], totals[0]), sum(counts[1:], counts[0])
     picture = torch.where(count > 0, rounded(total / count.clamp(min=1)), anchored)
-    return (picture + light).clamp(0, 255) if ballot.tables.lit else picture
+    agreement = (torch.floor(count * (2 * AGREED) / counted.sum(1)[:, None, None]) - AGREED).clamp(min=0)
+    return Vote((picture + light).clamp(0, 255) if ballot.tables.lit else picture, agreement)
+
+
+def soften_outlines(picture: Tensor, class_ids: Tensor, agreement: Tensor) -> Tensor:
+    """Blur the pixels at the layout's outlines, where those are not the photograph's.
+
+    A camera mixes the colors of two classes that meet, a layout's outlines are steps. Where what is copied has the same
+    outline, the photograph's own mixture is kept.
+
+    Args:
+        picture: whole levels, float32 ``[N, 3, H, W]``.
+        class_ids: int64 ``[N, H, W]``.
+        agreement: `Vote.agreement`, ``[N, 1, H, W]``: how much of each pixel is kept.
+
+    Returns:
+        Whole levels, of the picture's shape.
+    """
+    ids = class_ids[:, None].float()
+    outline = F.max_pool2d(ids, 3, 1, 1) != -F.max_pool2d(-ids, 3, 1, 1)
+    kept = torch.where(outline, agreement, AGREED)
+    # Twice the mean of 2x2 pixels: weights of 1, 2, 1 along both sides.
+    blurred = F.avg_pool2d(F.avg_pool2d(F.pad(picture, (1, 1, 1, 1), mode="replicate"), 2, 1), 2, 1)
+    return rounded((picture * kept + blurred * (AGREED - kept)) / AGREED)
 
 
 def look_up(table: Tensor, index: Tensor) -> Tensor:
