@@ -35,11 +35,11 @@ from semia.training.copying.levels import (
     anchors_of,
     chessboard,
     colors_of,
+    cost_digits,
     reduced,
 )
 from semia.training.copying.painting import SearchedSize, paint
 from semia.training.copying.prior import class_colors, class_light, explained_variance
-from semia.training.copying.search import table_of
 from semia.training.copying.settings import CopyingSettings
 from semia.training.copying.similar import SIMILAR, similar_places
 from semia.training.copying.variants import VARIANTS, shows_photograph, warp, warp_by_class
@@ -151,7 +151,7 @@ class CopyingGenerator(SceneGenerator):
             on_stage("similar places", 0.8)
             halvings = self.sizes.searched[SIMILAR_ORDER]
             tables = self._search_tables(SIMILAR_ORDER, halvings)
-            self.similar.copy_(similar_places(table_of(tables), tables.grid))
+            self.similar.copy_(similar_places(tables.rows.float(), tables.grid))
 
     def tables(self) -> list[CopiedColors]:
         """All that may be copied at each size, coarse to fine; the last is of the whole canvas.
@@ -249,8 +249,9 @@ class CopyingGenerator(SceneGenerator):
             light=light[list(lit)].to(torch.int8),
             lit=lit,
             anchors=grid.inside()[0].to(device)[anchors],
-            descriptors=rows.to(torch.int8),
-            squares=(rows.square().sum(1) + costs.flatten() * VARIANT_COST).int(),
+            rows=torch.cat(
+                [cost_digits(rows.square().sum(1) + costs.flatten() * VARIANT_COST), rows.to(torch.int8)], 1
+            ),
             similar=grid.table(self.similar).int() if order == SIMILAR_ORDER else None,
             prior=reduced(self.prior, times).to(torch.int8),
             place=place[0].to(torch.int8),

@@ -43,7 +43,10 @@ CONTEXTS = (
 """Windows of class shares that are compared at the coarsest size, at the next, and at all finer ones."""
 
 CODE_SIZE = 5
-"""Numbers that say, at those finer sizes, which class a pixel has: looks never outweigh them."""
+"""Numbers, at most, that say at those finer sizes which class a pixel has: looks never outweigh them."""
+
+COST_DIGITS = (1, 256, 65536)
+"""A whole number in three digits between -128 and 127, the lowest first: so it is stored in bytes."""
 
 ANCHOR_CELL = 8
 """Pixels along the squares for each of which every class has an anchor: its nearest place in the photograph."""
@@ -176,8 +179,7 @@ class SearchTables(CopiedColors):
     """All that may be copied at one size that is searched, and the constants of searching there."""
 
     anchors: Tensor  # int32 [K, squares]: the places of `CopiedColors.anchor_colors`
-    descriptors: Tensor  # int8 [places, D]: what `LevelDescriptors` describe, layout and appearance
-    squares: Tensor  # int32 [places]: of a descriptor, plus what copying the place costs, whatever for
+    rows: Tensor  # int8 [places, 3 + D]: `cost_digits`, then what `LevelDescriptors` describe, layout and appearance
     similar: Tensor | None  # int32 [places, SIMILAR]: of `similar_places`, at one size
     prior: Tensor  # int8 [K, 3, h, w]: each class's prior color everywhere
     place: Tensor  # int8 [2, h, w]: where a pixel is
@@ -197,12 +199,31 @@ def in_places(pictures: Tensor, side: int) -> Tensor:
     return squares.reshape(-1, pictures.shape[1], side**2, squares.shape[2] * squares.shape[3])
 
 
+def cost_digits(costs: Tensor) -> Tensor:
+    """Whole numbers ``[places]`` below 2 ** 23 as int8 ``[places, 3]``: their products with `COST_DIGITS` add up."""
+    rest, digits = costs.long(), []
+    for _ in COST_DIGITS:
+        digits.append((rest + 128) % 256 - 128)
+        rest = (rest - digits[-1]) // 256
+    return torch.stack(digits, dim=1).to(torch.int8)
+
+
+def with_cost(described: Tensor) -> Tensor:
+    """Wanted descriptors ``[N, P, D]`` as what `SearchTables.rows` are multiplied by, ``[N, P, 3 + D]``.
+
+    The product is the cost, less the wanted descriptor's square.
+    """
+    digits = [torch.full_like(described[:, :, :1], digit) for digit in COST_DIGITS]
+    return torch.cat([*digits, described * -2], dim=2)
+
+
 def class_codes(classes: int) -> Tensor:
-    """Points for K classes, float32 ``[K, CODE_SIZE]``, as far apart as descriptors allow: digits of their numbers."""
+    """Points for K classes, float32 ``[K, digits]``, as far apart as descriptors allow: digits of their numbers."""
     base = 2
     while base**CODE_SIZE < classes:
         base += 1
-    digits = torch.arange(classes)[:, None] // base ** torch.arange(CODE_SIZE) % base
+    count = next(count for count in range(CODE_SIZE + 1) if base**count >= classes)
+    digits = torch.arange(classes)[:, None] // base ** torch.arange(count) % base
     return rounded(digits * (2 * LARGEST / (base - 1)) - LARGEST)
 
 

@@ -11,12 +11,14 @@ from torch import Tensor
 from semia.training.base import stage
 from semia.training.copying.descriptors import rounded
 from semia.training.copying.levels import (
+    COST_DIGITS,
     FULL_SHARE,
     JUMP,
     LevelDescriptors,
     SearchTables,
     enlarged,
     in_places,
+    with_cost,
 )
 from semia.training.copying.search import (
     BLOCK,
@@ -26,7 +28,6 @@ from semia.training.copying.search import (
     cheapest_everywhere,
     improve,
     reuse_costs,
-    with_one,
 )
 from semia.training.copying.voting import BEST_QUALITY, Ballot, Vote, quality_of, soften_outlines, vote
 
@@ -88,8 +89,8 @@ class Everything:
     """The M places of a size that pixels are compared with, wherever they are; none is in a margin."""
 
     places: Tensor  # int32 [M]
-    rows: Tensor  # `Candidates.table` of these places, transposed, [1 + D, M]
-    by_layout: Tensor  # the same without appearance, [1 + fixed_size, M]
+    rows: Tensor  # `Candidates.table` of these places, transposed, [3 + D, M]
+    by_layout: Tensor  # the same without appearance, [3 + fixed_size, M]
     near: NearPlaces
 
     @classmethod
@@ -110,8 +111,9 @@ class Everything:
         # Filled up with a place in the margin, which is never the cheapest.
         places = F.pad(places.flatten(), (0, -places.numel() % BLOCK)).to(candidates.table.device)
         rows = candidates.table.index_select(0, places)
-        appearance = rows[:, 1 + fixed_size :].square().sum(1, keepdim=True)
-        by_layout = torch.cat([rows[:, :1] - appearance, rows[:, 1 : 1 + fixed_size]], dim=1)
+        fixed = len(COST_DIGITS) + fixed_size
+        appearance = rows[:, fixed:].square().sum(1, keepdim=True)
+        by_layout = torch.cat([rows[:, :1] - appearance, rows[:, 1:fixed]], dim=1)
         near = NearPlaces.of(grid, places.device)
         return cls(places, rows.T.contiguous(), by_layout.T.contiguous(), near)
 
@@ -141,7 +143,9 @@ def paint(class_ids: Tensor, classes: int, sizes: Sequence[SearchedSize], whole:
             painted = _search(size, here, chosen)
     assert painted is not None
     with stage("composition"):
-        picture, agreement = (painted.picture, painted.agreement) if whole is None else _compose(class_ids, painted, whole)
+        picture, agreement = (
+            (painted.picture, painted.agreement) if whole is None else _compose(class_ids, painted, whole)
+        )
         return soften_outlines(picture, class_ids, agreement)
 
 
@@ -167,7 +171,7 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
     place = tables.place.float().expand(shares.shape[0], -1, -1, -1)
     fixed = descriptors.describe_layout(shares, prior, place).flatten(2).transpose(1, 2)
     fixed_square = fixed.square().sum(2)
-    fixed = with_one(fixed)
+    fixed = with_cost(fixed)
     if chosen is None:
         assert size.everything, "the coarsest size is compared with every place"
         chosen = cheapest_everywhere(fixed, size.everything[0].by_layout, size.everything[0].places, None).places

@@ -25,7 +25,7 @@ SIMILAR_COST = VARIANT_COST
 REUSE_COST = 3
 """For every copy of a place, beyond the first, among the 5x5 places around it; a 25th of 0.01 * UNIT ** 2."""
 
-NUMBERS_AT_ONCE = 4_000_000
+NUMBERS_AT_ONCE = 1_000_000
 """Of gathered descriptors: more do not fit into a processor's cache."""
 
 BLOCK = 64
@@ -48,7 +48,7 @@ class Candidates:
     """What a search compares with, in float32: made once, before layouts come."""
 
     grid: Grid
-    table: Tensor  # [places, 1 + D]: `SearchTables.squares`, then the descriptor
+    table: Tensor  # [places, 3 + D]: `SearchTables.rows`
     order: Tensor  # int32 [2 * P]: all pixels, first the chessboard's white ones
     merged: Tensor  # int32 [h * w]: where each pixel stands in that order
     halves: tuple[Half, Half]
@@ -58,8 +58,9 @@ class Candidates:
     @classmethod
     def from_tables(cls, tables: SearchTables) -> "Candidates":
         """Widen tables."""
-        grid, device = tables.grid, tables.descriptors.device
-        table = table_of(tables)
+        grid, device = tables.grid, tables.rows.device
+        # No more than this, which ONNX Runtime does when it loads a graph: every step takes as much memory once more.
+        table = tables.rows.float()
         count = tables.halves.shape[1]
         standing = torch.where(tables.merged >= count, tables.merged - count, tables.merged)
         home = grid.inside()[0].to(device)
@@ -83,26 +84,12 @@ class Choice:
     costs: Tensor  # float32 [N, h * w]: whole numbers, less the square of the wanted descriptor
 
 
-def table_of(tables: SearchTables) -> Tensor:
-    """`Candidates.table`."""
-    # No more than this, which ONNX Runtime does when it loads a graph: every step takes as much memory once more.
-    return torch.cat([tables.squares[:, None].float(), tables.descriptors.float()], dim=1)
-
-
-def with_one(described: Tensor) -> Tensor:
-    """Wanted descriptors ``[N, P, D]`` as what `Candidates.table` is multiplied by, ``[N, P, 1 + D]``.
-
-    The product is the cost, less the wanted descriptor's square.
-    """
-    return F.pad(described * -2, (1, 0), value=1.0)
-
-
 def cheapest_everywhere(wanted: Tensor, everything: Tensor, places: Tensor, reuse: Tensor | None) -> Choice:
     """Compare pixels with all places of the photograph's variants.
 
     Args:
-        wanted: as `with_one` gives it, ``[N, P, 1 + D]``.
-        everything: the rows of those places, transposed, ``[1 + D, M]``; M is a multiple of `BLOCK`.
+        wanted: as `with_cost` gives it, ``[N, P, 3 + D]``.
+        everything: the rows of those places, transposed, ``[3 + D, M]``; M is a multiple of `BLOCK`.
         places: their numbers, int32 ``[M]``.
         reuse: what copying each once more costs, ``[N, M]``.
     """
@@ -167,7 +154,7 @@ def improve(
 
     Args:
         chosen: places, int32 ``[N, h * w]``.
-        wanted: as `with_one` gives it, ``[N, h * w, 1 + D]``.
+        wanted: as `with_cost` gives it, ``[N, h * w, 3 + D]``.
         candidates: of this size.
         jumps: rows down and columns right of the present place to look at, at most `JUMP`.
         reuse: as `reuse_costs` gives it.

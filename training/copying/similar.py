@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from semia.training.copying.grid import Grid
+from semia.training.copying.levels import COST_DIGITS, with_cost
 
 SIMILAR = 2
 """Places of the plain photograph that are remembered for each place."""
@@ -23,7 +24,7 @@ def similar_places(rows: Tensor, grid: Grid) -> Tensor:
     Only every second place of every second row is looked at; beside it, what is similar goes on as it does.
 
     Args:
-        rows: as `Candidates.table` has them, whole numbers, float32 ``[places, 1 + D]``.
+        rows: `SearchTables.rows` as float32 ``[places, 3 + D]``.
         grid: which numbers the places.
 
     Returns:
@@ -44,8 +45,7 @@ def similar_places(rows: Tensor, grid: Grid) -> Tensor:
 
 def _nearest(rows: Tensor, known: Tensor, asked: Tensor, grid: Grid) -> Tensor:
     """`similar_places` of places int64 ``[Q]``, ``[Q, SIMILAR]``; known has a row beside the photograph."""
-    described = rows[asked, 1:]
-    costs = torch.cat([torch.ones(len(asked), 1), described * -2], dim=1) @ known.T
+    costs = with_cost(rows[None, asked, len(COST_DIGITS) :])[0] @ known.T
     steps = torch.arange(-APART, APART + 1)
     near, found = asked, []
     for _ in range(SIMILAR):

@@ -14,7 +14,7 @@ from semia.training.copying.levels import CopiedColors, in_places, squares_of, w
 WEIGHTS = (5, 8, 5)
 """Of a patch's nine votes, by their rows and by their columns; both are multiplied."""
 
-NUMBERS_AT_ONCE = 4_000_000
+NUMBERS_AT_ONCE = 1_000_000
 """Of looked up colors and class ids: more do not fit into a processor's cache."""
 
 BEST_QUALITY = 64.0
