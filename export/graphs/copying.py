@@ -31,6 +31,7 @@ class CopyingGraph(nn.Module):
         for number, level in enumerate(self.tables):
             for name, values in _tensors(level).items():
                 self.register_buffer(f"size_{number}_{name}", values)
+        self.register_buffer("softness", self.generator.softness)
         # What the tables were made of would only make the file larger.
         for name, _ in list(self.generator.named_buffers(recurse=False)):
             delattr(self.generator, name)
@@ -42,7 +43,7 @@ class CopyingGraph(nn.Module):
             class_ids = _extended(_extended(target_labels.long(), 1, padded.height), 2, padded.width)
         with stage("stored tables"):
             sizes, whole = self.generator.ready([self._stored(number) for number in range(len(self.tables))])
-        levels = paint(class_ids, self.generator.classes, sizes, whole)
+        levels = paint(class_ids, self.generator.classes, sizes, whole, self.get_buffer("softness"))
         with stage("pixels"):
             # Bytes last: TensorRT transposes none.
             picture = levels[:, :, : self.canvas.height, : self.canvas.width].permute(0, 2, 3, 1)

@@ -38,6 +38,7 @@ from semia.training.copying.levels import (
     cost_digits,
     reduced,
 )
+from semia.training.copying.outline import outline_softness
 from semia.training.copying.painting import SearchedSize, paint
 from semia.training.copying.prior import class_colors, class_light, explained_variance
 from semia.training.copying.settings import CopyingSettings
@@ -65,6 +66,7 @@ class CopyingGenerator(SceneGenerator):
     source_prior: Tensor
     place: Tensor
     similar: Tensor
+    softness: Tensor
     _image: Tensor
     _ids: Tensor
 
@@ -94,6 +96,7 @@ class CopyingGenerator(SceneGenerator):
             ("source_prior", (count, 3, *searched), torch.int8),
             ("place", (count, 2, *searched), torch.int8),
             ("similar", (count, SIMILAR, *self._similar_size()), torch.int32),
+            ("softness", (1,), torch.uint8),
         ):
             self.register_buffer(name, torch.zeros(shape, dtype=dtype))
         padded = pad(scene.image, 2**self.sizes.coarsest), pad(scene.class_ids, 2**self.sizes.coarsest)
@@ -142,6 +145,7 @@ class CopyingGenerator(SceneGenerator):
         self.light.copy_(class_light(image / FULL_COLOR, shares, finest))
         self.source_prior.copy_(reduced(source_prior, finest))
         self.place.copy_(reduced(place, finest))
+        self.softness.fill_(outline_softness(image, ids))
         for order, halvings in enumerate(self.sizes.searched):
             on_stage("descriptors", 0.3 + 0.5 * order / len(self.sizes.searched))
             level = cast(LevelDescriptors, self.descriptors[order])
@@ -182,7 +186,7 @@ class CopyingGenerator(SceneGenerator):
 
         def synthesize(target_ids: Tensor) -> Tensor:
             height, width = target_ids.shape[-2:]
-            levels = paint(pad(target_ids, 2**self.sizes.coarsest), self.classes, sizes, whole)
+            levels = paint(pad(target_ids, 2**self.sizes.coarsest), self.classes, sizes, whole, self.softness)
             return levels[..., :height, :width] / 127.5 - 1
 
         return synthesize

@@ -200,7 +200,7 @@ def in_places(pictures: Tensor, side: int) -> Tensor:
 
 
 def cost_digits(costs: Tensor) -> Tensor:
-    """Whole numbers ``[places]`` below 2 ** 23 as int8 ``[places, 3]``: their products with `COST_DIGITS` add up."""
+    """Whole numbers ``[places]``, at most 8 million, as int8 ``[places, 3]``: their products with `COST_DIGITS` add up."""
     rest, digits = costs.long(), []
     for _ in COST_DIGITS:
         digits.append((rest + 128) % 256 - 128)

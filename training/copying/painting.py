@@ -20,6 +20,7 @@ from semia.training.copying.levels import (
     in_places,
     with_cost,
 )
+from semia.training.copying.outline import soften_outlines
 from semia.training.copying.search import (
     BLOCK,
     Candidates,
@@ -29,7 +30,7 @@ from semia.training.copying.search import (
     improve,
     reuse_costs,
 )
-from semia.training.copying.voting import BEST_QUALITY, Ballot, Vote, quality_of, soften_outlines, vote
+from semia.training.copying.voting import BEST_QUALITY, Ballot, Vote, quality_of, vote
 
 ROUNDS = (4, 4, 4)
 """Choices and votes by turns at the coarsest size, at the next, and so on."""
@@ -118,7 +119,9 @@ class Everything:
         return cls(places, rows.T.contiguous(), by_layout.T.contiguous(), near)
 
 
-def paint(class_ids: Tensor, classes: int, sizes: Sequence[SearchedSize], whole: Ballot | None) -> Tensor:
+def paint(
+    class_ids: Tensor, classes: int, sizes: Sequence[SearchedSize], whole: Ballot | None, softness: Tensor
+) -> Tensor:
     """Draw layouts.
 
     Args:
@@ -126,6 +129,7 @@ def paint(class_ids: Tensor, classes: int, sizes: Sequence[SearchedSize], whole:
         classes: K.
         sizes: coarse to fine.
         whole: what may be copied on the whole canvas; None if that is the last of the sizes.
+        softness: of the photograph's outlines, as `outline_softness` gives it, ``[1]``.
 
     Returns:
         Whole levels, float32 ``[N, 3, H, W]``.
@@ -146,7 +150,7 @@ def paint(class_ids: Tensor, classes: int, sizes: Sequence[SearchedSize], whole:
         picture, agreement = (
             (painted.picture, painted.agreement) if whole is None else _compose(class_ids, painted, whole)
         )
-        return soften_outlines(picture, class_ids, agreement)
+        return soften_outlines(picture, class_ids, agreement, softness)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 from semia.training.copying.descriptors import rounded
 from semia.training.copying.grid import int_column
 from semia.training.copying.levels import CopiedColors, in_places, squares_of, widened
+from semia.training.copying.outline import AGREED
 
 WEIGHTS = (5, 8, 5)
 """Of a patch's nine votes, by their rows and by their columns; both are multiplied."""
@@ -19,9 +20,6 @@ NUMBERS_AT_ONCE = 1_000_000
 
 BEST_QUALITY = 64.0
 """Votes of the best match; whole numbers, so that sums of votes times levels stay below 2 ** 24."""
-
-AGREED = 16
-"""`Vote.agreement` where every patch has the pixel's class; where half of them or fewer have, it is 0."""
 
 
 def quality_of(distances: Tensor, tolerance: float) -> Tensor:
@@ -133,28 +131,6 @@ def vote(chosen: Tensor, quality: Tensor, own_class: Tensor, anchored: Tensor, l
     picture = torch.where(count > 0, rounded(total / count.clamp(min=1)), anchored)
     agreement = (torch.floor(count * (2 * AGREED) / counted.sum(1)[:, None, None]) - AGREED).clamp(min=0)
     return Vote((picture + light).clamp(0, 255) if ballot.tables.lit else picture, agreement)
-
-
-def soften_outlines(picture: Tensor, class_ids: Tensor, agreement: Tensor) -> Tensor:
-    """Blur the pixels at the layout's outlines, where those are not the photograph's.
-
-    A camera mixes the colors of two classes that meet, a layout's outlines are steps. Where what is copied has the same
-    outline, the photograph's own mixture is kept.
-
-    Args:
-        picture: whole levels, float32 ``[N, 3, H, W]``.
-        class_ids: int64 ``[N, H, W]``.
-        agreement: `Vote.agreement`, ``[N, 1, H, W]``: how much of each pixel is kept.
-
-    Returns:
-        Whole levels, of the picture's shape.
-    """
-    ids = class_ids[:, None].float()
-    outline = F.max_pool2d(ids, 3, 1, 1) != -F.max_pool2d(-ids, 3, 1, 1)
-    kept = torch.where(outline, agreement, AGREED)
-    # Twice the mean of 2x2 pixels: weights of 1, 2, 1 along both sides.
-    blurred = F.avg_pool2d(F.avg_pool2d(F.pad(picture, (1, 1, 1, 1), mode="replicate"), 2, 1), 2, 1)
-    return rounded((picture * kept + blurred * (AGREED - kept)) / AGREED)
 
 
 def look_up(table: Tensor, index: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from semia.training.copying.generator import CopyingGenerator
 from semia.training.copying.grid import Grid
 from semia.training.copying.levels import (
     COARSEST_SIDE,
+    COST_DIGITS,
     MARGIN_COST,
     OUTSIDE_COST,
     SEARCHED_PIXELS,
@@ -15,6 +16,7 @@ from semia.training.copying.levels import (
     Sizes,
     chessboard,
     colors_of,
+    cost_digits,
     enlarged,
     reduced,
     widened,
@@ -94,7 +96,7 @@ def test_tables_have_a_row_for_every_place(copying: CopyingGenerator) -> None:
         places = tables.grid.variants * tables.grid.area
         assert len(tables.colors) == places
         if isinstance(tables, SearchTables):
-            assert (len(tables.descriptors), len(tables.squares)) == (places, places)
+            assert len(tables.rows) == places
 
 
 def test_no_difference_is_worth_a_place_in_the_margin() -> None:
@@ -103,3 +105,10 @@ def test_no_difference_is_worth_a_place_in_the_margin() -> None:
         size = descriptors.fixed_size + descriptors.appearance.size
         assert size * (2 * LARGEST) ** 2 + OUTSIDE_COST * VARIANT_COST < MARGIN_COST * VARIANT_COST
         assert MARGIN_COST * VARIANT_COST + 2 * size * LARGEST**2 < 2**24, "float32 adds it exactly"
+
+
+def test_costs_are_exact_in_three_digits() -> None:
+    costs = torch.tensor([0, 1, 127, 128, 255, 256, 32_767, 32_768, 65_535, 3_649_999, 127 * (65536 + 256 + 1)])
+    digits = cost_digits(costs)
+    assert digits.dtype == torch.int8
+    assert torch.equal((digits.long() * torch.tensor(COST_DIGITS)).sum(1), costs)

@@ -8,7 +8,16 @@ from torch import Tensor
 
 from semia.training.copying.generator import CopyingGenerator
 from semia.training.copying.grid import Grid
-from semia.training.copying.levels import JUMP, REACH, SIMILAR_ORDER, VARIANT_COST, SearchTables
+from semia.training.copying.levels import (
+    COST_DIGITS,
+    JUMP,
+    REACH,
+    SIMILAR_ORDER,
+    VARIANT_COST,
+    SearchTables,
+    cost_digits,
+    with_cost,
+)
 from semia.training.copying.painting import Everything, SearchedSize
 from semia.training.copying.search import (
     REUSE_COST,
@@ -19,7 +28,6 @@ from semia.training.copying.search import (
     cheapest_everywhere,
     improve,
     reuse_costs,
-    with_one,
 )
 
 JUMPS = [(-JUMP, 3), (2, JUMP)]
@@ -46,6 +54,20 @@ def inside(tables: SearchTables) -> Tensor:
     return tables.grid.inside().flatten()
 
 
+def descriptors(tables: SearchTables) -> Tensor:
+    """int64 ``[places, D]``."""
+    return tables.rows[:, len(COST_DIGITS) :].long()
+
+
+def squares(tables: SearchTables) -> Tensor:
+    """Of descriptors, plus what copying a place costs, int64 ``[places]``."""
+    return (tables.rows[:, : len(COST_DIGITS)].long() * torch.tensor(COST_DIGITS)).sum(1)
+
+
+def with_rows(tables: SearchTables, squares: Tensor, descriptors: Tensor) -> SearchTables:
+    return dataclasses.replace(tables, rows=torch.cat([cost_digits(squares), descriptors.to(torch.int8)], dim=1))
+
+
 def near(grid: Grid) -> NearPlaces:
     return NearPlaces.of(grid, torch.device("cpu"))
 
@@ -56,14 +78,15 @@ def wanted_descriptors(tables: SearchTables, number: int = 2) -> Tensor:
     picked = inside(tables).long()[
         torch.randint(tables.grid.variants * tables.grid.pixels, (number, tables.grid.pixels), generator=random)
     ]
-    noise = torch.randint(-20, 21, (number, tables.grid.pixels, tables.descriptors.shape[1]), generator=random)
-    return (tables.descriptors[picked].float() + noise).clamp(-127, 127)
+    known = descriptors(tables).float()
+    noise = torch.randint(-20, 21, (number, tables.grid.pixels, known.shape[1]), generator=random)
+    return (known[picked] + noise).clamp(-127, 127)
 
 
 def cost(wanted: Tensor, places: Tensor, tables: SearchTables) -> Tensor:
     """Squared distance and the cost of copying, int64, for wanted ``[..., D]`` and places ``[...]``."""
-    described = tables.descriptors.long()[places.long()]
-    copying = tables.squares.long()[places.long()] - described.square().sum(-1)
+    described = descriptors(tables)[places.long()]
+    copying = squares(tables)[places.long()] - described.square().sum(-1)
     return (wanted.long() - described).square().sum(-1) + copying
 
 
@@ -86,7 +109,7 @@ def test_the_cheapest_of_all_is_found(tables: SearchTables, everything: Everythi
         assert reuse.any()
         every += reuse[:, None, everything.places.long()].long()
     reuse_inside = None if reuse is None else reuse.index_select(1, everything.places)
-    choice = cheapest_everywhere(with_one(wanted), everything.rows, everything.places, reuse_inside)
+    choice = cheapest_everywhere(with_cost(wanted), everything.rows, everything.places, reuse_inside)
     assert torch.equal(choice.places, everything.places[every.argmin(2)])
     assert torch.equal(choice.costs.long() + wanted.long().square().sum(2), every.amin(2))
 
@@ -102,19 +125,19 @@ def test_all_of_the_photograph_is_compared_and_by_turns_half_of_its_variants(siz
 
 def test_the_layout_alone_finds_the_cheapest_without_appearance(sizes: list[SearchedSize]) -> None:
     tables, everything = sizes[0].tables, sizes[0].everything[0]
-    fixed = tables.descriptors.shape[1] - sizes[0].descriptors.appearance.size
+    described = descriptors(tables)
+    fixed = described.shape[1] - sizes[0].descriptors.appearance.size
     wanted = wanted_descriptors(tables)[:, :, :fixed]
-    appearance = tables.descriptors[:, fixed:].long().square().sum(1)
-    squares = (tables.squares - appearance).int()
-    layout_alone = dataclasses.replace(tables, descriptors=tables.descriptors[:, :fixed], squares=squares)
+    appearance = described[:, fixed:].square().sum(1)
+    layout_alone = with_rows(tables, squares(tables) - appearance, described[:, :fixed])
     every = torch.stack([cost(one[:, None], inside(tables)[None], layout_alone) for one in wanted])
-    choice = cheapest_everywhere(with_one(wanted), everything.by_layout, everything.places, None)
+    choice = cheapest_everywhere(with_cost(wanted), everything.by_layout, everything.places, None)
     assert torch.equal(choice.places, inside(tables)[every.argmin(2)])
 
 
 def test_of_equally_cheap_ones_the_first_is_taken(tables: SearchTables, everything: Everything) -> None:
     same = everything.rows[:, :1].expand(-1, everything.rows.shape[1])
-    wanted = with_one(wanted_descriptors(tables))
+    wanted = with_cost(wanted_descriptors(tables))
     choice = cheapest_everywhere(wanted, same, everything.places, None)
     assert (choice.places == everything.places[0]).all()
 
@@ -143,7 +166,7 @@ def test_improving_never_costs_more(sizes: list[SearchedSize], with_more: bool) 
     wanted, chosen = wanted_descriptors(tables), random_choice(tables)
     reuse = reuse_costs(clustered_choice(tables), near(tables.grid)) if with_more else None
     found = random_choice(tables).flip(1) if with_more else None
-    choice = improve(chosen, with_one(wanted), Candidates.from_tables(tables), JUMPS, reuse, found)
+    choice = improve(chosen, with_cost(wanted), Candidates.from_tables(tables), JUMPS, reuse, found)
 
     own = inside(tables)[: tables.grid.pixels].expand_as(chosen)
 
@@ -167,7 +190,7 @@ def test_each_half_takes_the_cheapest_of_its_candidates(tables: SearchTables, wi
         tables = dataclasses.replace(tables, similar=places)
     grid = tables.grid
     wanted, chosen = wanted_descriptors(tables, 1), random_choice(tables, 1)
-    choice = improve(chosen, with_one(wanted), Candidates.from_tables(tables), JUMPS)
+    choice = improve(chosen, with_cost(wanted), Candidates.from_tables(tables), JUMPS)
     present = chosen[0].view(grid.height, grid.width).clone()
     own = inside(tables)[: grid.pixels].view(grid.height, grid.width)
     for color in (0, 1):
@@ -193,15 +216,16 @@ def test_each_half_takes_the_cheapest_of_its_candidates(tables: SearchTables, wi
 
 
 def test_what_a_pixel_copies_already_stays_where_all_cost_the_same(tables: SearchTables) -> None:
-    equal = dataclasses.replace(
-        tables, descriptors=torch.zeros_like(tables.descriptors), squares=torch.full_like(tables.squares, VARIANT_COST)
-    )
+    described = torch.zeros_like(descriptors(tables))
+    costs = torch.full((len(described),), VARIANT_COST)
+    equal = with_rows(tables, costs, described)
     chosen = random_choice(tables)
     candidates = Candidates.from_tables(equal)
-    wanted = with_one(torch.zeros(2, tables.grid.pixels, tables.descriptors.shape[1]))
+    wanted = with_cost(torch.zeros(2, tables.grid.pixels, described.shape[1]))
     own = inside(tables)[: tables.grid.pixels].expand_as(chosen)
     assert torch.equal(improve(chosen, wanted, candidates, JUMPS).places, own), "its own place is cheaper"
-    equal.squares[inside(tables)[: tables.grid.pixels].long()] += 2 * VARIANT_COST
+    costs[inside(tables)[: tables.grid.pixels].long()] += 2 * VARIANT_COST
+    equal = with_rows(tables, costs, described)
     elsewhere = improve(chosen, wanted, Candidates.from_tables(equal), JUMPS).places
     from_others = ~torch.isin(chosen, own)
     assert torch.equal(elsewhere[from_others], chosen[from_others])
@@ -210,7 +234,7 @@ def test_what_a_pixel_copies_already_stays_where_all_cost_the_same(tables: Searc
 @pytest.mark.parametrize("jump", [(JUMP + 1, 0), (0, -JUMP - 1)])
 def test_too_long_a_jump_would_leave_the_margin(tables: SearchTables, jump: tuple[int, int]) -> None:
     with pytest.raises(AssertionError):
-        improve(random_choice(tables), with_one(wanted_descriptors(tables)), Candidates.from_tables(tables), [jump])
+        improve(random_choice(tables), with_cost(wanted_descriptors(tables)), Candidates.from_tables(tables), [jump])
 
 
 def test_similar_places_are_candidates_at_one_size(sizes: list[SearchedSize]) -> None:

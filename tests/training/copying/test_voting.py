@@ -6,7 +6,7 @@ from torch import Tensor
 from semia.training.copying import voting
 from semia.training.copying.grid import Grid
 from semia.training.copying.levels import SPREAD, CopiedColors, colors_of, enlarged, in_places
-from semia.training.copying.voting import BEST_QUALITY, Ballot, quality_of, vote
+from semia.training.copying.voting import AGREED, BEST_QUALITY, Ballot, Vote, quality_of, vote
 
 GRID = Grid(2, 12, 15, margin=SPREAD)
 
@@ -30,6 +30,11 @@ ANCHORED = torch.tensor([3, 33, 233])
 
 
 def draw(chosen: Tensor, quality: Tensor, colors: Tensor, class_ids: Tensor) -> Tensor:
+    """The picture that pixels ``[N, 180]`` vote for."""
+    return voted(chosen, quality, colors, class_ids).picture.view(-1, 3, GRID.height, GRID.width)
+
+
+def voted(chosen: Tensor, quality: Tensor, colors: Tensor, class_ids: Tensor) -> Vote:
     """The vote of pixels ``[N, 180]``."""
     shape = (-1, GRID.height, GRID.width)
     anchors = ANCHORED.to(torch.uint8).expand(10, 4, 3)
@@ -37,7 +42,7 @@ def draw(chosen: Tensor, quality: Tensor, colors: Tensor, class_ids: Tensor) -> 
     own_class = class_ids.reshape(-1, 1, GRID.pixels)
     anchored = ballot.anchored(ballot.anchors_at(own_class.long()))
     light = ballot.light_at(own_class.long())
-    return vote(chosen.view(shape), quality.view(shape), own_class, anchored, light, ballot).view(-1, 3, *shape[1:])
+    return vote(chosen.view(shape), quality.view(shape), own_class, anchored, light, ballot)
 
 
 def own_places(number: int = 1) -> Tensor:
@@ -116,7 +121,7 @@ def test_squares_are_voted_on_as_their_pixels_would_be(monkeypatch: pytest.Monke
         places = enlarged(chosen, squares, grid).view(1, grid.height, grid.width)
         counted = quality.repeat_interleave(2 // side, 1).repeat_interleave(2 // side, 2)
         anchored = ballot.anchored(ballot.anchors_at(own_class))
-        picture = vote(places, counted, own_class.float(), anchored, ballot.light_at(own_class), ballot)
+        picture = vote(places, counted, own_class.float(), anchored, ballot.light_at(own_class), ballot).picture
         drawn.append(F.pixel_shuffle(picture.view(1, 3 * side**2, grid.height, grid.width), side))
     assert torch.equal(*drawn)
 
@@ -132,9 +137,24 @@ def test_light_is_added_to_lit_classes_alone() -> None:
     class_ids = shown[None, None, :, 3]
     chosen = own_places().view(1, GRID.height, GRID.width)
     anchored = ballot.anchored(ballot.anchors_at(class_ids))
-    drawn = vote(chosen, chosen * 0 + 1, class_ids.float(), anchored, ballot.light_at(class_ids), ballot)
+    drawn = vote(chosen, chosen * 0 + 1, class_ids.float(), anchored, ballot.light_at(class_ids), ballot).picture
     added = torch.where(shown[:, 3] == 2, torch.arange(-90, 90), 0)
     assert torch.equal(drawn[0, :, 0].long(), (shown[:, :3].T + added).clamp(0, 255))
+
+
+def test_agreement_is_the_share_of_votes_for_the_pixels_class() -> None:
+    colors = random_colors(1)
+    left = torch.arange(GRID.pixels) % GRID.width < 7
+    colors[own_places()[0].long(), 3] = torch.where(left, 0, 1).to(torch.uint8)
+    quality = torch.full((1, GRID.pixels), 64.0)
+    shown = torch.where(left, 0.0, 1.0)
+    assert (voted(own_places(), quality, colors, shown).agreement == AGREED).all()
+    assert (voted(own_places(), quality, colors, 1 - shown).agreement == 0).all()
+    # One column copies the other class. Of votes of 5, 8 and 5 it keeps 10 of 18, its neighbors 8 of 13 and 13 of 18.
+    moved = own_places().clone().view(-1, GRID.height, GRID.width)
+    moved[:, :, 3] += 8
+    partly = voted(moved.flatten(1), quality, colors, shown).agreement.view(GRID.height, GRID.width)
+    assert torch.equal(partly[5, :8], torch.tensor([16.0, 3.0, 16.0, 1.0, 16.0, 7.0, 16.0, 16.0]))
 
 
 def test_better_matches_count_more() -> None:
