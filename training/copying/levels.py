@@ -22,13 +22,13 @@ FULL_SHARE = 256.0
 
 FULL_COLOR = 255.0
 
-CONTEXT_SIZES, APPEARANCE_SIZES = (14, 14, 6), (20, 20, 12)
-"""How many principal components are kept at the coarsest size, at the next, and at all finer ones."""
+CONTEXT_SIZES, APPEARANCE_SIZES = (14, 14, 6, 6), (20, 20, 12, 8)
+"""How many principal components are kept at the coarsest size, at the next two, and at all finer ones."""
 
-PRIOR_AND_PLACE = 5
-"""Numbers of a descriptor for the prior color and the place."""
+PRIOR_AND_PLACE_SIZES = (5, 5, 5, 0)
+"""Numbers of a descriptor, likewise, for the prior color and the place: at last nothing is taken from far away."""
 
-OUTLINE_SIZES = (2, 2, 0)
+OUTLINE_SIZES = (2, 2, 0, 0)
 """Numbers, likewise, for where a pixel lies between the ends of its piece."""
 
 OUTLINE_WEIGHT = 0.2
@@ -39,11 +39,12 @@ CONTEXTS = (
     (Window(1), Window(7), Window(9, 2, 0.8), Window(9, 4, 0.6), Window(5, 8, 0.5)),
     (Window(1), Window(7), Window(9, 2, 0.8), Window(5, 4, 0.6)),
     (Window(5), Window(5, 2, 0.8)),
+    (Window(5), Window(5, 2, 0.8)),
 )
-"""Windows of class shares that are compared at the coarsest size, at the next, and at all finer ones."""
+"""Windows of class shares that are compared, likewise."""
 
 CODE_SIZE = 5
-"""Numbers, at most, that say at those finer sizes which class a pixel has: looks never outweigh them."""
+"""Numbers, at most, that say at the third size and finer ones which class a pixel has: looks never outweigh them."""
 
 COST_DIGITS = (1, 256, 65536)
 """A whole number in three digits between -128 and 127, the lowest first: so it is stored in bytes."""
@@ -127,26 +128,29 @@ class LevelDescriptors(nn.Module):
         self.context = WindowDescriptor(classes, CONTEXTS[detail], CONTEXT_SIZES[detail])
         self.appearance = WindowDescriptor(3, APPEARANCE, APPEARANCE_SIZES[detail])
         self.outline_size = OUTLINE_SIZES[detail]
+        self.prior_and_place_size = PRIOR_AND_PLACE_SIZES[detail]
         codes = class_codes(classes) if order >= 2 else torch.zeros(classes, 0)
         self.register_buffer("codes", codes, persistent=False)
 
     @property
     def fixed_size(self) -> int:
         """Numbers of a descriptor that a picture's appearance has no part in."""
-        return self.context.size + PRIOR_AND_PLACE + self.outline_size + self.codes.shape[1]
+        return self.context.size + self.prior_and_place_size + self.outline_size + self.codes.shape[1]
 
     def describe_layout(self, shares: Tensor, prior: Tensor, place: Tensor) -> Tensor:
         """What does not change while a picture is made: context, prior color, place, position in the piece, and class.
 
         Args:
             shares: of the classes, whole numbers up to `FULL_SHARE`, ``[N, K, h, w]``.
-            prior: ``[N, 3, h, w]``.
-            place: ``[N, 2, h, w]``.
+            prior: ``[N, 3, h, w]``; taken no notice of at sizes where nothing is compared with it.
+            place: ``[N, 2, h, w]``, likewise.
 
         Returns:
             Whole numbers ``[N, fixed_size, h, w]``.
         """
-        parts = [self.context(shares), prior, place]
+        parts = [self.context(shares)]
+        if self.prior_and_place_size:
+            parts += [prior, place]
         if self.outline_size:
             parts.append(rounded(relative_positions(shares.argmax(1)) * (math.sqrt(OUTLINE_WEIGHT) * UNIT)))
         if self.codes.shape[1]:
@@ -201,11 +205,10 @@ def in_places(pictures: Tensor, side: int) -> Tensor:
 
 def cost_digits(costs: Tensor) -> Tensor:
     """Whole numbers ``[places]``, at most 8 million, as int8 ``[places, 3]``: their products with `COST_DIGITS` add up."""
-    rest, digits = costs.long(), []
-    for _ in COST_DIGITS:
-        digits.append((rest + 128) % 256 - 128)
-        rest = (rest - digits[-1]) // 256
-    return torch.stack(digits, dim=1).to(torch.int8)
+    low = (costs.long() + 128) % 256 - 128
+    rest = (costs.long() - low) // 256
+    middle = (rest + 128) % 256 - 128
+    return torch.stack([low, middle, (rest - middle) // 256], dim=1).to(torch.int8)
 
 
 def with_cost(described: Tensor) -> Tensor:

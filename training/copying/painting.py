@@ -38,6 +38,9 @@ ROUNDS = (4, 4, 4)
 LAST_ROUNDS = 1
 """At sizes finer than those."""
 
+EXHAUSTIVE_SIZES = 2
+"""At so many sizes, the coarsest ones, pixels are compared with every place, those of the variants by turns."""
+
 QUARTERS = ((0, 0), (1, 1))
 """At the size after the coarsest, one pixel of each 2x2 square is compared with every place in each first round."""
 
@@ -60,7 +63,9 @@ class SearchedSize:
     descriptors: LevelDescriptors
     candidates: Candidates
     ballot: Ballot
+    all_by_layout: "Everything | None"  # at the coarsest size, what the first choice compares: without appearance
     everything: "tuple[Everything, ...]"  # at the two coarsest sizes, of rounds by turns
+    near: NearPlaces | None  # likewise
     jumps: list[list[tuple[int, int]]]  # of each round
 
     @classmethod
@@ -80,9 +85,18 @@ class SearchedSize:
             for number in range(rounds)
         ]
         candidates = Candidates.from_tables(tables)
-        parities: tuple[int | None, ...] = ((None,), (0, 1), ())[min(order, 2)]
-        everything = tuple(Everything.of(candidates, descriptors.fixed_size, parity) for parity in parities)
-        return cls(order, tables, descriptors, candidates, Ballot.of(tables), everything, jumps)
+        exhaustive = order < EXHAUSTIVE_SIZES
+        return cls(
+            order=order,
+            tables=tables,
+            descriptors=descriptors,
+            candidates=candidates,
+            ballot=Ballot.of(tables),
+            all_by_layout=Everything.by_layout(candidates, descriptors.fixed_size) if order == 0 else None,
+            everything=tuple(Everything.by_turns(candidates, turn) for turn in (0, 1)) if exhaustive else (),
+            near=NearPlaces.of(tables.grid, tables.rows.device) if exhaustive else None,
+            jumps=jumps,
+        )
 
 
 @dataclass(frozen=True)
@@ -91,32 +105,27 @@ class Everything:
 
     places: Tensor  # int32 [M]
     rows: Tensor  # `Candidates.table` of these places, transposed, [3 + D, M]
-    by_layout: Tensor  # the same without appearance, [3 + fixed_size, M]
-    near: NearPlaces
 
     @classmethod
-    def of(cls, candidates: Candidates, fixed_size: int, parity: int | None) -> "Everything":
-        """Take them from a size's tables.
+    def by_turns(cls, candidates: Candidates, turn: int) -> "Everything":
+        """All places of the plain photograph, and of its variants those of one color of a chessboard, 0 or 1."""
+        places = candidates.grid.inside().to(candidates.table.device)
+        pixels = candidates.order.view(2, -1)[turn]
+        return cls._of(candidates, torch.cat([places[0], places[1:].index_select(1, pixels).flatten()]))
 
-        Args:
-            candidates: of the size.
-            fixed_size: of its `LevelDescriptors`.
-            parity: which color of a chessboard the variants' places lie on, 0 or 1; None for all of them. All of the
-                plain photograph's are taken.
-        """
-        grid = candidates.grid
-        places = grid.inside()
-        if parity is not None:
-            colors = (torch.arange(grid.height)[:, None] + torch.arange(grid.width)).flatten() % 2
-            places = torch.cat([places[0], places[1:, colors == parity].flatten()])
-        # Filled up with a place in the margin, which is never the cheapest.
-        places = F.pad(places.flatten(), (0, -places.numel() % BLOCK)).to(candidates.table.device)
-        rows = candidates.table.index_select(0, places)
+    @classmethod
+    def by_layout(cls, candidates: Candidates, fixed_size: int) -> "Everything":
+        """All places, without their appearance: rows are ``[3 + fixed_size, M]``."""
+        every = cls._of(candidates, candidates.grid.inside().flatten().to(candidates.table.device))
         fixed = len(COST_DIGITS) + fixed_size
-        appearance = rows[:, fixed:].square().sum(1, keepdim=True)
-        by_layout = torch.cat([rows[:, :1] - appearance, rows[:, 1:fixed]], dim=1)
-        near = NearPlaces.of(grid, places.device)
-        return cls(places, rows.T.contiguous(), by_layout.T.contiguous(), near)
+        appearance = every.rows[fixed:].square().sum(0, keepdim=True)
+        return cls(every.places, torch.cat([every.rows[:1] - appearance, every.rows[1:fixed]]))
+
+    @classmethod
+    def _of(cls, candidates: Candidates, places: Tensor) -> "Everything":
+        # Filled up with a place in the margin, which is never the cheapest.
+        places = F.pad(places, (0, -places.numel() % BLOCK))
+        return cls(places, candidates.table.index_select(0, places).T.contiguous())
 
 
 def paint(
@@ -177,8 +186,8 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
     fixed_square = fixed.square().sum(2)
     fixed = with_cost(fixed)
     if chosen is None:
-        assert size.everything, "the coarsest size is compared with every place"
-        chosen = cheapest_everywhere(fixed, size.everything[0].by_layout, size.everything[0].places, None).places
+        assert size.all_by_layout, "there is nothing before the coarsest size"
+        chosen = cheapest_everywhere(fixed, size.all_by_layout.rows, size.all_by_layout.places, None).places
     quality = torch.full_like(own_class, BEST_QUALITY).view(-1, grid.height, grid.width)
 
     def voted(places: Tensor, weights: Tensor) -> Vote:
@@ -200,14 +209,14 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
 def _choose(size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int, anchors: Tensor) -> Choice:
     """A round's choice, where ``number`` rounds went before."""
     grid = size.tables.grid
-    if not size.everything or (size.order and number >= len(QUARTERS)):
+    if not size.near or (size.order and number >= len(QUARTERS)):
         found = None
-        if not size.everything and number == 0:
+        if not size.near and number == 0:
             # Classes that neighbors do not have, such as a thin line's, begin at their anchors.
             found = F.embedding(anchors[:, 0], size.tables.anchors.view(-1, 1)).flatten(1)
         return improve(chosen, wanted, size.candidates, size.jumps[number], found=found)
     everything = size.everything[number % len(size.everything)]
-    reuse = reuse_costs(chosen, everything.near)
+    reuse = reuse_costs(chosen, size.near)
     reuse_inside = reuse.index_select(1, everything.places)
     if size.order == 0:
         return cheapest_everywhere(wanted, everything.rows, everything.places, reuse_inside)

@@ -124,14 +124,15 @@ def test_all_of_the_photograph_is_compared_and_by_turns_half_of_its_variants(siz
 
 
 def test_the_layout_alone_finds_the_cheapest_without_appearance(sizes: list[SearchedSize]) -> None:
-    tables, everything = sizes[0].tables, sizes[0].everything[0]
+    tables, everything = sizes[0].tables, sizes[0].all_by_layout
+    assert everything is not None
     described = descriptors(tables)
     fixed = described.shape[1] - sizes[0].descriptors.appearance.size
     wanted = wanted_descriptors(tables)[:, :, :fixed]
     appearance = described[:, fixed:].square().sum(1)
     layout_alone = with_rows(tables, squares(tables) - appearance, described[:, :fixed])
     every = torch.stack([cost(one[:, None], inside(tables)[None], layout_alone) for one in wanted])
-    choice = cheapest_everywhere(with_cost(wanted), everything.by_layout, everything.places, None)
+    choice = cheapest_everywhere(with_cost(wanted), everything.rows, everything.places, None)
     assert torch.equal(choice.places, inside(tables)[every.argmin(2)])
 
 
