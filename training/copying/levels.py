@@ -204,7 +204,7 @@ def in_places(pictures: Tensor, side: int) -> Tensor:
 
 
 def cost_digits(costs: Tensor) -> Tensor:
-    """Whole numbers ``[places]``, at most 8 million, as int8 ``[places, 3]``: their products with `COST_DIGITS` add up."""
+    """Whole numbers ``[places]``, at most 8 million, in the digits that `COST_DIGITS` are for, int8 ``[places, 3]``."""
     low = (costs.long() + 128) % 256 - 128
     rest = (costs.long() - low) // 256
     middle = (rest + 128) % 256 - 128

@@ -32,7 +32,7 @@ from semia.training.copying.search import (
 )
 from semia.training.copying.voting import BEST_QUALITY, Ballot, Vote, quality_of, vote
 
-ROUNDS = (4, 4, 4)
+ROUNDS = (4, 4, 3)
 """Choices and votes by turns at the coarsest size, at the next, and so on."""
 
 LAST_ROUNDS = 1
@@ -50,8 +50,8 @@ FIRST_JUMPS, LATER_JUMPS = (JUMP, 4, 2), (4, 1)
 FIRST_JUMPS_BESIDE_SIMILAR: tuple[int, ...] = (JUMP,)
 """The same where similar places are candidates; there are none in later rounds."""
 
-TOLERANCE = 256.0
-"""Squared distance at which a patch's votes count a quarter."""
+TOLERANCE, LAST_TOLERANCE = 256.0, 16.0
+"""Squared distance at which a patch's votes count a quarter: at the three coarsest sizes, and at finer ones."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ class SearchedSize:
     everything: "tuple[Everything, ...]"  # at the two coarsest sizes, of rounds by turns
     near: NearPlaces | None  # likewise
     jumps: list[list[tuple[int, int]]]  # of each round
+    tolerance: float
 
     @classmethod
     def at(cls, order: int, tables: SearchTables, descriptors: LevelDescriptors) -> "SearchedSize":
@@ -96,6 +97,7 @@ class SearchedSize:
             everything=tuple(Everything.by_turns(candidates, turn) for turn in (0, 1)) if exhaustive else (),
             near=NearPlaces.of(tables.grid, tables.rows.device) if exhaustive else None,
             jumps=jumps,
+            tolerance=TOLERANCE if order < len(ROUNDS) else LAST_TOLERANCE,
         )
 
 
@@ -200,7 +202,7 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
         choice = _choose(size, chosen, torch.cat([fixed, appearance * -2], dim=2), number, anchors)
         chosen = choice.places
         distances = (choice.costs + fixed_square + appearance.square().sum(2)).clamp(min=0)
-        quality = quality_of(distances, TOLERANCE).view(-1, grid.height, grid.width)
+        quality = quality_of(distances, size.tolerance).view(-1, grid.height, grid.width)
         picture, agreement = voted(chosen, quality)
     picture = picture.view(-1, 3, grid.height, grid.width)
     return _Painted(size, picture, agreement.view(-1, 1, grid.height, grid.width), chosen, quality)

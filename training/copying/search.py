@@ -148,9 +148,9 @@ def improve(
 ) -> Choice:
     """Let each pixel take the cheapest of a few candidates, first the chessboard's white pixels, then its black ones.
 
-    Candidates are its present place, what its four neighbors' patches go on with, places nearby, similar places
-    where there are any, and its own place in the photograph. (Neighbors' candidates: Ashikhmin 2001; in turn with
-    places nearby: PatchMatch, Barnes et al. 2009.)
+    Candidates are its present place, what its four neighbors' patches go on with, similar places where there are any,
+    its own place in the photograph, and for white pixels places nearby: black ones go on with what those found.
+    (Neighbors' candidates: Ashikhmin 2001; in turn with places nearby: PatchMatch, Barnes et al. 2009.)
 
     Args:
         chosen: places, int32 ``[N, h * w]``.
@@ -174,7 +174,7 @@ def improve(
         beside = beside.view(-1, len(NEIGHBORS), others.shape[1]) - candidates.steps
         present = colors[:, number, None]
         options = [present, beside]
-        if far is not None:
+        if far is not None and number == 0:
             options.append(present + far)
         if more is not None:
             options.append(more[:, number, None])

@@ -204,7 +204,8 @@ def test_each_half_takes_the_cheapest_of_its_candidates(tables: SearchTables, wi
                 for down, right in ((0, -1), (0, 1), (-1, 0), (1, 0)):
                     if 0 <= row + down < grid.height and 0 <= column + right < grid.width:
                         options.append(int(before[row + down, column + right]) - down * grid.stride - right)
-                options += [options[0] + down * grid.stride + right for down, right in JUMPS]
+                if color == 0:
+                    options += [options[0] + down * grid.stride + right for down, right in JUMPS]
                 if tables.similar is not None:
                     options += tables.similar[options[0]].tolist()
                 options.append(int(own[row, column]))
