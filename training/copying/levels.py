@@ -39,7 +39,7 @@ CONTEXTS = (
     (Window(1), Window(7), Window(9, 2, 0.8), Window(9, 4, 0.6), Window(5, 8, 0.5)),
     (Window(1), Window(7), Window(9, 2, 0.8), Window(5, 4, 0.6)),
     (Window(5), Window(5, 2, 0.8)),
-    (Window(5), Window(5, 2, 0.8)),
+    (Window(5),),
 )
 """Windows of class shares that are compared, likewise."""
 

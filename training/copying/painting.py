@@ -218,12 +218,14 @@ def _choose(size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int, anc
             found = F.embedding(anchors[:, 0], size.tables.anchors.view(-1, 1)).flatten(1)
         return improve(chosen, wanted, size.candidates, size.jumps[number], found=found)
     everything = size.everything[number % len(size.everything)]
-    reuse = reuse_costs(chosen, size.near)
-    reuse_inside = reuse.index_select(1, everything.places)
     if size.order == 0:
-        return cheapest_everywhere(wanted, everything.rows, everything.places, reuse_inside)
+        reuse = reuse_costs(chosen, size.near)
+        return cheapest_everywhere(wanted, everything.rows, everything.places, reuse.index_select(1, everything.places))
     down, right = QUARTERS[number]
+    copied = chosen.view(-1, grid.height, grid.width)[:, down::2, right::2].flatten(1)
+    reuse = reuse_costs(copied, size.near, each=4)
     quarter = wanted.view(-1, grid.height, grid.width, wanted.shape[2])[:, down::2, right::2].flatten(1, 2)
+    reuse_inside = reuse.index_select(1, everything.places)
     found = cheapest_everywhere(quarter, everything.rows, everything.places, reuse_inside).places
     # The other pixels of each square may go on from there.
     steps = torch.arange(2, dtype=torch.int32, device=chosen.device)

@@ -124,18 +124,19 @@ def _near(length: int, device: torch.device) -> Tensor:
     return ((positions[:, None] - positions).abs() <= REACH).float()
 
 
-def reuse_costs(chosen: Tensor, near: NearPlaces) -> Tensor:
+def reuse_costs(chosen: Tensor, near: NearPlaces, each: int = 1) -> Tensor:
     """What copying each place once more costs, ``[N, places]``: of what is copied everywhere, everybody sees it.
 
     Args:
         chosen: ``[N, P]``.
         near: of the grid that numbers the places.
+        each: how many pixels every one of P stands for.
     """
     row = quotient(chosen, near.grid.stride)
     near_rows = F.embedding(row, near.rows)
     near_columns = F.embedding(chosen - row * near.grid.stride, near.columns)
     uses = near_rows.transpose(1, 2) @ near_columns
-    return ((uses - (2 * REACH + 1) ** 2) * REUSE_COST).clamp(min=0).flatten(1)
+    return ((uses * each - (2 * REACH + 1) ** 2) * REUSE_COST).clamp(min=0).flatten(1)
 
 
 def improve(

@@ -154,6 +154,8 @@ def test_a_reused_place_costs_for_every_copy_around_it(tables: SearchTables) -> 
                     uses[layout, place + down * grid.stride + right] += 1
     expected = ((uses - (2 * REACH + 1) ** 2) * REUSE_COST).clamp(min=0)
     assert torch.equal(reuse_costs(chosen, near(grid)).long(), expected)
+    fourfold = ((uses * 4 - (2 * REACH + 1) ** 2) * REUSE_COST).clamp(min=0)
+    assert torch.equal(reuse_costs(chosen, near(grid), each=4).long(), fourfold)
 
 
 def test_copying_the_photograph_as_it_is_reuses_nothing(tables: SearchTables) -> None:
