@@ -244,5 +244,5 @@ def _compose(class_ids: Tensor, painted: _Painted, whole: Ballot) -> Vote:
     anchored = whole.anchored(whole.anchors_at(wanted))
     quality = quality.reshape(-1, grid.height, grid.width)
     composed = vote(chosen, quality, wanted.float(), anchored, whole.light_at(wanted), whole)
-    shape = (grid.height, grid.width)
-    return Vote(*(F.pixel_shuffle(part.flatten(1, 2).unflatten(2, shape), side) for part in composed))
+    planes = (part.reshape(-1, part.shape[1] * side**2, grid.height, grid.width) for part in composed)
+    return Vote(*(F.pixel_shuffle(part, side) for part in planes))

@@ -6,7 +6,8 @@ from torch import Tensor
 from semia.training.copying import voting
 from semia.training.copying.grid import Grid
 from semia.training.copying.levels import SPREAD, CopiedColors, colors_of, enlarged, in_places
-from semia.training.copying.voting import AGREED, BEST_QUALITY, Ballot, Vote, quality_of, vote
+from semia.training.copying.outline import AGREED
+from semia.training.copying.voting import BEST_QUALITY, Ballot, Vote, quality_of, vote
 
 GRID = Grid(2, 12, 15, margin=SPREAD)
 
