@@ -22,6 +22,7 @@ def test_the_paper_preset_is_the_published_schedule() -> None:
     assert PAPER.rate_share(1) == pytest.approx(0.1)
     assert PAPER.ratio_limit is None
     assert PAPER.weights.supervision == 0
+    assert (PAPER.even_phases, PAPER.interpolation) == (False, "bilinear")
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -78,6 +79,7 @@ IMPOSSIBLE: list[dict[str, Any]] = [
     {"iterations": 0},
     {"generator_width": 6},
     {"generator_steps": 0},
+    {"interpolation": "cubic"},
     {"generator": "best"},
     {"minutes": 0.0},
     {"minutes": math.inf},

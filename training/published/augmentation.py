@@ -6,12 +6,16 @@ thin-plate spline; image and labels are sampled once through it, on whatever dev
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from semia.training.errors import SettingsError
+
+Interpolation = Literal["bilinear", "bicubic"]
+"""Bicubic keeps an image's texture, bilinear dulls it."""
 
 SPLINE_SIDE = 3
 """Control points along each side of the thin-plate spline's grid."""
@@ -69,9 +73,10 @@ def identity_grid(height: int, width: int, device: torch.device) -> Tensor:
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).unsqueeze(0)
 
 
-def warp(image: Tensor, grid: Tensor) -> Tensor:
-    """Sample ``[1, C, H, W]`` through a grid ``[1, H, W, 2]``: bilinear, mirrored at the border."""
-    return F.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+def warp(image: Tensor, grid: Tensor, interpolation: Interpolation = "bilinear") -> Tensor:
+    """Sample ``[1, C, H, W]`` through a grid ``[1, H, W, 2]``, mirrored at the border; in [-1, 1] if bicubic."""
+    sampled = F.grid_sample(image, grid, mode=interpolation, padding_mode="reflection", align_corners=False)
+    return sampled.clamp(-1, 1) if interpolation == "bicubic" else sampled  # bicubic overshoots at edges
 
 
 def warp_ids(class_ids: Tensor, grid: Tensor) -> Tensor:

@@ -218,6 +218,20 @@ def up_block(channels: int) -> nn.Sequential:
     )
 
 
+@torch.no_grad()
+def even_out_phases(kernels: Tensor) -> None:
+    """Let the phases of a transposed convolution of stride 2 answer a flat area alike: ``[in, out, 4, 4]``, in place.
+
+    Whether an output pixel's row and column are even or odd decides which four of the sixteen weights it sees. Along
+    each axis, the least change is made that leaves both halves the same sum.
+    """
+    for halves in (kernels, kernels.transpose(2, 3)):
+        even, odd = halves[:, :, ::2], halves[:, :, 1::2]
+        difference = (even.sum(2, keepdim=True) - odd.sum(2, keepdim=True)) / halves.shape[2]
+        even -= difference
+        odd += difference
+
+
 def initialize(module: nn.Module, gain: float) -> None:
     """Xavier initialization of weights with a gain (0.02 as published), zero biases, norm scales N(1, 0.02).
 

@@ -13,7 +13,7 @@ from semia.training.machine import has_fast_bfloat16
 from semia.training.published import losses
 from semia.training.published.augmentation import draw_grid, warp, warp_ids
 from semia.training.published.generator import Generator, Synthesis
-from semia.training.published.layers import initialize
+from semia.training.published.layers import even_out_phases, initialize
 from semia.training.published.losses import FeatureMaps, PatchCoherence
 from semia.training.published.networks import Discriminator, Judgement, SegmentationNetwork
 from semia.training.settings import TrainingSettings
@@ -72,6 +72,9 @@ class AlternatingTrainer:
             "discriminator": _adam(self.discriminator, settings.discriminator_rate),
             "segmentation": _adam(self.segmentation, settings.generator_rate),
         }
+        upsampling = [layer for layer in self.generator.modules() if isinstance(layer, nn.ConvTranspose2d)]
+        self._upsampling_kernels = [layer.get_parameter("parametrizations.weight.original") for layer in upsampling]
+        self._even_out_phases()
         self.photograph = LabeledImage(_channels_last(scene.image), scene.class_ids, _channels_last(scene.labels))
         self.source, self.target = self.photograph.clone(), self.photograph.clone()
         self._recorder = StepRecorder(device, eager_iterations=settings.reconstruction_every)
@@ -160,7 +163,8 @@ class AlternatingTrainer:
         height, width = self.scene.image.shape[2:]
         grid = draw_grid(self.settings.augmentation, strength, height, width, self.scene.image.device)
         class_ids = warp_ids(self.scene.class_ids, grid)
-        image, labels = warp(self.scene.image, grid), self.scene.colors(class_ids)
+        image = warp(self.scene.image, grid, self.settings.interpolation)
+        labels = self.scene.colors(class_ids)
         return LabeledImage(_channels_last(image), class_ids, _channels_last(labels))
 
     def _first_sampling_step(self) -> dict[str, Tensor]:
@@ -242,6 +246,12 @@ class AlternatingTrainer:
 
     def _generator_step(self, loss: Tensor) -> None:
         _step(self.optimizers["generator"], loss, inputs=list(self.generator.parameters()))
+        self._even_out_phases()
+
+    def _even_out_phases(self) -> None:
+        if self.settings.even_phases:
+            for kernels in self._upsampling_kernels:
+                even_out_phases(kernels)
 
     def _final_discriminator_step(self) -> dict[str, Tensor]:
         with torch.no_grad():

@@ -84,6 +84,25 @@ def test_rates_fall_with_the_schedule(tensors: SceneTensors, settings: TrainingS
     assert [group["lr"] for group in affine] == pytest.approx([3 * rate for rate in expected])
 
 
+def test_upsampling_has_even_phases_at_every_step_where_asked(
+    tensors: SceneTensors, settings: TrainingSettings
+) -> None:
+    def unevenness(trainer: AlternatingTrainer) -> float:
+        up = trainer.generator.decoder.ups[-1]
+        assert isinstance(up, torch.nn.Sequential)
+        kernels = up[4].get_parameter("parametrizations.weight.original").detach()
+        return (kernels[:, :, ::2].sum((2, 3)) - kernels[:, :, 1::2].sum((2, 3))).abs().max().item()
+
+    trainers = [
+        AlternatingTrainer(tensors, dataclasses.replace(settings, even_phases=even), 0, rgb_features)
+        for even in (False, True)
+    ]
+    assert [unevenness(trainer) < 1e-5 for trainer in trainers] == [False, True]
+    for trainer in trainers:
+        trainer.iterate(0, 0.0)
+    assert [unevenness(trainer) < 1e-5 for trainer in trainers] == [False, True]
+
+
 def learning(settings: TrainingSettings, **changes: object) -> TrainingSettings:
     """The short presets' rates, on reconstruction alone."""
     for name in ("initial_gain", "generator_rate", "affine_rate_factor"):
