@@ -30,7 +30,7 @@ from semia.training.copying.search import (
     improve,
     reuse_costs,
 )
-from semia.training.copying.voting import BEST_QUALITY, Ballot, Vote, quality_of, vote
+from semia.training.copying.voting import BEST_QUALITY, Ballot, Vote, copied, quality_of, vote
 
 ROUNDS = (4, 4, 3)
 """Choices and votes by turns at the coarsest size, at the next, and so on."""
@@ -190,12 +190,15 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
     if chosen is None:
         assert size.all_by_layout, "there is nothing before the coarsest size"
         chosen = cheapest_everywhere(fixed, size.all_by_layout.rows, size.all_by_layout.places, None).places
-    quality = torch.full_like(own_class, BEST_QUALITY).view(-1, grid.height, grid.width)
 
     def voted(places: Tensor, weights: Tensor) -> Vote:
         return vote(places.view(-1, grid.height, grid.width), weights, own_class, anchored, light, ballot)
 
-    picture, agreement = voted(chosen, quality)
+    if size.order < len(ROUNDS):
+        quality = torch.full_like(own_class, BEST_QUALITY).view(-1, grid.height, grid.width)
+        picture = voted(chosen, quality).picture
+    else:  # As good to begin with, where pieces are large already, and a ninth of the work.
+        picture = copied(chosen, own_class, anchored, light, ballot)
     for number in range(len(size.jumps)):
         seen = descriptors.appearance(picture.view(-1, 3, grid.height, grid.width))
         appearance = seen.flatten(2).transpose(1, 2)

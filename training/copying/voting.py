@@ -133,6 +133,13 @@ def vote(chosen: Tensor, quality: Tensor, own_class: Tensor, anchored: Tensor, l
     return Vote((picture + light).clamp(0, 255) if ballot.tables.lit else picture, agreement)
 
 
+def copied(chosen: Tensor, own_class: Tensor, anchored: Tensor, light: Tensor, ballot: Ballot) -> Tensor:
+    """What pixels copy themselves, without any votes: arguments and result as those of `vote`, one pixel a place."""
+    seen = look_up(ballot.colors, chosen.flatten(1))[:, :, None]
+    picture = torch.where(seen[:, 3:] == own_class[:, None], seen[:, :3], anchored)
+    return (picture + light).clamp(0, 255) if ballot.tables.lit else picture
+
+
 def look_up(table: Tensor, index: Tensor) -> Tensor:
     """Rows ``[places, C]`` at indices ``[N, P]``, as planes ``[N, C, P]``."""
     return F.embedding(index, table).transpose(1, 2)

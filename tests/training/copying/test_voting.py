@@ -7,7 +7,7 @@ from semia.training.copying import voting
 from semia.training.copying.grid import Grid
 from semia.training.copying.levels import SPREAD, CopiedColors, colors_of, enlarged, in_places
 from semia.training.copying.outline import AGREED
-from semia.training.copying.voting import BEST_QUALITY, Ballot, Vote, quality_of, vote
+from semia.training.copying.voting import BEST_QUALITY, Ballot, Vote, copied, quality_of, vote
 
 GRID = Grid(2, 12, 15, margin=SPREAD)
 
@@ -141,6 +141,19 @@ def test_light_is_added_to_lit_classes_alone() -> None:
     drawn = vote(chosen, chosen * 0 + 1, class_ids.float(), anchored, ballot.light_at(class_ids), ballot).picture
     added = torch.where(shown[:, 3] == 2, torch.arange(-90, 90), 0)
     assert torch.equal(drawn[0, :, 0].long(), (shown[:, :3].T + added).clamp(0, 255))
+
+
+def test_without_votes_a_pixel_is_what_it_copies_or_its_classs_anchor() -> None:
+    colors = random_colors(3)
+    shown = colors[own_places()[0].long()].long()
+    class_ids = torch.where(torch.arange(GRID.pixels) % 5 == 0, (shown[:, 3] + 1) % 3, shown[:, 3])[None, None]
+    light = torch.full((1, 3, GRID.height, GRID.width), 7, dtype=torch.int8)
+    ballot = Ballot.of(CopiedColors(GRID, 1, colors, ANCHORED.to(torch.uint8).expand(3, 4, 3), light, lit=(1,)))
+    anchored = ballot.anchored(ballot.anchors_at(class_ids))
+    chosen = own_places().view(1, GRID.height, GRID.width)
+    picture = copied(chosen, class_ids.float(), anchored, ballot.light_at(class_ids), ballot)
+    expected = torch.where(class_ids[0] == shown[:, 3], shown[:, :3].T, ANCHORED[:, None]) + 7 * (class_ids[0] == 1)
+    assert torch.equal(picture[0, :, 0].long(), expected.clamp(max=255))
 
 
 def test_agreement_is_the_share_of_votes_for_the_pixels_class() -> None:
