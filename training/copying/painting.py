@@ -38,11 +38,9 @@ ROUNDS = (4, 4, 3)
 LAST_ROUNDS = 1
 """At sizes finer than those."""
 
-EXHAUSTIVE_SIZES = 2
-"""At so many sizes, the coarsest ones, pixels are compared with every place, those of the variants by turns."""
-
 QUARTERS = ((0, 0), (1, 1))
-"""At the size after the coarsest, one pixel of each 2x2 square is compared with every place in each first round."""
+"""At the size after the coarsest, one pixel of each 2x2 square is compared with every place in each first round: by
+turns with either half of the variants' places."""
 
 FIRST_JUMPS, LATER_JUMPS = (JUMP, 4, 2), (4, 1)
 """Pixels, at most, to candidates nearby: in a size's first round, and in later ones."""
@@ -64,7 +62,7 @@ class SearchedSize:
     candidates: Candidates
     ballot: Ballot
     all_by_layout: "Everything | None"  # at the coarsest size, what the first choice compares: without appearance
-    everything: "tuple[Everything, ...]"  # at the two coarsest sizes, of rounds by turns
+    everything: "tuple[Everything, ...]"  # at the two coarsest sizes, of rounds by turns; at others none
     near: NearPlaces | None  # likewise
     jumps: list[list[tuple[int, int]]]  # of each round
     tolerance: float
@@ -86,7 +84,11 @@ class SearchedSize:
             for number in range(rounds)
         ]
         candidates = Candidates.from_tables(tables)
-        exhaustive = order < EXHAUSTIVE_SIZES
+        everything: tuple[Everything, ...] = ()
+        if order == 0:
+            everything = (Everything.of(candidates),)
+        elif order == 1:
+            everything = tuple(Everything.by_turns(candidates, turn) for turn in range(len(QUARTERS)))
         return cls(
             order=order,
             tables=tables,
@@ -94,8 +96,8 @@ class SearchedSize:
             candidates=candidates,
             ballot=Ballot.of(tables),
             all_by_layout=Everything.by_layout(candidates, descriptors.fixed_size) if order == 0 else None,
-            everything=tuple(Everything.by_turns(candidates, turn) for turn in (0, 1)) if exhaustive else (),
-            near=NearPlaces.of(tables.grid, tables.rows.device) if exhaustive else None,
+            everything=everything,
+            near=NearPlaces.of(tables.grid, tables.rows.device) if everything else None,
             jumps=jumps,
             tolerance=TOLERANCE if order < len(ROUNDS) else LAST_TOLERANCE,
         )
@@ -109,6 +111,11 @@ class Everything:
     rows: Tensor  # `Candidates.table` of these places, transposed, [3 + D, M]
 
     @classmethod
+    def of(cls, candidates: Candidates) -> "Everything":
+        """All places."""
+        return cls._of(candidates, candidates.grid.inside().flatten().to(candidates.table.device))
+
+    @classmethod
     def by_turns(cls, candidates: Candidates, turn: int) -> "Everything":
         """All places of the plain photograph, and of its variants those of one color of a chessboard, 0 or 1."""
         places = candidates.grid.inside().to(candidates.table.device)
@@ -118,7 +125,7 @@ class Everything:
     @classmethod
     def by_layout(cls, candidates: Candidates, fixed_size: int) -> "Everything":
         """All places, without their appearance: rows are ``[3 + fixed_size, M]``."""
-        every = cls._of(candidates, candidates.grid.inside().flatten().to(candidates.table.device))
+        every = cls.of(candidates)
         fixed = len(COST_DIGITS) + fixed_size
         appearance = every.rows[fixed:].square().sum(0, keepdim=True)
         return cls(every.places, torch.cat([every.rows[:1] - appearance, every.rows[1:fixed]]))
