@@ -37,6 +37,8 @@ CALL_TIMEOUT_S = 120.0
 
 WayName = Literal["reference", "eager", "onnxruntime", "grpc", "shared memory"]
 
+STOP_AFTER_S = 5.0
+"""How long a worker may take to end once it was told to."""
 
 Draw = Callable[[ClassIds], object]
 """Asks for the picture of a layout ``uint8[H, W]`` and waits for it."""
@@ -80,10 +82,6 @@ def closed_loop(clients: Sequence[Draw], layouts: Sequence[ClassIds], calls: int
     made.sort(key=lambda call: call.ended)
     measured = made[lead : lead + calls]
     return Round([1000 * (call.ended - call.began) for call in measured], measured[-1].ended - made[lead - 1].ended)
-
-
-STOP_AFTER_S = 5.0
-"""How long a worker may take to end once it was told to."""
 
 
 class InWorker:

@@ -230,9 +230,10 @@ class CopyingGenerator(SceneGenerator):
         level = cast(LevelDescriptors, self.descriptors[order])
         pictures, shares = reduced(self.pictures, halvings), self._source_shares(halvings)
         times = halvings - self.sizes.finest
-        prior, place = (reduced(stored, times) for stored in (self.source_prior, self.place))
+        compared = level.prior_and_place_size > 0
+        prior_and_place = reduced(torch.cat([self.source_prior, self.place], dim=1), times) if compared else None
         with torch.no_grad():
-            fixed = level.describe_layout(shares, prior, place)
+            fixed = level.describe_layout(shares, prior_and_place)
             described = torch.cat([fixed, level.appearance(pictures)], dim=1)
         shown = F.avg_pool2d(self.shown[:, None].float(), 2**halvings) if halvings else self.shown[:, None].float()
         costs = (shown < SHOWN_SHARE).float() * OUTSIDE_COST
@@ -257,8 +258,8 @@ class CopyingGenerator(SceneGenerator):
                 [cost_digits(rows.square().sum(1) + costs.flatten() * VARIANT_COST), rows.to(torch.int8)], 1
             ),
             similar=grid.table(self.similar).int() if order == SIMILAR_ORDER else None,
-            prior=reduced(self.prior, times).to(torch.int8),
-            place=place[0].to(torch.int8),
+            prior=reduced(self.prior, times).to(torch.int8) if compared else None,
+            place=reduced(self.place[:1], times)[0].to(torch.int8) if compared else None,
             halves=halves.to(device),
             merged=merged.to(device),
         )

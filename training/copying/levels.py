@@ -137,20 +137,19 @@ class LevelDescriptors(nn.Module):
         """Numbers of a descriptor that a picture's appearance has no part in."""
         return self.context.size + self.prior_and_place_size + self.outline_size + self.codes.shape[1]
 
-    def describe_layout(self, shares: Tensor, prior: Tensor, place: Tensor) -> Tensor:
+    def describe_layout(self, shares: Tensor, prior_and_place: Tensor | None) -> Tensor:
         """What does not change while a picture is made: context, prior color, place, position in the piece, and class.
 
         Args:
             shares: of the classes, whole numbers up to `FULL_SHARE`, ``[N, K, h, w]``.
-            prior: ``[N, 3, h, w]``; taken no notice of at sizes where nothing is compared with it.
-            place: ``[N, 2, h, w]``, likewise.
+            prior_and_place: prior color and place, ``[N, 5, h, w]``; None at sizes where they are not compared.
 
         Returns:
             Whole numbers ``[N, fixed_size, h, w]``.
         """
         parts = [self.context(shares)]
-        if self.prior_and_place_size:
-            parts += [prior, place]
+        if prior_and_place is not None:
+            parts.append(prior_and_place)
         if self.outline_size:
             parts.append(rounded(relative_positions(shares.argmax(1)) * (math.sqrt(OUTLINE_WEIGHT) * UNIT)))
         if self.codes.shape[1]:
@@ -185,8 +184,8 @@ class SearchTables(CopiedColors):
     anchors: Tensor  # int32 [K, squares]: the places of `CopiedColors.anchor_colors`
     rows: Tensor  # int8 [places, 3 + D]: `cost_digits`, then what `LevelDescriptors` describe, layout and appearance
     similar: Tensor | None  # int32 [places, SIMILAR]: of `similar_places`, at one size
-    prior: Tensor  # int8 [K, 3, h, w]: each class's prior color everywhere
-    place: Tensor  # int8 [2, h, w]: where a pixel is
+    prior: Tensor | None  # int8 [K, 3, h, w]: each class's prior color everywhere, where it is compared
+    place: Tensor | None  # int8 [2, h, w]: where a pixel is, likewise
     halves: Tensor  # int32 [2, h * w / 2, rounded up]: pixels of the chessboard's colors
     merged: Tensor  # int32 [h * w]: where each pixel stands in `halves`
 

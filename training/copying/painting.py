@@ -85,8 +85,10 @@ class SearchedSize:
         ]
         candidates = Candidates.from_tables(tables)
         everything: tuple[Everything, ...] = ()
+        all_by_layout = None
         if order == 0:
             everything = (Everything.of(candidates),)
+            all_by_layout = everything[0].by_layout(descriptors.fixed_size)
         elif order == 1:
             everything = tuple(Everything.by_turns(candidates, turn) for turn in range(len(QUARTERS)))
         return cls(
@@ -95,7 +97,7 @@ class SearchedSize:
             descriptors=descriptors,
             candidates=candidates,
             ballot=Ballot.of(tables),
-            all_by_layout=Everything.by_layout(candidates, descriptors.fixed_size) if order == 0 else None,
+            all_by_layout=all_by_layout,
             everything=everything,
             near=NearPlaces.of(tables.grid, tables.rows.device) if everything else None,
             jumps=jumps,
@@ -122,13 +124,11 @@ class Everything:
         pixels = candidates.order.view(2, -1)[turn]
         return cls._of(candidates, torch.cat([places[0], places[1:].index_select(1, pixels).flatten()]))
 
-    @classmethod
-    def by_layout(cls, candidates: Candidates, fixed_size: int) -> "Everything":
-        """All places, without their appearance: rows are ``[3 + fixed_size, M]``."""
-        every = cls.of(candidates)
+    def by_layout(self, fixed_size: int) -> "Everything":
+        """The same without their appearance: rows are ``[3 + fixed_size, M]``."""
         fixed = len(COST_DIGITS) + fixed_size
-        appearance = every.rows[fixed:].square().sum(0, keepdim=True)
-        return cls(every.places, torch.cat([every.rows[:1] - appearance, every.rows[1:fixed]]))
+        appearance = self.rows[fixed:].square().sum(0, keepdim=True)
+        return Everything(self.places, torch.cat([self.rows[:1] - appearance, self.rows[1:fixed]]))
 
     @classmethod
     def _of(cls, candidates: Candidates, places: Tensor) -> "Everything":
@@ -189,9 +189,7 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
     class_ids = shares.argmax(1).flatten(1)[:, None]
     anchors = ballot.anchors_at(class_ids)
     own_class, anchored, light = class_ids.float(), ballot.anchored(anchors), ballot.light_at(class_ids)
-    prior = rounded((shares[:, :, None] * tables.prior.float()).sum(1) / FULL_SHARE)
-    place = tables.place.float().expand(shares.shape[0], -1, -1, -1)
-    fixed = descriptors.describe_layout(shares, prior, place).flatten(2).transpose(1, 2)
+    fixed = descriptors.describe_layout(shares, _prior_and_place(tables, shares)).flatten(2).transpose(1, 2)
     fixed_square = fixed.square().sum(2)
     fixed = with_cost(fixed)
     if chosen is None:
@@ -218,6 +216,14 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
     return _Painted(size, picture, agreement.view(-1, 1, grid.height, grid.width), chosen, quality)
 
 
+def _prior_and_place(tables: SearchTables, shares: Tensor) -> Tensor | None:
+    """The prior color of a layout's classes, and the place, ``[N, 5, h, w]``; None where they are not compared."""
+    if tables.prior is None or tables.place is None:
+        return None
+    prior = rounded((shares[:, :, None] * tables.prior.float()).sum(1) / FULL_SHARE)
+    return torch.cat([prior, tables.place.float().expand(shares.shape[0], -1, -1, -1)], dim=1)
+
+
 def _choose(size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int, anchors: Tensor) -> Choice:
     """A round's choice, where ``number`` rounds went before."""
     grid = size.tables.grid
@@ -232,8 +238,8 @@ def _choose(size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int, anc
         reuse = reuse_costs(chosen, size.near)
         return cheapest_everywhere(wanted, everything.rows, everything.places, reuse.index_select(1, everything.places))
     down, right = QUARTERS[number]
-    copied = chosen.view(-1, grid.height, grid.width)[:, down::2, right::2].flatten(1)
-    reuse = reuse_costs(copied, size.near, each=4)
+    sampled = chosen.view(-1, grid.height, grid.width)[:, down::2, right::2].flatten(1)
+    reuse = reuse_costs(sampled, size.near, each=4)
     quarter = wanted.view(-1, grid.height, grid.width, wanted.shape[2])[:, down::2, right::2].flatten(1, 2)
     reuse_inside = reuse.index_select(1, everything.places)
     found = cheapest_everywhere(quarter, everything.rows, everything.places, reuse_inside).places

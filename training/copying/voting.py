@@ -87,6 +87,10 @@ class Ballot:
             lit = torch.where(class_ids[:, None] == class_id, light, lit)
         return lit
 
+    def lit(self, picture: Tensor, light: Tensor) -> Tensor:
+        """Levels ``[N, 3, S, P]`` with the light that `light_at` gives."""
+        return (picture + light).clamp(0, 255) if self.tables.lit else picture
+
     def shifted(self, values: Tensor, beyond: float) -> Tensor:
         """Values ``[N, h, w]`` of the nine patches that vote on each place, ``[N, 9, P]``; else ``beyond``."""
         spread, grid = self.tables.spread, self.tables.grid
@@ -130,14 +134,14 @@ def vote(chosen: Tensor, quality: Tensor, own_class: Tensor, anchored: Tensor, l
     total, count = sum(totals[1:], totals[0]), sum(counts[1:], counts[0])
     picture = torch.where(count > 0, rounded(total / count.clamp(min=1)), anchored)
     agreement = (torch.floor(count * (2 * AGREED) / counted.sum(1)[:, None, None]) - AGREED).clamp(min=0)
-    return Vote((picture + light).clamp(0, 255) if ballot.tables.lit else picture, agreement)
+    return Vote(ballot.lit(picture, light), agreement)
 
 
 def copied(chosen: Tensor, own_class: Tensor, anchored: Tensor, light: Tensor, ballot: Ballot) -> Tensor:
     """What pixels copy themselves, without any votes: arguments and result as those of `vote`, one pixel a place."""
     seen = look_up(ballot.colors, chosen.flatten(1))[:, :, None]
     picture = torch.where(seen[:, 3:] == own_class[:, None], seen[:, :3], anchored)
-    return (picture + light).clamp(0, 255) if ballot.tables.lit else picture
+    return ballot.lit(picture, light)
 
 
 def look_up(table: Tensor, index: Tensor) -> Tensor:
