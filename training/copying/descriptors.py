@@ -49,12 +49,24 @@ class Window:
             return pictures
         before, after = self.dilation // 2, self.dilation - 1 - self.dilation // 2
         padded = F.pad(pictures, (before, after, before, after), mode="replicate")
-        return rounded(F.avg_pool2d(padded, self.dilation, 1))
+        return rounded(box_sums(padded, self.dilation) / self.dilation**2)
 
 
 def rounded(x: Tensor) -> Tensor:
     """The nearest whole number, halves up."""
     return torch.floor(x + 0.5)
+
+
+def box_sums(pictures: Tensor, side: int) -> Tensor:
+    """Sums over all squares of so many pixels, a power of two: ``[N, C, h, w]`` less ``side - 1`` rows and columns."""
+    # Pooling takes ONNX Runtime several times as long.
+    for axis in (2, 3):
+        step = 1
+        while step < side:
+            length = pictures.shape[axis] - step
+            pictures = pictures.narrow(axis, 0, length) + pictures.narrow(axis, step, length)
+            step *= 2
+    return pictures
 
 
 class WindowDescriptor(nn.Module):
@@ -99,15 +111,29 @@ class WindowDescriptor(nn.Module):
             taps = part.view(channels, window.side**2, self.size) * window.weights()[None, :, None]
             weights.copy_(rounded(taps.permute(2, 0, 1).reshape(weights.shape) * scale))
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Whole numbers float32 ``[N, C, h, w]`` to whole numbers ``[N, D, h, w]`` within `LARGEST`."""
+    def forward(self, pictures: Tensor, codes: Tensor | None = None) -> Tensor:
+        """Describe every pixel.
+
+        Args:
+            pictures: whole numbers, float32 ``[N, C, h, w]``.
+            codes: to be described by further numbers, each the sum over the channels at the pixel itself, weighed by
+                these, ``[E, C]``; multiples of a power of two.
+
+        Returns:
+            Whole numbers within `LARGEST`, ``[N, h * w, D + E]``.
+        """
         # Multiples of 1 / FIXED_POINT, which is a power of two, are as exact as whole numbers; 0.5 rounds.
         parts: list[Tensor] = []
-        bias = self.offset / FIXED_POINT + 0.5
+        codes = self.offset.new_zeros(0, pictures.shape[1]) if codes is None else codes
+        bias = F.pad(self.offset / FIXED_POINT, (0, codes.shape[0])) + 0.5
         for window, weights in zip(self.windows, self.weights, strict=True):
+            at_center = F.pad((torch.zeros_like(codes) if parts else codes)[:, :, None, None], (window.side // 2,) * 4)
+            taps = torch.cat([weights / FIXED_POINT, at_center])
             padded = F.pad(window.averaged(pictures), (window.reach,) * 4, mode="replicate")
-            parts.append(F.conv2d(padded, weights / FIXED_POINT, None if parts else bias, dilation=window.dilation))
-        return sum(parts[1:], parts[0]).floor().clamp(-LARGEST, LARGEST)
+            parts.append(F.conv2d(padded, taps, None if parts else bias, dilation=window.dilation))
+        # First as rows: ONNX Runtime's convolutions write them as fast as planes.
+        rows = sum(parts[1:], parts[0]).permute(0, 2, 3, 1).flatten(1, 2)
+        return F.hardtanh(rows.floor(), -LARGEST, LARGEST)  # as `clamp`, but one step of the exported graph
 
     def _sampled_windows(self, pictures: Tensor) -> Tensor:
         """Weighted windows around random pixels, ``[S, all windows' C * side * side]``."""

@@ -145,16 +145,13 @@ class LevelDescriptors(nn.Module):
             prior_and_place: prior color and place, ``[N, 5, h, w]``; None at sizes where they are not compared.
 
         Returns:
-            Whole numbers ``[N, fixed_size, h, w]``.
+            Whole numbers ``[N, h * w, fixed_size]``.
         """
-        parts = [self.context(shares)]
-        if prior_and_place is not None:
-            parts.append(prior_and_place)
+        context = self.context(shares, self.codes.T / FULL_SHARE)
+        planes = [] if prior_and_place is None else [prior_and_place]
         if self.outline_size:
-            parts.append(rounded(relative_positions(shares.argmax(1)) * (math.sqrt(OUTLINE_WEIGHT) * UNIT)))
-        if self.codes.shape[1]:
-            parts.append(rounded((shares.unsqueeze(2) * self.codes[:, :, None, None]).sum(1) / FULL_SHARE))
-        return torch.cat(parts, dim=1)
+            planes.append(rounded(relative_positions(shares.argmax(1)) * (math.sqrt(OUTLINE_WEIGHT) * UNIT)))
+        return torch.cat([context, *(plane.flatten(2).transpose(1, 2) for plane in planes)], dim=2)
 
 
 @dataclass(frozen=True)
