@@ -155,12 +155,14 @@ def paint(
     with stage("layout"):
         numbers = torch.arange(classes, device=class_ids.device)[:, None, None]
         shares = (class_ids[:, None] == numbers).float() * FULL_SHARE
+        means = [shares]  # exact; at half the size, and so on
+        while means[-1].shape[2] > sizes[0].tables.grid.height:
+            means.append(F.avg_pool2d(means[-1], 2))
     painted: _Painted | None = None
     for size in sizes:
         grid = size.tables.grid
         with stage(f"search at {grid.width}x{grid.height}"):
-            factor = class_ids.shape[1] // grid.height
-            here = rounded(F.avg_pool2d(shares, factor)) if factor > 1 else shares
+            here = rounded(next(mean for mean in means if mean.shape[2] == grid.height))
             chosen = None if painted is None else enlarged(painted.chosen, painted.size.tables.grid, grid)
             painted = _search(size, here, chosen)
     assert painted is not None

@@ -97,12 +97,13 @@ def cheapest_everywhere(wanted: Tensor, everything: Tensor, places: Tensor, reus
         others = everything[1:].expand(wanted.shape[0], -1, -1)
         everything = torch.cat([(reuse + everything[0])[:, None], others], dim=1)
     costs = wanted @ everything
-    blocks = costs.view(-1, wanted.shape[1], costs.shape[2] // BLOCK, BLOCK)
-    least = blocks.amin(3)
-    block = least.argmin(2, keepdim=True)
-    within = blocks.gather(2, block[..., None].expand(-1, -1, -1, BLOCK)).squeeze(2)
-    index = block.squeeze(2) * BLOCK + within.argmin(2)
-    return Choice(F.embedding(index, places[:, None])[:, :, 0], least.amin(2))
+    count, pixels = costs.shape[:2]
+    blocks = costs.shape[2] // BLOCK
+    least = costs.view(-1, pixels, blocks, BLOCK).amin(3)
+    block = least.argmin(2)
+    first = torch.arange(count * pixels, device=costs.device).view(-1, pixels) * blocks
+    within = F.embedding(first + block, costs.view(-1, BLOCK))
+    return Choice(F.embedding(block * BLOCK + within.argmin(2), places[:, None])[:, :, 0], least.amin(2))
 
 
 @dataclass(frozen=True)
