@@ -36,6 +36,7 @@ from semia.training.copying.levels import (
     chessboard,
     colors_of,
     cost_digits,
+    cost_rows,
     reduced,
 )
 from semia.training.copying.outline import outline_softness
@@ -155,7 +156,7 @@ class CopyingGenerator(SceneGenerator):
             on_stage("similar places", 0.8)
             halvings = self.sizes.searched[SIMILAR_ORDER]
             tables = self._search_tables(SIMILAR_ORDER, halvings)
-            self.similar.copy_(similar_places(tables.rows.float(), tables.grid))
+            self.similar.copy_(similar_places(cost_rows(tables.rows), tables.grid))
 
     def tables(self) -> list[CopiedColors]:
         """All that may be copied at each size, coarse to fine; the last is of the whole canvas.

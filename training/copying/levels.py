@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semia.training.copying.descriptors import LARGEST, UNIT, Window, WindowDescriptor, rounded
-from semia.training.copying.grid import Grid, quotient
+from semia.training.copying.grid import Grid, int_column, quotient
 from semia.training.copying.outline import relative_positions
 
 COARSEST_SIDE = 36
@@ -207,13 +207,20 @@ def cost_digits(costs: Tensor) -> Tensor:
     return torch.stack([low, middle, (rest - middle) // 256], dim=1).to(torch.int8)
 
 
-def with_cost(described: Tensor) -> Tensor:
-    """Wanted descriptors ``[N, P, D]`` as what `SearchTables.rows` are multiplied by, ``[N, P, 3 + D]``.
+def cost_rows(rows: Tensor) -> Tensor:
+    """Stored rows ``[places, 3 + D]`` with the cost as one number and descriptors times -2, float32 ``[places, 1 + D]``.
 
-    The product is the cost, less the wanted descriptor's square.
+    Multiplied by 1 and a wanted descriptor they give the cost of copying a place, less the wanted descriptor's square.
     """
-    digits = [torch.full_like(described[:, :, :1], digit) for digit in COST_DIGITS]
-    return torch.cat([*digits, described * -2], dim=2)
+    size = rows.shape[1] - len(COST_DIGITS)
+    cost = int_column(COST_DIGITS, rows.device).float()
+    # One product: ONNX Runtime does this when it loads a graph, and every step takes as much memory once more.
+    return rows.float() @ torch.block_diag(cost, torch.eye(size, device=rows.device) * -2)
+
+
+def wanted_rows(described: Tensor) -> Tensor:
+    """Wanted descriptors ``[N, P, D]`` as what `cost_rows` are multiplied by, ``[N, P, 1 + D]``."""
+    return torch.cat([torch.ones_like(described[:, :, :1]), described], dim=2)
 
 
 def class_codes(classes: int) -> Tensor:

@@ -11,14 +11,13 @@ from torch import Tensor
 from semia.training.base import stage
 from semia.training.copying.descriptors import rounded
 from semia.training.copying.levels import (
-    COST_DIGITS,
     FULL_SHARE,
     JUMP,
     LevelDescriptors,
     SearchTables,
     enlarged,
     in_places,
-    with_cost,
+    wanted_rows,
 )
 from semia.training.copying.outline import soften_outlines
 from semia.training.copying.search import (
@@ -110,7 +109,7 @@ class Everything:
     """The M places of a size that pixels are compared with, wherever they are; none is in a margin."""
 
     places: Tensor  # int32 [M]
-    rows: Tensor  # `Candidates.table` of these places, transposed, [3 + D, M]
+    rows: Tensor  # `Candidates.table` of these places, transposed, [1 + D, M]
 
     @classmethod
     def of(cls, candidates: Candidates) -> "Everything":
@@ -121,14 +120,13 @@ class Everything:
     def by_turns(cls, candidates: Candidates, turn: int) -> "Everything":
         """All places of the plain photograph, and of its variants those of one color of a chessboard, 0 or 1."""
         places = candidates.grid.inside().to(candidates.table.device)
-        pixels = candidates.order.view(2, -1)[turn]
+        pixels = candidates.halves[turn].pixels
         return cls._of(candidates, torch.cat([places[0], places[1:].index_select(1, pixels).flatten()]))
 
     def by_layout(self, fixed_size: int) -> "Everything":
-        """The same without their appearance: rows are ``[3 + fixed_size, M]``."""
-        fixed = len(COST_DIGITS) + fixed_size
-        appearance = self.rows[fixed:].square().sum(0, keepdim=True)
-        return Everything(self.places, torch.cat([self.rows[:1] - appearance, self.rows[1:fixed]]))
+        """The same without their appearance: rows are ``[1 + fixed_size, M]``."""
+        appearance = (self.rows[1 + fixed_size :] / -2).square().sum(0, keepdim=True)
+        return Everything(self.places, torch.cat([self.rows[:1] - appearance, self.rows[1 : 1 + fixed_size]]))
 
     @classmethod
     def _of(cls, candidates: Candidates, places: Tensor) -> "Everything":
@@ -193,7 +191,7 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
     own_class, anchored, light = class_ids.float(), ballot.anchored(anchors), ballot.light_at(class_ids)
     fixed = descriptors.describe_layout(shares, _prior_and_place(tables, shares))
     fixed_square = fixed.square().sum(2)
-    fixed = with_cost(fixed)
+    fixed = wanted_rows(fixed)
     if chosen is None:
         assert size.all_by_layout, "there is nothing before the coarsest size"
         chosen = cheapest_everywhere(fixed, size.all_by_layout.rows, size.all_by_layout.places, None).places
@@ -208,7 +206,7 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
         picture = copied(chosen, own_class, anchored, light, ballot)
     for number in range(len(size.jumps)):
         appearance = descriptors.appearance(picture.view(-1, 3, grid.height, grid.width))
-        choice = _choose(size, chosen, torch.cat([fixed, appearance * -2], dim=2), number, anchors)
+        choice = _choose(size, chosen, torch.cat([fixed, appearance], dim=2), number, anchors)
         chosen = choice.places
         distances = (choice.costs + fixed_square + appearance.square().sum(2)).clamp(min=0)
         quality = quality_of(distances, size.tolerance).view(-1, grid.height, grid.width)

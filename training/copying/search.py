@@ -12,7 +12,7 @@ from torch import Tensor
 
 from semia.training.copying.descriptors import UNIT
 from semia.training.copying.grid import Grid, Windows, int_column, quotient
-from semia.training.copying.levels import JUMP, REACH, VARIANT_COST, SearchTables
+from semia.training.copying.levels import JUMP, REACH, VARIANT_COST, SearchTables, cost_rows
 from semia.training.copying.similar import SIMILAR
 from semia.training.copying.voting import look_up
 
@@ -39,6 +39,7 @@ NEIGHBORS = [(0, -1), (0, 1), (-1, 0), (1, 0)]
 class Half:
     """The P pixels of one of a chessboard's colors."""
 
+    pixels: Tensor  # int32 [P]
     neighbors: Tensor  # int32 [4 * P]: where they stand among the other color's; off the canvas, one beyond those
     home: Tensor  # int32 [1, 1, P]: the plain photograph's place at each pixel
 
@@ -48,10 +49,9 @@ class Candidates:
     """What a search compares with, in float32: made once, before layouts come."""
 
     grid: Grid
-    table: Tensor  # [places, 3 + D]: `SearchTables.rows`
-    order: Tensor  # int32 [2 * P]: all pixels, first the chessboard's white ones
-    merged: Tensor  # int32 [h * w]: where each pixel stands in that order
-    halves: tuple[Half, Half]
+    table: Tensor  # [places, 1 + D]: `cost_rows`
+    halves: tuple[Half, Half]  # the chessboard's white pixels, and its black ones
+    merged: Tensor  # int32 [h * w]: where each pixel stands among all of the first half and then of the other
     steps: Tensor  # int32 [4, 1]: to what the neighbors copy here, if their patches go on
     similar: Tensor | None  # as in `SearchTables`
 
@@ -59,21 +59,20 @@ class Candidates:
     def from_tables(cls, tables: SearchTables) -> "Candidates":
         """Widen tables."""
         grid, device = tables.grid, tables.rows.device
-        # No more than this, which ONNX Runtime does when it loads a graph: every step takes as much memory once more.
-        table = tables.rows.float()
+        table = cost_rows(tables.rows)
         count = tables.halves.shape[1]
         standing = torch.where(tables.merged >= count, tables.merged - count, tables.merged)
         home = grid.inside()[0].to(device)
         white, black = (
             Half(
+                pixels,
                 Windows.around(pixels, grid.width, NEIGHBORS).of(standing.view(1, grid.height, -1), count).flatten(),
                 home.index_select(0, pixels)[None, None],
             )
             for pixels in tables.halves
         )
         steps = int_column([down * grid.stride + right for down, right in NEIGHBORS], device)
-        order = tables.halves.flatten()
-        return cls(grid, table, order, tables.merged, (white, black), steps, tables.similar)
+        return cls(grid, table, (white, black), tables.merged, steps, tables.similar)
 
 
 @dataclass(frozen=True)
@@ -88,8 +87,8 @@ def cheapest_everywhere(wanted: Tensor, everything: Tensor, places: Tensor, reus
     """Compare pixels with all places of the photograph's variants.
 
     Args:
-        wanted: as `with_cost` gives it, ``[N, P, 3 + D]``.
-        everything: the rows of those places, transposed, ``[3 + D, M]``; M is a multiple of `BLOCK`.
+        wanted: as `wanted_rows` gives it, ``[N, P, 1 + D]``.
+        everything: the rows of those places, transposed, ``[1 + D, M]``; M is a multiple of `BLOCK`.
         places: their numbers, int32 ``[M]``.
         reuse: what copying each once more costs, ``[N, M]``.
     """
@@ -156,7 +155,7 @@ def improve(
 
     Args:
         chosen: places, int32 ``[N, h * w]``.
-        wanted: as `with_cost` gives it, ``[N, h * w, 3 + D]``.
+        wanted: as `wanted_rows` gives it, ``[N, h * w, 1 + D]``.
         candidates: of this size.
         jumps: rows down and columns right of the present place to look at, at most `JUMP`.
         reuse: as `reuse_costs` gives it.
@@ -165,21 +164,19 @@ def improve(
     assert all(max(abs(down), abs(right)) <= JUMP for down, right in jumps)
     grid = candidates.grid
     far = int_column([down * grid.stride + right for down, right in jumps], chosen.device) if jumps else None
-    colors = chosen.index_select(1, candidates.order).view(-1, 2, candidates.order.shape[0] // 2)
-    wanted = wanted.index_select(1, candidates.order).view(-1, *colors.shape[1:], wanted.shape[2])
-    more = None if found is None else found.index_select(1, candidates.order).view(-1, *colors.shape[1:])
+    colors = [chosen.index_select(1, half.pixels) for half in candidates.halves]
     best: list[Choice] = []
     for number, half in enumerate(candidates.halves):
-        others = colors[:, 1] if number == 0 else best[0].places
+        others = colors[1] if number == 0 else best[0].places
         # Where the canvas ends there is a place in the margin, which is never the cheapest.
         beside = F.pad(others, (0, 1), value=grid.stride + 1).index_select(1, half.neighbors)
         beside = beside.view(-1, len(NEIGHBORS), others.shape[1]) - candidates.steps
-        present = colors[:, number, None]
+        present = colors[number][:, None]
         options = [present, beside]
         if far is not None and number == 0:
             options.append(present + far)
-        if more is not None:
-            options.append(more[:, number, None])
+        if found is not None:
+            options.append(found.index_select(1, half.pixels)[:, None])
         last = [-STAY_BONUS]
         if candidates.similar is not None:
             options.append(look_up(candidates.similar, present[:, 0]))
@@ -187,7 +184,7 @@ def improve(
         options.append(half.home.expand(chosen.shape[0], -1, -1))
         every = torch.cat(options, 1)
         extra = int_column([0] * (every.shape[1] - len(last)) + last, chosen.device).float()
-        best.append(_cheapest(every, extra, wanted[:, number], candidates.table, reuse))
+        best.append(_cheapest(every, extra, wanted.index_select(1, half.pixels), candidates.table, reuse))
     places = torch.cat([half.places for half in best], dim=1).index_select(1, candidates.merged)
     costs = torch.cat([half.costs for half in best], dim=1).index_select(1, candidates.merged)
     return Choice(places, costs)

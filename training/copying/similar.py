@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from semia.training.copying.grid import Grid
-from semia.training.copying.levels import COST_DIGITS, with_cost
+from semia.training.copying.levels import wanted_rows
 
 SIMILAR = 2
 """Places of the plain photograph that are remembered for each place."""
@@ -24,7 +24,7 @@ def similar_places(rows: Tensor, grid: Grid) -> Tensor:
     Only every second place of every second row is looked at; beside it, what is similar goes on as it does.
 
     Args:
-        rows: `SearchTables.rows` as float32 ``[places, 3 + D]``.
+        rows: as `cost_rows` gives them, ``[places, 1 + D]``.
         grid: which numbers the places.
 
     Returns:
@@ -45,7 +45,7 @@ def similar_places(rows: Tensor, grid: Grid) -> Tensor:
 
 def _nearest(rows: Tensor, known: Tensor, asked: Tensor, grid: Grid) -> Tensor:
     """`similar_places` of places int64 ``[Q]``, ``[Q, SIMILAR]``; known has a row beside the photograph."""
-    costs = with_cost(rows[None, asked, len(COST_DIGITS) :])[0] @ known.T
+    costs = wanted_rows(rows[None, asked, 1:] / -2)[0] @ known.T
     steps = torch.arange(-APART, APART + 1)
     near, found = asked, []
     for _ in range(SIMILAR):
