@@ -120,7 +120,7 @@ class WindowDescriptor(nn.Module):
                 these, ``[E, C]``; multiples of a power of two.
 
         Returns:
-            Whole numbers within `LARGEST`, ``[N, h * w, D + E]``.
+            Whole numbers within `LARGEST`, ``[N, h, w, D + E]``.
         """
         # Multiples of 1 / FIXED_POINT, which is a power of two, are as exact as whole numbers; 0.5 rounds.
         parts: list[Tensor] = []
@@ -131,9 +131,9 @@ class WindowDescriptor(nn.Module):
             taps = torch.cat([weights / FIXED_POINT, at_center])
             padded = F.pad(window.averaged(pictures), (window.reach,) * 4, mode="replicate")
             parts.append(F.conv2d(padded, taps, None if parts else bias, dilation=window.dilation))
-        # First as rows: ONNX Runtime's convolutions write them as fast as planes.
-        rows = sum(parts[1:], parts[0]).permute(0, 2, 3, 1).flatten(1, 2)
-        return F.hardtanh(rows.floor(), -LARGEST, LARGEST)  # as `clamp`, but one step of the exported graph
+        # Channels last at once: ONNX Runtime's convolutions write them so for nothing.
+        described = sum(parts[1:], parts[0]).permute(0, 2, 3, 1).floor()
+        return F.hardtanh(described, -LARGEST, LARGEST)  # as `clamp`, but one step of the exported graph
 
     def _sampled_windows(self, pictures: Tensor) -> Tensor:
         """Weighted windows around random pixels, ``[S, all windows' C * side * side]``."""

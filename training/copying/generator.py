@@ -235,12 +235,12 @@ class CopyingGenerator(SceneGenerator):
         prior_and_place = reduced(torch.cat([self.source_prior, self.place], dim=1), times) if compared else None
         with torch.no_grad():
             fixed = level.describe_layout(shares, prior_and_place)
-            described = torch.cat([fixed, level.appearance(pictures)], dim=2)
+            described = torch.cat([fixed, level.appearance(pictures)], dim=3)
         shown = F.avg_pool2d(self.shown[:, None].float(), 2**halvings) if halvings else self.shown[:, None].float()
         costs = (shown < SHOWN_SHARE).float() * OUTSIDE_COST
         costs[1:] += 1
         costs = F.pad(costs, (grid.margin,) * 4, value=MARGIN_COST)
-        rows = grid.table(described.transpose(1, 2).unflatten(2, (height, width)))
+        rows = grid.table(described.permute(0, 3, 1, 2))
         halves, merged = chessboard(grid.height, grid.width)
         device = self.pictures.device
         class_ids = shares.argmax(1)

@@ -145,13 +145,13 @@ class LevelDescriptors(nn.Module):
             prior_and_place: prior color and place, ``[N, 5, h, w]``; None at sizes where they are not compared.
 
         Returns:
-            Whole numbers ``[N, h * w, fixed_size]``.
+            Whole numbers ``[N, h, w, fixed_size]``.
         """
         context = self.context(shares, self.codes.T / FULL_SHARE)
         planes = [] if prior_and_place is None else [prior_and_place]
         if self.outline_size:
             planes.append(rounded(relative_positions(shares.argmax(1)) * (math.sqrt(OUTLINE_WEIGHT) * UNIT)))
-        return torch.cat([context, *(plane.flatten(2).transpose(1, 2) for plane in planes)], dim=2)
+        return torch.cat([context, *(plane.permute(0, 2, 3, 1) for plane in planes)], dim=3)
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def cost_digits(costs: Tensor) -> Tensor:
 
 
 def cost_rows(rows: Tensor) -> Tensor:
-    """Stored rows ``[places, 3 + D]`` with the cost as one number and descriptors times -2, float32 ``[places, 1 + D]``.
+    """Stored rows, the cost as one number and descriptors times -2, float32 ``[places, 1 + D]``.
 
     Multiplied by 1 and a wanted descriptor they give the cost of copying a place, less the wanted descriptor's square.
     """

@@ -189,7 +189,7 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
     class_ids = shares.argmax(1).flatten(1)[:, None]
     anchors = ballot.anchors_at(class_ids)
     own_class, anchored, light = class_ids.float(), ballot.anchored(anchors), ballot.light_at(class_ids)
-    fixed = descriptors.describe_layout(shares, _prior_and_place(tables, shares))
+    fixed = descriptors.describe_layout(shares, _prior_and_place(tables, shares)).flatten(1, 2)
     fixed_square = fixed.square().sum(2)
     fixed = wanted_rows(fixed)
     if chosen is None:
@@ -205,7 +205,7 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
     else:  # As good to begin with, where pieces are large already, and a ninth of the work.
         picture = copied(chosen, own_class, anchored, light, ballot)
     for number in range(len(size.jumps)):
-        appearance = descriptors.appearance(picture.view(-1, 3, grid.height, grid.width))
+        appearance = descriptors.appearance(picture.view(-1, 3, grid.height, grid.width)).flatten(1, 2)
         choice = _choose(size, chosen, torch.cat([fixed, appearance], dim=2), number, anchors)
         chosen = choice.places
         distances = (choice.costs + fixed_square + appearance.square().sum(2)).clamp(min=0)

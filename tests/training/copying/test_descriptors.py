@@ -29,7 +29,7 @@ def descriptor(pictures: Tensor) -> WindowDescriptor:
 def test_weights_and_descriptors_are_whole_numbers(descriptor: WindowDescriptor, pictures: Tensor) -> None:
     for numbers in (*descriptor.weights, descriptor.offset, descriptor(pictures)):
         assert torch.equal(numbers, numbers.round())
-    assert descriptor(pictures).shape == (2, 12, 30, 40)
+    assert descriptor(pictures).shape == (2, 30, 40, 12)
     assert descriptor(pictures).std() > 5
 
 
@@ -63,8 +63,8 @@ def test_descriptors_fit_into_bytes(descriptor: WindowDescriptor) -> None:
 def test_equal_windows_are_described_equally(descriptor: WindowDescriptor) -> None:
     tile = noise(1, 3, 10, 10, seed=3)
     described = descriptor(tile.repeat(1, 1, 6, 6))
-    assert torch.equal(described[:, :, 20:30, 20:30], described[:, :, 30:40, 20:30])
-    assert not torch.equal(described[:, :, 20:30, 20:30], described[:, :, 21:31, 20:30])
+    assert torch.equal(described[:, 20:30, 20:30], described[:, 30:40, 20:30])
+    assert not torch.equal(described[:, 20:30, 20:30], described[:, 21:31, 20:30])
 
 
 def test_distances_are_those_of_windows() -> None:
@@ -73,7 +73,7 @@ def test_distances_are_those_of_windows() -> None:
     window = Window(3)
     descriptor = WindowDescriptor(1, (window,), 9)
     descriptor.fit(pictures, 255.0)
-    described = descriptor(pictures)[0]
+    described = descriptor(pictures)[0].permute(2, 0, 1)
     taps = torch.nn.functional.unfold(pictures / 255, 3)[0] * window.weights()[:, None]
     inner = described[:, 1:-1, 1:-1].flatten(1)
     expected = (taps[:, :200] - taps[:, 200:400]).square().sum(0).sqrt() * UNIT
@@ -100,9 +100,21 @@ def test_flat_pictures_are_described_by_nothing() -> None:
 def test_fewer_components_than_asked_for_leave_the_rest_zero() -> None:
     descriptor = WindowDescriptor(1, (Window(1),), 5)
     descriptor.fit(noise(1, 1, 8, 8), 255.0)
-    described = descriptor(noise(1, 1, 8, 8))[0]
-    assert described[0].any()
-    assert not described[1:].any()
+    described = descriptor(noise(1, 1, 8, 8))
+    assert described[..., 0].any()
+    assert not described[..., 1:].any()
+
+
+def test_codes_tell_channels_apart() -> None:
+    """A pixel of one class has just the class's code, whatever is around it."""
+    classes = torch.randint(0, 3, (8, 8), generator=torch.Generator().manual_seed(0))
+    shares = torch.nn.functional.one_hot(classes).permute(2, 0, 1)[None] * 256.0
+    descriptor = WindowDescriptor(3, (Window(5), Window(5, 2)), 4)
+    descriptor.fit(shares, 256.0)
+    codes = torch.tensor([[-100.0, 20.0], [7.0, 90.0], [0.0, -50.0]])
+    described = descriptor(shares, codes.T / 256)[0]
+    assert torch.equal(described[..., 4:], codes[classes])
+    assert torch.equal(described[..., :4], descriptor(shares)[0])
 
 
 @pytest.mark.parametrize("side", [1, 3, 7])

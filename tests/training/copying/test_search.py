@@ -16,7 +16,7 @@ from semia.training.copying.levels import (
     VARIANT_COST,
     SearchTables,
     cost_digits,
-    with_cost,
+    wanted_rows,
 )
 from semia.training.copying.painting import Everything, SearchedSize
 from semia.training.copying.search import (
@@ -109,7 +109,7 @@ def test_the_cheapest_of_all_is_found(tables: SearchTables, everything: Everythi
         assert reuse.any()
         every += reuse[:, None, everything.places.long()].long()
     reuse_inside = None if reuse is None else reuse.index_select(1, everything.places)
-    choice = cheapest_everywhere(with_cost(wanted), everything.rows, everything.places, reuse_inside)
+    choice = cheapest_everywhere(wanted_rows(wanted), everything.rows, everything.places, reuse_inside)
     assert torch.equal(choice.places, everything.places[every.argmin(2)])
     assert torch.equal(choice.costs.long() + wanted.long().square().sum(2), every.amin(2))
 
@@ -132,13 +132,13 @@ def test_the_layout_alone_finds_the_cheapest_without_appearance(sizes: list[Sear
     appearance = described[:, fixed:].square().sum(1)
     layout_alone = with_rows(tables, squares(tables) - appearance, described[:, :fixed])
     every = torch.stack([cost(one[:, None], inside(tables)[None], layout_alone) for one in wanted])
-    choice = cheapest_everywhere(with_cost(wanted), everything.rows, everything.places, None)
+    choice = cheapest_everywhere(wanted_rows(wanted), everything.rows, everything.places, None)
     assert torch.equal(choice.places, inside(tables)[every.argmin(2)])
 
 
 def test_of_equally_cheap_ones_the_first_is_taken(tables: SearchTables, everything: Everything) -> None:
     same = everything.rows[:, :1].expand(-1, everything.rows.shape[1])
-    wanted = with_cost(wanted_descriptors(tables))
+    wanted = wanted_rows(wanted_descriptors(tables))
     choice = cheapest_everywhere(wanted, same, everything.places, None)
     assert (choice.places == everything.places[0]).all()
 
@@ -169,7 +169,7 @@ def test_improving_never_costs_more(sizes: list[SearchedSize], with_more: bool) 
     wanted, chosen = wanted_descriptors(tables), random_choice(tables)
     reuse = reuse_costs(clustered_choice(tables), near(tables.grid)) if with_more else None
     found = random_choice(tables).flip(1) if with_more else None
-    choice = improve(chosen, with_cost(wanted), Candidates.from_tables(tables), JUMPS, reuse, found)
+    choice = improve(chosen, wanted_rows(wanted), Candidates.from_tables(tables), JUMPS, reuse, found)
 
     own = inside(tables)[: tables.grid.pixels].expand_as(chosen)
 
@@ -193,7 +193,7 @@ def test_each_half_takes_the_cheapest_of_its_candidates(tables: SearchTables, wi
         tables = dataclasses.replace(tables, similar=places)
     grid = tables.grid
     wanted, chosen = wanted_descriptors(tables, 1), random_choice(tables, 1)
-    choice = improve(chosen, with_cost(wanted), Candidates.from_tables(tables), JUMPS)
+    choice = improve(chosen, wanted_rows(wanted), Candidates.from_tables(tables), JUMPS)
     present = chosen[0].view(grid.height, grid.width).clone()
     own = inside(tables)[: grid.pixels].view(grid.height, grid.width)
     for color in (0, 1):
@@ -225,7 +225,7 @@ def test_what_a_pixel_copies_already_stays_where_all_cost_the_same(tables: Searc
     equal = with_rows(tables, costs, described)
     chosen = random_choice(tables)
     candidates = Candidates.from_tables(equal)
-    wanted = with_cost(torch.zeros(2, tables.grid.pixels, described.shape[1]))
+    wanted = wanted_rows(torch.zeros(2, tables.grid.pixels, described.shape[1]))
     own = inside(tables)[: tables.grid.pixels].expand_as(chosen)
     assert torch.equal(improve(chosen, wanted, candidates, JUMPS).places, own), "its own place is cheaper"
     costs[inside(tables)[: tables.grid.pixels].long()] += 2 * VARIANT_COST
@@ -238,7 +238,7 @@ def test_what_a_pixel_copies_already_stays_where_all_cost_the_same(tables: Searc
 @pytest.mark.parametrize("jump", [(JUMP + 1, 0), (0, -JUMP - 1)])
 def test_too_long_a_jump_would_leave_the_margin(tables: SearchTables, jump: tuple[int, int]) -> None:
     with pytest.raises(AssertionError):
-        improve(random_choice(tables), with_cost(wanted_descriptors(tables)), Candidates.from_tables(tables), [jump])
+        improve(random_choice(tables), wanted_rows(wanted_descriptors(tables)), Candidates.from_tables(tables), [jump])
 
 
 def test_similar_places_are_candidates_at_one_size(sizes: list[SearchedSize]) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from semia.training.copying.grid import Grid
-from semia.training.copying.levels import cost_digits
+from semia.training.copying.levels import cost_digits, cost_rows
 from semia.training.copying.similar import APART, SIMILAR, similar_places
 
 GRID = Grid(variants=2, height=21, width=30, margin=3)
@@ -19,8 +19,8 @@ def descriptors() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def similar(descriptors: torch.Tensor) -> torch.Tensor:
-    wide = descriptors.float()
-    return similar_places(torch.cat([cost_digits(wide.square().sum(1)), wide], dim=1), GRID)
+    digits = cost_digits(descriptors.float().square().sum(1))
+    return similar_places(cost_rows(torch.cat([digits, descriptors], dim=1)), GRID)
 
 
 def test_a_repetition_is_found_from_both_sides(similar: torch.Tensor) -> None:
