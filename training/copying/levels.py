@@ -215,7 +215,8 @@ def cost_rows(rows: Tensor) -> Tensor:
     size = rows.shape[1] - len(COST_DIGITS)
     cost = int_column(COST_DIGITS, rows.device).float()
     # One product: ONNX Runtime does this when it loads a graph, and every step takes as much memory once more.
-    return rows.float() @ torch.block_diag(cost, torch.eye(size, device=rows.device) * -2)
+    descriptors = torch.eye(size, device=rows.device) * -2
+    return rows.float() @ torch.cat([F.pad(cost, (0, size)), F.pad(descriptors, (1, 0))])
 
 
 def wanted_rows(described: Tensor) -> Tensor:
