@@ -80,7 +80,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 
 .PHONY: gpu-checks
 gpu-checks: ## Measure on this machine's NVIDIA GPU all that is promised there, in at most ten minutes
-	$(GPU_PYTHON) -m semia.bench.gpu_checks --output examples/gpu.json --sheet examples/gpu.png
+	$(GPU_PYTHON) -m tests.load.gpu_checks --output examples/gpu.json --sheet examples/gpu.png
 
 .PHONY: test
 test: $(INSTALLED) ## Run every test but the slow and GPU ones, with a real Triton

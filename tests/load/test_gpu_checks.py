@@ -10,15 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from semia.bench import gpu_checks
-from semia.bench.gpu_checks import CHECKS, Check, run_checks
-from semia.bench.gpu_measurements import CheckSettings
+from tests.load import gpu_checks
+from tests.load.gpu_checks import CHECKS, Check, run_checks
+from tests.load.gpu_measurements import CheckSettings
 
 PAGODA = Path("examples/pagoda").absolute()
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "semia.bench.gpu_checks", *map(str, arguments)]
+    command = [sys.executable, "-m", "tests.load.gpu_checks", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
 
 

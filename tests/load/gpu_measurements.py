@@ -1,4 +1,4 @@
-"""What `semia.bench.gpu_checks` measures, one function a check; all run on the CPU too, for its dry run."""
+"""What `tests.load.gpu_checks` measures, one function a check; all run on the CPU too, for its dry run."""
 
 import dataclasses
 import os
@@ -90,7 +90,7 @@ class CheckSettings:
         return RunFolder.open(path)
 
 
-def machine(settings: CheckSettings) -> Figures:  # noqa: ARG001 - every check has them
+def machine(settings: CheckSettings) -> Figures:
     """GPU, driver, processor and versions."""
     found: Figures = dataclasses.asdict(this_machine())
     if torch.cuda.is_available():

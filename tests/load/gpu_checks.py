@@ -1,4 +1,4 @@
-"""Everything this project promises of a GPU, measured in minutes: ``python -m semia.bench.gpu_checks``.
+"""Everything this project promises of a GPU, measured in minutes: ``python -m tests.load.gpu_checks``.
 
 Needs a checkout and the Python packages that are there; installs and downloads nothing. Each check is a process of
 its own with a limit of time, so that one that hangs or crashes takes no other's figures along; what this machine lacks
@@ -23,10 +23,10 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from semia.bench import gpu_measurements as measured
-from semia.bench.gpu_measurements import CheckSettings, Figures, NotHereError
 from semia.core.files import write_text
 from semia.training.machine import prepare_process
+from tests.load import gpu_measurements as measured
+from tests.load.gpu_measurements import CheckSettings, Figures, NotHereError
 
 SKIPPED, FAILED = "skipped", "failed"
 """Instead of figures: what the machine lacks, or what went wrong."""
@@ -106,7 +106,7 @@ def _in_process(check: Check, settings: CheckSettings, limit_s: float) -> Figure
     result = settings.workspace / "result.json"
     result.unlink(missing_ok=True)
     log = settings.workspace / "log.txt"
-    command = [sys.executable, "-m", "semia.bench.gpu_checks", str(settings.scene), "--one", check.name]
+    command = [sys.executable, "-m", "tests.load.gpu_checks", str(settings.scene), "--one", check.name]
     command += ["--scale", str(settings.scale), "--workspace", str(settings.workspace), "--device", settings.device]
     with log.open("wb") as written:
         process = subprocess.Popen(command, stdout=written, stderr=subprocess.STDOUT, start_new_session=True)
