@@ -25,6 +25,7 @@ from semia.cli import (
     train,
 )
 from semia.cli.console import LogFormat, accept_any_text, choose_format, end_like_ctrl_c, log_event, print_error, stdout
+from semia.cli.options import explained
 from semia.core import __version__
 from semia.core.errors import SemiaError
 
@@ -63,7 +64,7 @@ for _command in (
     *(export.train_and_export, publish.publish, serve.serve, synthesize.synthesize, studio.studio, bench.bench),
     doctor.doctor,
 ):
-    app.command(_command.__name__.strip("_").replace("_", "-"))(_command)
+    app.command(_command.__name__.strip("_").replace("_", "-"))(explained(_command))
 app.add_typer(models.group, name="models")
 
 _debug = False

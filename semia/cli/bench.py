@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from semia.cli.console import StepDisplay, interruptible, print_info, stdout
+from semia.cli.options import Count, OptionalCount
 from semia.core.errors import InputError, SemiaError
 from semia.core.images import IMAGE_SUFFIXES
 from semia.core.staging import temporary_directory
@@ -13,43 +14,15 @@ from semia.core.staging import temporary_directory
 if TYPE_CHECKING:
     from semia.bench.records import Benchmark
 
-DEFAULT_FIGURES = Path("bench.json")
-LEAST_CALLS = 50
-
 
 def bench(
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="RUN|BUNDLE|MODEL",
-            help="Run folders, bundles, published versions. A run and its bundle are one model; a run alone is "
-            "exported first; a bundle alone is measured without eager PyTorch.",
-        ),
-    ] = None,
-    calls: Annotated[
-        int, typer.Option(min=1, help="At least so many calls of each way, for each number of clients.")
-    ] = LEAST_CALLS,
-    concurrency: Annotated[str, typer.Option(help="Numbers of clients at once, besides one.")] = "1,2,4,8",
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="CPU threads for one picture, of PyTorch, ONNX Runtime and a Triton instance. By default every core, "
-            "and for published versions as they were published.",
-        ),
-    ] = None,
-    figures: Annotated[
-        Path,
-        typer.Option(
-            help="Where the figures go, quantiles, machine and versions included. Without anything to measure, they "
-            "are read from there, and shown, plotted and written once more."
-        ),
-    ] = DEFAULT_FIGURES,
-    plot: Annotated[Path | None, typer.Option(help="Also draw them, into this picture file.")] = None,
-    readme: Annotated[
-        Path | None,
-        typer.Option(help="Also write them between the performance markers of this Markdown file."),
-    ] = None,
+    paths: Annotated[list[Path] | None, typer.Argument(metavar="RUN|BUNDLE|MODEL")] = None,
+    calls: Count = 50,
+    concurrency: str = "1,2,4,8",
+    threads: OptionalCount = None,
+    figures: Path = Path("bench.json"),
+    plot: Path | None = None,
+    readme: Path | None = None,
 ) -> None:
     """Measure how fast models answer on this machine.
 
@@ -70,6 +43,18 @@ def bench(
     semia bench runs/pagoda bundles/pagoda --plot bench.png
 
     semia bench --figures bench.json --readme PAGE.md    [dim]# measures nothing[/]
+
+    Options:
+        paths: Run folders, bundles, published versions. A run and its bundle are one model; a run alone is exported
+            first; a bundle alone is measured without eager PyTorch.
+        calls: At least so many calls of each way, for each number of clients.
+        concurrency: Numbers of clients at once, besides one.
+        threads: CPU threads for one picture, of PyTorch, ONNX Runtime and a Triton instance. By default every core,
+            and for published versions as they were published.
+        figures: Where the figures go, quantiles, machine and versions included. Without anything to measure, they are
+            read from there, and shown, plotted and written once more.
+        plot: Also draw them, into this picture file.
+        readme: Also write them between the performance markers of this Markdown file.
     """
     from semia.bench.records import Benchmark
     from semia.bench.report import NOTE, conditions, rewrite_readme, screen_tables

@@ -11,7 +11,8 @@ import typer
 from rich.table import Table
 
 from semia.cli.console import format_duration, print_info, stdout
-from semia.cli.evaluate import DEFAULT_WIDTH, SceneOption, TargetsOption, WidthOption, run_task
+from semia.cli.evaluate import DEFAULT_WIDTH, SceneOption, run_task
+from semia.cli.options import Count
 from semia.core.contact_sheet import Tile, contact_sheet
 from semia.core.errors import InputError, SemiaError
 from semia.core.files import write_text
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DEFAULT_SHEET = Path("comparison.png")
-
 TILE_WIDTH = 400
 """Pixels: room for a name."""
 
@@ -32,32 +31,13 @@ FORMAT = 1
 
 
 def compare(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="RUN|MODEL", help="Run folders, bundles or published versions of one scene, at one size."
-        ),
-    ],
-    targets: TargetsOption = None,
+    paths: Annotated[list[Path], typer.Argument(metavar="RUN|MODEL")],
+    targets: Path | None = None,
     scene: SceneOption = None,
-    width: WidthOption = DEFAULT_WIDTH,
-    sheet: Annotated[
-        Path | None,
-        typer.Option(
-            help=f"Where the sheet goes: a row per target, a column per generator; by default {DEFAULT_SHEET}."
-        ),
-    ] = None,
-    figures_file: Annotated[
-        Path | None, typer.Option("--figures", help="Also write everything measured, target by target, as JSON.")
-    ] = None,
-    blind: Annotated[
-        bool,
-        typer.Option(
-            "--blind",
-            help="No names and figures on the sheet, no table, and the pictures of every row in a random order. Whose "
-            "they are, and everything measured, goes into STEM.key.json beside the sheet, which --sheet must name.",
-        ),
-    ] = False,
+    width: Count = DEFAULT_WIDTH,
+    sheet: Path | None = None,
+    figures: Path | None = None,
+    blind: bool = False,
 ) -> None:
     """Put several generators of one scene side by side: one sheet, one table.
 
@@ -68,14 +48,21 @@ def compare(
 
     Figures do not know what a picture shows. To let the eye decide, whatever it
     hopes for, look at a sheet made with --blind before you open its key.
+
+    Options:
+        paths: Run folders, bundles or published versions of one scene, at one size.
+        sheet: Where the sheet goes: a row per target, a column per generator; by default comparison.png.
+        figures: Also write everything measured, target by target, as JSON.
+        blind: No names and figures on the sheet, no table, and the pictures of every row in a random order. Whose they
+            are, and everything measured, goes into STEM.key.json beside the sheet, which --sheet must name.
     """
     if blind and sheet is None:
         raise InputError("--blind needs --sheet: where the sheet goes, and beside it the key to it")
-    if blind and figures_file is not None:
+    if blind and figures is not None:
         raise InputError(
             "--blind and --figures exclude each other: everything measured goes into the key beside the sheet"
         )
-    sheet = sheet or DEFAULT_SHEET
+    sheet = sheet or Path("comparison.png")
     if sheet.suffix.lower() not in IMAGE_SUFFIXES:
         raise InputError(f"--sheet {sheet} is no picture file: end it in .png")
     from semia.evaluation.evaluate import EvaluationTask
@@ -90,9 +77,9 @@ def compare(
     rows = {target.name: [_tile(result, target.name) for result in results] for target in task.targets}
     write_rgb(sheet, _sheet(task, rows))
     print_info(f"written: {sheet}")
-    if figures_file is not None:
-        _write_json(figures_file, {"generators": [_entry(result) for result in results]})
-        print_info(f"written: {figures_file}")
+    if figures is not None:
+        _write_json(figures, {"generators": [_entry(result) for result in results]})
+        print_info(f"written: {figures}")
 
 
 def _write_blind(sheet: Path, task: "EvaluationTask", results: "Sequence[EvaluatedGenerator]") -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from semia.cli.console import StepDisplay, figures_table, print_info, stdout
+from semia.cli.options import Count
 from semia.core.errors import InputError
 from semia.core.model_card import CARD_FILE
 
@@ -14,37 +15,15 @@ if TYPE_CHECKING:
 
 DEFAULT_WIDTH = 280
 
-TargetsOption = Annotated[Path | None, typer.Option(help="Folder of label maps; by default the scene's own cond/.")]
-SceneOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="SCENE",
-        help="Scene folder with the photograph to judge against. A model needs one, for it holds no photograph; for a "
-        "run it is by default the photograph it was made of, which --resize may have made smaller.",
-    ),
-]
-WidthOption = Annotated[
-    int,
-    typer.Option(
-        min=1,
-        help="Pixels of width at which pictures are judged. Figures of different widths do not compare; seams takes 16 "
-        "times as long at twice the width.",
-    ),
-]
+SceneOption = Annotated[Path | None, typer.Option(metavar="SCENE")]
 
 
 def evaluate(
-    path: Annotated[
-        Path,
-        typer.Argument(metavar="RUN|MODEL", help="Run folder, bundle, or published version (model_repository/NAME/1)."),
-    ],
-    targets: TargetsOption = None,
+    path: Annotated[Path, typer.Argument(metavar="RUN|MODEL")],
+    targets: Path | None = None,
     scene: SceneOption = None,
-    width: WidthOption = DEFAULT_WIDTH,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for the results; by default the run folder or bundle itself."),
-    ] = None,
+    width: Count = DEFAULT_WIDTH,
+    out: Path | None = None,
 ) -> None:
     """Measure how good a generator's pictures of new layouts are.
 
@@ -67,6 +46,10 @@ def evaluate(
 
     The next `semia export` of a run carries the means into the model card; the
     card of a bundle gets them at once.
+
+    Options:
+        path: Run folder, bundle, or published version (model_repository/NAME/1).
+        out: Folder for the results; by default the run folder or bundle itself.
     """
     from semia.evaluation.evaluate import EvaluationTask
     from semia.evaluation.generators import open_generator

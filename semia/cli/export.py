@@ -11,24 +11,18 @@ import typer
 from semia.cli import publish
 from semia.cli.console import PhaseDisplay, figures_table, log_event, print_info, print_view
 from semia.cli.options import (
-    AnotherMachineOption,
     AnyRepositoryOption,
-    BundleOption,
-    ChangeClassesOption,
-    KeepOption,
+    Count,
     LoadOption,
     MinPsnrOption,
-    NameOption,
-    PrecisionOption,
+    OptionalCount,
     RunArgument,
-    RunOption,
-    SceneArgument,
-    ThreadsOption,
     ToleranceOption,
     connection_options,
 )
 from semia.cli.train import describe_progress, make_generator, run_path, training_options
 from semia.core.files import BUNDLES_FOLDER, REPOSITORY_FOLDER, check_model_name
+from semia.core.model_card import Precision
 
 if TYPE_CHECKING:
     from semia.core.access import ServerAccess
@@ -46,35 +40,26 @@ class Format(StrEnum):
     TENSORRT = "tensorrt"
 
 
-FormatOption = Annotated[
-    Format,
-    typer.Option(
-        "--format",
-        help="onnx runs everywhere; tensorrt adds an engine for the GPU of this machine, which needs TensorRT.",
-    ),
-]
-BatchesOption = Annotated[
-    str,
-    typer.Option(metavar="OPT:MAX", help="Batch a TensorRT engine is tuned for, and the largest it takes."),
-]
-
-
 def export(
     run: RunArgument,
-    bundle: BundleOption = None,
-    name: NameOption = None,
+    bundle: Path | None = None,
+    name: str | None = None,
     tolerance: ToleranceOption = DEFAULT_TOLERANCE,
-    format_: FormatOption = Format.ONNX,
-    batches: BatchesOption = "1:8",
-    precision: PrecisionOption = "fp32",
+    format_: Annotated[Format, typer.Option("--format")] = Format.ONNX,
+    batches: Annotated[str, typer.Option(metavar="OPT:MAX")] = "1:8",
+    precision: Precision = "fp32",
     min_psnr: MinPsnrOption = None,
-    for_another_machine: AnotherMachineOption = False,
+    for_another_machine: bool = False,
 ) -> None:
     """Turn a run's generator into a bundle: model.onnx and its model card.
 
     ONNX Runtime draws every target of the scene beside PyTorch; an export that differs too much fails and leaves
     nothing behind. So does a lower precision whose pictures are too far from fp32's, or that is not faster. A TensorRT
     engine is compared with ONNX Runtime in the same way.
+
+    Options:
+        format_: onnx runs everywhere; tensorrt adds an engine for the GPU of this machine, which needs TensorRT.
+        batches: Batch a TensorRT engine is tuned for, and the largest it takes.
     """
     from semia.export.precision.request import PrecisionRequest
 
@@ -208,23 +193,28 @@ def _show_precision(precision: str, check: "PrecisionCheck") -> None:
 @training_options
 @connection_options
 def train_and_export(
-    scene: SceneArgument,
-    run: RunOption = None,
-    bundle: BundleOption = None,
+    scene: Annotated[Path, typer.Argument(metavar="SCENE")],
+    run: Path | None = None,
+    bundle: Path | None = None,
     repository: AnyRepositoryOption = str(REPOSITORY_FOLDER),
     tolerance: ToleranceOption = DEFAULT_TOLERANCE,
-    precision: PrecisionOption = "fp32",
+    precision: Precision = "fp32",
     min_psnr: MinPsnrOption = None,
-    for_another_machine: AnotherMachineOption = False,
-    threads: ThreadsOption = None,
+    for_another_machine: bool = False,
+    threads: OptionalCount = None,
     load: LoadOption = None,
-    keep: KeepOption = 3,
-    change_classes: ChangeClassesOption = False,
+    keep: Count = 3,
+    change_classes: bool = False,
     *,
     training: dict[str, Any],
     access: "ServerAccess",
 ) -> None:
-    """Make a generator, export it and publish it: from a scene folder to a model that Triton can serve."""
+    """Make a generator, export it and publish it: from a scene folder to a model that Triton can serve.
+
+    Options:
+        scene: Scene folder: img.*, label.*, and target layouts in cond/.
+        run: Run folder to make or resume; by default runs/NAME.
+    """
     from semia.export.precision.request import PrecisionRequest
     from semia.training.request import TrainRequest
     from semia.training.settings import PRESETS

@@ -6,31 +6,30 @@ from typing import Annotated
 import typer
 
 from semia.cli.console import print_info
-from semia.cli.options import NameOption
 from semia.core.errors import InputError
 from semia.core.files import RUNS_FOLDER
 from semia.core.staging import held
 
 
 def import_(
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="Published SemIA generator, latest_net_G.pth.")
-    ],
-    scene: Annotated[
-        Path,
-        typer.Option(help="The scene folder it was trained on: img.*, label.*, target layouts in cond/."),
-    ],
-    run: Annotated[Path | None, typer.Option(help="Run folder to make; by default runs/NAME.")] = None,
-    name: NameOption = None,
-    resize: Annotated[
-        float | None, typer.Option(help="Scale the scene by this factor, as it was for the training.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run folder if there is one.")] = False,
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT")],
+    scene: Annotated[Path, typer.Option()],
+    run: Path | None = None,
+    name: str | None = None,
+    resize: float | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Make a run folder of a generator that was trained with the published SemIA code.
 
     Width and depth are read from the file, which is loaded as data, never as code. The run folder renders, exports,
     publishes and serves like one trained here; it cannot be trained on.
+
+    Options:
+        checkpoint: Published SemIA generator, latest_net_G.pth.
+        scene: The scene folder it was trained on: img.*, label.*, target layouts in cond/.
+        run: Run folder to make; by default runs/NAME.
+        resize: Scale the scene by this factor, as it was for the training.
+        overwrite: Replace the run folder if there is one.
     """
     from semia.training.published.pretrained import read_published_generator
     from semia.training.run_folder import RunFolder

@@ -12,12 +12,13 @@ from rich.text import Text
 from semia.cli.console import format_versions, print_error, print_info, stdout
 from semia.cli.options import (
     DEFAULT_URL,
-    ChangeClassesOption,
+    Count,
     OptionalUrlOption,
     RepositoryOption,
     TimeoutOption,
     UrlOption,
     connection_options,
+    explained,
 )
 from semia.core.errors import InputError, SemiaError
 from semia.core.files import REPOSITORY_FOLDER
@@ -124,18 +125,19 @@ def unload(name: NameArgument, url: UrlOption = DEFAULT_URL, *, access: "ServerA
 @connection_options
 def rollback(
     name: NameArgument,
-    to: Annotated[
-        int | None, typer.Option(min=1, metavar="VERSION", help="By default the one before the present one.")
-    ] = None,
+    to: Annotated[int | None, typer.Option(min=1, metavar="VERSION")] = None,
     repository: RepositoryOption = REPOSITORY_FOLDER,
     url: OptionalUrlOption = None,
-    change_classes: ChangeClassesOption = False,
+    change_classes: bool = False,
     *,
     access: "ServerAccess",
 ) -> None:
     """Publish an older version again as the newest; with --url, put it into service.
 
     Version numbers only grow, so that clients notice. The files are linked, so it takes no room on the disk.
+
+    Options:
+        to: By default the one before the present one.
     """
     from semia.serving import rollback as roll_back
 
@@ -158,15 +160,21 @@ def rollback(
 @group.command("prune")
 @connection_options
 def prune(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The model's name.")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every model of the repository.")] = False,
-    keep: Annotated[int, typer.Option(min=1, help="How many of the newest versions stay.")] = 3,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
+    all_: Annotated[bool, typer.Option("--all")] = False,
+    keep: Count = 3,
     repository: RepositoryOption = REPOSITORY_FOLDER,
     url: OptionalUrlOption = None,
     *,
     access: "ServerAccess",
 ) -> None:
-    """Delete old versions; with --url, never the one that the server serves."""
+    """Delete old versions; with --url, never the one that the server serves.
+
+    Options:
+        name: The model's name.
+        all_: Every model of the repository.
+        keep: How many of the newest versions stay.
+    """
     from semia.serving import list_models
     from semia.serving import prune as prune_model
 
@@ -193,11 +201,15 @@ def remove(
     name: NameArgument,
     repository: RepositoryOption = REPOSITORY_FOLDER,
     url: OptionalUrlOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: bool = False,
     *,
     access: "ServerAccess",
 ) -> None:
-    """Delete a model with all its versions; with --url, the server unloads it first."""
+    """Delete a model with all its versions; with --url, the server unloads it first.
+
+    Options:
+        yes: Do not ask.
+    """
     from semia.serving import remove as remove_model
     from semia.serving.repository.layout import model_folder, versions_of
 
@@ -212,15 +224,21 @@ def remove(
 
 
 @group.command("verify")
+@explained
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Models; by default all.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...")] = None,
     repository: RepositoryOption = REPOSITORY_FOLDER,
-    bundle: Annotated[Path | None, typer.Option(help="The newest version of the one NAME must be this bundle.")] = None,
-    run: Annotated[Path | None, typer.Option(help="... must have been exported from this run's generator.")] = None,
+    bundle: Path | None = None,
+    run: Path | None = None,
 ) -> None:
     """Compare all files of all versions with their model cards, and the configurations with the newest ones.
 
     Says one line for each problem, and exits 1 if there is any.
+
+    Options:
+        names: Models; by default all.
+        bundle: The newest version of the one NAME must be this bundle.
+        run: ... must have been exported from this run's generator.
     """
     from semia.serving import verify as verify_models
     from semia.serving import verify_exported

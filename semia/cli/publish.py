@@ -10,94 +10,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from semia.cli.console import StepDisplay, format_versions, interruptible, print_error, print_info
-from semia.cli.options import (
-    AnyRepositoryOption,
-    ChangeClassesOption,
-    KeepOption,
-    LoadOption,
-    NameOption,
-    ThreadsOption,
-    connection_options,
-)
+from semia.cli.options import AnyRepositoryOption, Count, LoadOption, OptionalCount, connection_options
 from semia.core.errors import InputError
 from semia.core.files import REPOSITORY_FOLDER
-from semia.core.model_card import DEFAULT_ENGINE_CACHE, Accelerator
+from semia.core.model_card import Accelerator
 
 if TYPE_CHECKING:
     from semia.core.access import ServerAccess
     from semia.serving import ServingSettings, StoredVersion
 
-AcceleratorOption = Annotated[
-    Accelerator | None,
-    typer.Option(
-        help="Have ONNX Runtime use TensorRT or CUDA (the server then needs a GPU), or OpenVINO, or else refuse the "
-        "model; without it, a bundle's engine is served if it has one."
-    ),
-]
-EngineCacheOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of the server in which --accelerator tensorrt keeps the engines it builds, by default "
-        f"{DEFAULT_ENGINE_CACHE}; its parent must exist."
-    ),
-]
-MaxBatchOption = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Label maps one request may carry; more are refused with INVALID_ARGUMENT. By default 8, or as many as "
-        "an answer of 256 MiB holds.",
-    ),
-]
-QueueSizeOption = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Requests that may wait for the model; more are refused at once with UNAVAILABLE. By default there is no "
-        "such bound: with one, Triton 2.51 leaves some requests waiting half a second for no reason.",
-    ),
-]
-QueueTimeoutOption = Annotated[
-    float | None,
-    typer.Option(
-        help="Seconds after which a request that still waits is refused with UNAVAILABLE, up to half a second late; "
-        "below 1, an idle model may refuse too. At the price of --queue-size. By default a request waits until its "
-        "caller's deadline, and is then dropped."
-    ),
-]
-
-
-ResetOption = Annotated[
-    bool,
-    typer.Option(
-        "--reset", help="Run the model as a new one, with what is said here alone: earlier publications are forgotten."
-    ),
-]
-
 
 @connection_options
 def publish(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder made by `semia export`.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE")],
     repository: AnyRepositoryOption = str(REPOSITORY_FOLDER),
-    name: NameOption = None,
-    threads: ThreadsOption = None,
-    tune: Annotated[
-        bool,
-        typer.Option(
-            "--tune",
-            help="Measure which number of instances and threads, and whether batching, serves this model best on this "
-            "machine, and write the choice and its reason into config.pbtxt. Takes minutes, best idle ones.",
-        ),
-    ] = False,
+    name: str | None = None,
+    threads: OptionalCount = None,
+    tune: bool = False,
     load: LoadOption = None,
-    keep: KeepOption = 3,
-    accelerator: AcceleratorOption = None,
-    engine_cache: EngineCacheOption = None,
-    max_batch: MaxBatchOption = None,
-    queue_size: QueueSizeOption = None,
-    queue_timeout: QueueTimeoutOption = None,
-    reset: ResetOption = False,
-    change_classes: ChangeClassesOption = False,
+    keep: Count = 3,
+    accelerator: Accelerator | None = None,
+    engine_cache: Path | None = None,
+    max_batch: OptionalCount = None,
+    queue_size: OptionalCount = None,
+    queue_timeout: float | None = None,
+    reset: bool = False,
+    change_classes: bool = False,
     *,
     access: "ServerAccess",
 ) -> None:
@@ -108,6 +46,23 @@ def publish(
 
     How a model is run (--tune, --threads, --accelerator, the bounds) is kept from one version to the next: say only
     what is to change.
+
+    Options:
+        bundle: Bundle folder made by `semia export`.
+        tune: Measure which number of instances and threads, and whether batching, serves this model best on this
+            machine, and write the choice and its reason into config.pbtxt. Takes minutes, best idle ones.
+        accelerator: Have ONNX Runtime use TensorRT or CUDA (the server then needs a GPU), or OpenVINO, or else refuse
+            the model; without it, a bundle's engine is served if it has one.
+        engine_cache: Folder of the server in which --accelerator tensorrt keeps the engines it builds, by default
+            /var/tmp/semia-tensorrt; its parent must exist.
+        max_batch: Label maps one request may carry; more are refused with INVALID_ARGUMENT. By default 8, or as many
+            as an answer of 256 MiB holds.
+        queue_size: Requests that may wait for the model; more are refused at once with UNAVAILABLE. By default there
+            is no such bound: with one, Triton 2.51 leaves some requests waiting half a second for no reason.
+        queue_timeout: Seconds after which a request that still waits is refused with UNAVAILABLE, up to half a second
+            late; below 1, an idle model may refuse too. At the price of --queue-size. By default a request waits until
+            its caller's deadline, and is then dropped.
+        reset: Run the model as a new one, with what is said here alone: earlier publications are forgotten.
     """
     from semia.serving import ServingSettings
 

@@ -3,12 +3,10 @@
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-import typer
+from typing import TYPE_CHECKING, Literal
 
 from semia.cli.console import figures_table, log_event, print_error, print_info, print_view
-from semia.cli.options import AnyRepositoryOption
+from semia.cli.options import AnyRepositoryOption, OptionalCount
 from semia.core.errors import InputError, SemiaError
 from semia.core.files import REPOSITORY_FOLDER
 
@@ -18,50 +16,40 @@ if TYPE_CHECKING:
 
 def serve(
     repository: AnyRepositoryOption = str(REPOSITORY_FOLDER),
-    host: Annotated[
-        str, typer.Option(help="Address to listen on. Beyond loopback everyone who reaches it may use it.")
-    ] = "127.0.0.1",
-    grpc_port: Annotated[int, typer.Option(help="Port of the gRPC interface.")] = 8001,
-    http_port: Annotated[
-        int | None,
-        typer.Option(
-            help="Serve HTTP, too, on this port; one hostile request over it can end the embedded Triton. Not with TLS "
-            "or --max-loaded."
-        ),
-    ] = None,
-    metrics_port: Annotated[int, typer.Option(help="Port of the Prometheus metrics.")] = 8002,
-    triton: Annotated[
-        Literal["auto", "embedded", "system"],
-        typer.Option(help="From the package index, tritonserver on PATH, or the first that is there."),
-    ] = "auto",
-    timeout: Annotated[float, typer.Option(help="Seconds until all models must be loaded.")] = 120.0,
-    tls_cert: Annotated[Path | None, typer.Option(help="PEM file: the server's certificate. Turns TLS on.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM file: the private key of --tls-cert.")] = None,
-    tls_client_ca: Annotated[
-        Path | None,
-        typer.Option(help="PEM file: admit only clients with a certificate signed by these."),
-    ] = None,
-    admin_key_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="File with a key that loading models and other changes to the server then need. Triton takes it as an "
-            "argument: other users of this machine can see it."
-        ),
-    ] = None,
-    max_loaded: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Load models when they are called and keep at most so many in memory: the least recently used makes "
-            "room. Without it, all are loaded at the start.",
-        ),
-    ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Have Triton log every request.")] = False,
+    host: str = "127.0.0.1",
+    grpc_port: int = 8001,
+    http_port: int | None = None,
+    metrics_port: int = 8002,
+    triton: Literal["auto", "embedded", "system"] = "auto",
+    timeout: float = 120.0,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    tls_client_ca: Path | None = None,
+    admin_key_file: Path | None = None,
+    max_loaded: OptionalCount = None,
+    verbose: bool = False,
 ) -> None:
     """Run Triton on the model repository until Ctrl-C.
 
     It listens on loopback alone unless told otherwise, with no encryption and no passwords unless asked for. Of a
     repository in an object store it serves a local copy, made at the start.
+
+    Options:
+        host: Address to listen on. Beyond loopback everyone who reaches it may use it.
+        grpc_port: Port of the gRPC interface.
+        http_port: Serve HTTP, too, on this port; one hostile request over it can end the embedded Triton. Not with TLS
+            or --max-loaded.
+        metrics_port: Port of the Prometheus metrics.
+        triton: From the package index, tritonserver on PATH, or the first that is there.
+        timeout: Seconds until all models must be loaded.
+        tls_cert: PEM file: the server's certificate. Turns TLS on.
+        tls_key: PEM file: the private key of --tls-cert.
+        tls_client_ca: PEM file: admit only clients with a certificate signed by these.
+        admin_key_file: File with a key that loading models and other changes to the server then need. Triton takes it
+            as an argument: other users of this machine can see it.
+        max_loaded: Load models when they are called and keep at most so many in memory: the least recently used makes
+            room. Without it, all are loaded at the start.
+        verbose: Have Triton log every request.
     """
     from semia.serving import ServerOptions, TritonServer
     from semia.serving.triton.options import join_address

@@ -18,37 +18,18 @@ if TYPE_CHECKING:
 
 @connection_options
 def studio(
-    scenes: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[SCENE...]", help="Scene folders to show; a photograph, img.*, is all they need."),
-    ] = None,
+    scenes: Annotated[list[Path] | None, typer.Argument(metavar="[SCENE...]")] = None,
     url: OptionalUrlOption = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0: any that is free.")] = 8765,
-    host: Annotated[
-        str, typer.Option(help="Name or address that the page is served and opened at; beyond loopback with TLS.")
-    ] = "127.0.0.1",
-    page_cert: Annotated[
-        Path | None, typer.Option(help="PEM file: the page's certificate. Turns TLS on for the page.")
-    ] = None,
-    page_key: Annotated[Path | None, typer.Option(help="PEM file: the private key of --page-cert.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8765,
+    host: str = "127.0.0.1",
+    page_cert: Path | None = None,
+    page_key: Path | None = None,
     repository: RepositoryOption = REPOSITORY_FOLDER,
-    uploads: Annotated[Path, typer.Option(help="Folder in which photographs from the page become scenes.")] = Path(
-        "scenes"
-    ),
-    runs: Annotated[
-        Path, typer.Option(help="Folder for the runs of generators that are made from the page.")
-    ] = RUNS_FOLDER / "studio",
-    bundles: Annotated[Path, typer.Option(help="Folder for their bundles.")] = BUNDLES_FOLDER / "studio",
-    segmenter: Annotated[
-        tuple[Path, Path] | None,
-        typer.Option(
-            metavar="ENCODER DECODER",
-            help="ONNX files of a SAM, SAM 2 or EfficientSAM of yours: clicks on an object then become its area.",
-        ),
-    ] = None,
-    open_browser: Annotated[
-        bool, typer.Option("--open/--no-open", help="Open the page in this desktop's browser.")
-    ] = True,
+    uploads: Path = Path("scenes"),
+    runs: Path = RUNS_FOLDER / "studio",
+    bundles: Path = BUNDLES_FOLDER / "studio",
+    segmenter: Annotated[tuple[Path, Path] | None, typer.Option(metavar="ENCODER DECODER")] = None,
+    open_browser: Annotated[bool, typer.Option("--open/--no-open")] = True,
     *,
     access: "ServerAccess",
 ) -> None:
@@ -58,6 +39,18 @@ def studio(
 
     It listens on loopback, unless --host says otherwise, which needs TLS; and it answers the browser alone that opens
     the printed address. Layouts and label maps are saved in the scene folders. Ctrl-C stops it.
+
+    Options:
+        scenes: Scene folders to show; a photograph, img.*, is all they need.
+        port: Port of the page; 0: any that is free.
+        host: Name or address that the page is served and opened at; beyond loopback with TLS.
+        page_cert: PEM file: the page's certificate. Turns TLS on for the page.
+        page_key: PEM file: the private key of --page-cert.
+        uploads: Folder in which photographs from the page become scenes.
+        runs: Folder for the runs of generators that are made from the page.
+        bundles: Folder for their bundles.
+        segmenter: ONNX files of a SAM, SAM 2 or EfficientSAM of yours: clicks on an object then become its area.
+        open_browser: Open the page in this desktop's browser.
     """
     from semia.studio.access import PageTls
     from semia.studio.app import run

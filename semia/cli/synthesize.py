@@ -20,18 +20,12 @@ if TYPE_CHECKING:
 
 @connection_options
 def synthesize(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a served model; `semia models` lists them.")],
-    targets: Annotated[list[Path], typer.Argument(metavar="TARGET...", help="Label maps, or folders of them.")],
-    out: Annotated[Path, typer.Option(help="Folder for the pictures, each named after its label map.")] = Path(
-        "pictures"
-    ),
-    sheet: Annotated[
-        Path | None, typer.Option(help="Also write one contact sheet: label maps above their pictures.")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Leave out pictures that the same version made of the same label maps.")
-    ] = False,
-    concurrency: Annotated[int, typer.Option(min=1, max=1000, help="Most calls in flight.")] = 4,
+    model: Annotated[str, typer.Argument(metavar="MODEL")],
+    targets: Annotated[list[Path], typer.Argument(metavar="TARGET...")],
+    out: Path = Path("pictures"),
+    sheet: Path | None = None,
+    resume: bool = False,
+    concurrency: Annotated[int, typer.Option(min=1, max=1000)] = 4,
     url: UrlOption = DEFAULT_URL,
     timeout: TimeoutOption = 30.0,
     *,
@@ -42,6 +36,14 @@ def synthesize(
     Every picture is written whole or not at all, and says in its file what it was made of. Ctrl-C keeps what is there;
     with --resume the same command goes on, leaving out pictures that the model's latest version has already made of
     the same label maps.
+
+    Options:
+        model: Name of a served model; `semia models` lists them.
+        targets: Label maps, or folders of them.
+        out: Folder for the pictures, each named after its label map.
+        sheet: Also write one contact sheet: label maps above their pictures.
+        resume: Leave out pictures that the same version made of the same label maps.
+        concurrency: Most calls in flight.
     """
     from semia.client import SynthesisClient
     from semia.client.batch import synthesize_files

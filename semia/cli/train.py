@@ -20,7 +20,7 @@ from semia.cli.console import (
     print_info,
     stop_on_signals,
 )
-from semia.cli.options import NameOption, RunArgument, option_group
+from semia.cli.options import OptionalCount, RunArgument, option_group
 from semia.core.errors import InputError, SemiaError
 from semia.core.files import RUNS_FOLDER, check_model_name, model_name_from_path
 
@@ -32,70 +32,39 @@ if TYPE_CHECKING:
 
 def _training(
     *,
-    preset: Annotated[
-        str,
-        typer.Option(
-            help="[bold]default[/]: the generator that copies from the photograph; it is prepared, not trained, which "
-            "takes what it takes. "
-            "[bold]paper[/]: the published generator and hyperparameters, 2,500 iterations, many hours on two cores. "
-            "[bold]paper-short[/]: the published generator, half as wide, 220 iterations of at most 224 pixels."
-        ),
-    ] = "default",
-    name: NameOption = None,
-    resize: Annotated[
-        float | None,
-        typer.Option(
-            help="Scale the scene by this factor; by default only the paper-short preset scales, to 224 pixels."
-        ),
-    ] = None,
-    iterations: Annotated[
-        int | None,
-        typer.Option(min=1, help="Published presets: another number of iterations; the schedules scale with it."),
-    ] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            min=0.01,
-            help="Published presets: train for so many minutes, whatever the machine, in place of a number of "
-            "iterations; the schedules scale with it.",
-        ),
-    ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(min=0, help="Published presets: seed of everything random; preparing draws nothing at random."),
-    ] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    vgg_weights: Annotated[
-        Path | None,
-        typer.Option(
-            help="Published presets: VGG19 state dict in torchvision's layout, for patch coherence on its features "
-            "instead of on pixels."
-        ),
-    ] = None,
-    rotate: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=180,
-            help="Published presets: augment by rotations up to so many degrees either way; by default the preset's.",
-        ),
-    ] = None,
-    shift: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Published presets: augment by shifts up to this share of each side; by default the preset's.",
-        ),
-    ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on with the run in the run folder, if there is one; leave a finished one as it is."
-        ),
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where a run folder exists.")] = False,
+    preset: str = "default",
+    name: str | None = None,
+    resize: float | None = None,
+    iterations: OptionalCount = None,
+    minutes: Annotated[float | None, typer.Option(min=0.01)] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: str = "auto",
+    vgg_weights: Path | None = None,
+    rotate: Annotated[float | None, typer.Option(min=0, max=180)] = None,
+    shift: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    resume: bool = False,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
+    """The fields of a `TrainRequest` but for its paths.
+
+    Options:
+        preset: [bold]default[/]: the generator that copies from the photograph; it is prepared, not trained, which
+            takes what it takes.
+            [bold]paper[/]: the published generator and hyperparameters, 2,500 iterations, many hours on two cores.
+            [bold]paper-short[/]: the published generator, half as wide, 220 iterations of at most 224 pixels.
+        resize: Scale the scene by this factor; by default only the paper-short preset scales, to 224 pixels.
+        iterations: Published presets: another number of iterations; the schedules scale with it.
+        minutes: Published presets: train for so many minutes, whatever the machine, in place of a number of
+            iterations; the schedules scale with it.
+        seed: Published presets: seed of everything random; preparing draws nothing at random.
+        device: auto, cpu or cuda.
+        vgg_weights: Published presets: VGG19 state dict in torchvision's layout, for patch coherence on its features
+            instead of on pixels.
+        rotate: Published presets: augment by rotations up to so many degrees either way; by default the preset's.
+        shift: Published presets: augment by shifts up to this share of each side; by default the preset's.
+        resume: Go on with the run in the run folder, if there is one; leave a finished one as it is.
+        overwrite: Start anew where a run folder exists.
+    """
     return locals()
 
 
@@ -105,40 +74,12 @@ training_options = option_group("training", _training)
 
 @training_options
 def train(
-    scenes: Annotated[
-        list[Path],
-        typer.Argument(metavar="SCENE...", help="Scene folders: each has img.*, label.*, and target layouts in cond/."),
-    ],
-    run: Annotated[
-        Path | None,
-        typer.Option(
-            help="Run folder to make or resume, by default runs/NAME; for several scenes the folder of their run "
-            "folders, by default runs."
-        ),
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Scenes worked on side by side, each with its share of the cores and in a process of its own; by "
-            "default one after another, on a cluster as many as it has room for.",
-        ),
-    ] = None,
-    engine: Annotated[
-        train_many.EngineName, typer.Option(help="local: on this machine. ray: as tasks of a Ray cluster.")
-    ] = train_many.EngineName.LOCAL,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            help="With --engine ray. auto (the default): the cluster this machine is a node of; HOST:PORT: of its "
-            "head (Ray takes that cluster's token from RAY_AUTH_TOKEN); local: a Ray for this call, on this machine "
-            "alone."
-        ),
-    ] = None,
-    cpus: Annotated[
-        int | None,
-        typer.Option(min=1, help="With --engine ray: CPU cores that each scene takes; by default 2."),
-    ] = None,
+    scenes: Annotated[list[Path], typer.Argument(metavar="SCENE...")],
+    run: Path | None = None,
+    jobs: OptionalCount = None,
+    engine: train_many.EngineName = train_many.EngineName.LOCAL,
+    address: str | None = None,
+    cpus: OptionalCount = None,
     *,
     training: dict[str, Any],
 ) -> None:
@@ -153,6 +94,17 @@ def train(
     Of several scenes, one that fails does not stop the others, --minutes are each one's own, and --resume skips
     those that are done. With --engine ray, scenes and run folders must be on storage that all nodes see under
     the same paths, and semia must be installed on every node.
+
+    Options:
+        scenes: Scene folders: each has img.*, label.*, and target layouts in cond/.
+        run: Run folder to make or resume, by default runs/NAME; for several scenes the folder of their run folders, by
+            default runs.
+        jobs: Scenes worked on side by side, each with its share of the cores and in a process of its own; by default
+            one after another, on a cluster as many as it has room for.
+        engine: local: on this machine. ray: as tasks of a Ray cluster.
+        address: With --engine ray. auto (the default): the cluster this machine is a node of; HOST:PORT: of its head
+            (Ray takes that cluster's token from RAY_AUTH_TOKEN); local: a Ray for this call, on this machine alone.
+        cpus: With --engine ray: CPU cores that each scene takes; by default 2.
     """
     where = train_many.EngineOptions(engine, jobs, address, cpus)
     if len(scenes) > 1 and training["name"] is not None:
@@ -301,10 +253,15 @@ def _fields(progress: "WorkProgress") -> dict[str, object]:
 
 def render(
     run: RunArgument,
-    targets: Annotated[Path, typer.Option(help="Folder of label maps.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the pictures; by default RUN/pictures.")] = None,
+    targets: Annotated[Path, typer.Option()],
+    out: Path | None = None,
 ) -> None:
-    """Run a generator on a folder of label maps, in PyTorch, without any server."""
+    """Run a generator on a folder of label maps, in PyTorch, without any server.
+
+    Options:
+        targets: Folder of label maps.
+        out: Folder for the pictures; by default RUN/pictures.
+    """
     from semia.core.images import list_images, output_files, write_rgb
     from semia.core.labels import read_class_ids
     from semia.training.run_folder import RunFolder
