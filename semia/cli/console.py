@@ -103,49 +103,43 @@ class _Display:
     def __init__(
         self, title: str, total: float | None, event: str, fields: dict[str, object], *columns: ProgressColumn
     ) -> None:
-        self._title = title
-        self._total = total
-        self._event = event
-        self._fields = fields
-        self._columns = columns
+        self._title, self._event, self._fields = title, event, fields
         self._began_at = self._said_at = time.monotonic()
-        self._bar: Progress | None = None
-        self._task = TaskID(0)
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            *columns,
+            TextColumn("{task.fields[detail]}", markup=False),
+            console=stdout,
+            speed_estimate_period=600,
+            disable=not is_interactive(),
+        )
+        self._task = self._bar.add_task(title, total=total, visible=total is not None, detail="", step=0, left="")
 
     def __enter__(self) -> Self:
-        if is_interactive():
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                *self._columns,
-                TextColumn("{task.fields[detail]}", markup=False),
-                console=stdout,
-                speed_estimate_period=600,
-            )
+        if not self._bar.disable:
             self._bar.start()
-            if self._total is not None:
-                self._task = self._bar.add_task(self._title, total=self._total, detail="", step=0, left="")
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
+        if not self._bar.disable:
             self._bar.stop()
 
-    def _say(self, progress: str, elapsed_s: float, left_s: float | None, detail: str, **fields: object) -> None:
+    @property
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._began_at
+
+    def _say_if_due(
+        self, progress: str, elapsed_s: float, left_s: float | None, detail: str, *, due: bool, **fields: object
+    ) -> None:
+        """Say a line, unless there is a bar, or it is too soon after the last and the line is not ``due`` anyway."""
+        now = time.monotonic()
+        if not self._bar.disable or not (due or now - self._said_at >= LINE_INTERVAL_S):
+            return
+        self._said_at = now
         left = "" if left_s is None else f", {format_duration(left_s)} left"
         text = f"{self._title} {progress}, {format_duration(elapsed_s)} gone{left}  {detail}".rstrip()
         print_info(text, self._event, **self._fields, **fields, duration_s=elapsed_s, left_s=left_s)
-
-    def _line_is_due(self, *, last: bool = False) -> bool:
-        """Whether it is time for a line; the last is always due."""
-        now = time.monotonic()
-        if not last and now - self._said_at < LINE_INTERVAL_S:
-            return False
-        self._said_at = now
-        return True
-
-    def _elapsed_s(self) -> float:
-        return time.monotonic() - self._began_at
 
 
 class StepDisplay(_Display):
@@ -159,16 +153,12 @@ class StepDisplay(_Display):
 
     def update(self, done: int, detail: str = "", **fields: object) -> None:
         """Say that ``done`` steps of the total are done; for a log with the event's fields."""
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, detail=detail)
-            return
+        self._bar.update(self._task, completed=done, detail=detail)
         if self._first is None:
-            # A resumed run begins in the middle; only steps made here tell the speed.
-            self._first = done - 1
-        if self._line_is_due(last=done >= self._steps):
-            elapsed = self._elapsed_s()
-            left = elapsed / (done - self._first) * (self._steps - done)
-            self._say(f"{done}/{self._steps}", elapsed, left, detail, done=done, **fields)
+            self._first = done - 1  # a resumed run begins in the middle; only steps made here tell the speed
+        left_s = self._elapsed_s / (done - self._first) * (self._steps - done)
+        due = done >= self._steps
+        self._say_if_due(f"{done}/{self._steps}", self._elapsed_s, left_s, detail, due=due, done=done, **fields)
 
 
 class ClockDisplay(_Display):
@@ -182,28 +172,22 @@ class ClockDisplay(_Display):
     def update(self, done: int, seconds: float, detail: str = "", **fields: object) -> None:
         """Say that ``done`` steps were made, and that ``seconds`` of the time are gone."""
         left_s = max(0.0, self._total_s - seconds)
-        if self._bar is not None:
-            self._bar.update(self._task, completed=seconds, step=done, left=format_duration(left_s), detail=detail)
-        elif self._line_is_due(last=seconds >= self._total_s):
-            self._say(str(done), seconds, left_s, detail, done=done, **fields)
+        self._bar.update(self._task, completed=seconds, step=done, left=format_duration(left_s), detail=detail)
+        self._say_if_due(str(done), seconds, left_s, detail, due=seconds >= self._total_s, done=done, **fields)
 
 
 class StageDisplay(_Display):
     """Which stage a computation is in, and what share of it all is done."""
 
     def __init__(self, title: str, event: str = "progress", **fields: object) -> None:
-        columns = TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn()
-        super().__init__(title, 1.0, event, fields, *columns)
+        super().__init__(title, 1.0, event, fields, TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
         self._stage = ""
 
     def update(self, stage: str, share: float) -> None:
         """Show the present stage, and what share of all stages is done."""
-        if self._bar is not None:
-            self._bar.update(self._task, completed=share, detail=stage)
-            return
-        begins, self._stage = stage != self._stage, stage
-        if self._line_is_due(last=share >= 1) or begins:
-            self._say(f"{share:.0%}", self._elapsed_s(), None, stage, stage=stage, share=share)
+        self._bar.update(self._task, completed=share, detail=stage)
+        due, self._stage = share >= 1 or stage != self._stage, stage
+        self._say_if_due(f"{share:.0%}", self._elapsed_s, None, stage, due=due, stage=stage, share=share)
 
 
 class PhaseDisplay(_Display):
@@ -215,22 +199,18 @@ class PhaseDisplay(_Display):
 
     def start(self, phase: str, steps: int) -> None:
         """A phase of so many steps begins."""
-        bar = self._bar.add_task(phase, total=steps, detail="") if self._bar is not None else TaskID(0)
-        self._phases[phase] = steps, bar
+        self._phases[phase] = steps, self._bar.add_task(phase, total=steps, detail="")
 
     def step(self, phase: str, step: int) -> None:
         """A step of a phase, counted from 0, is done."""
         (steps, bar), done = self._phases[phase], step + 1
-        if self._bar is not None:
-            self._bar.update(bar, completed=done)
-        elif self._line_is_due():
-            self._say(f"{phase} {done}/{steps}", self._elapsed_s(), None, "", phase=phase, done=done, total=steps)
+        self._bar.update(bar, completed=done)
+        fields = {"phase": phase, "done": done, "total": steps}
+        self._say_if_due(f"{phase} {done}/{steps}", self._elapsed_s, None, "", due=False, **fields)
 
     def finish(self, phase: str) -> None:
         """A phase is over."""
-        _, bar = self._phases.pop(phase)
-        if self._bar is not None:
-            self._bar.remove_task(bar)
+        self._bar.remove_task(self._phases.pop(phase)[1])
 
 
 def figures_table(name: str, *figures: str) -> Table:

@@ -1,5 +1,6 @@
 """``semia train`` and ``semia render``: generators from scenes, pictures from generators, no server."""
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -150,79 +151,53 @@ def make_generator(request: "TrainRequest") -> "RunFolder":
 
 
 def _prepare(opened: "OpenedRun", preset: str) -> None:
-    run, scene = opened.run, opened.scene
-    subject = {"scene": scene.name, "run": run.path}
+    run, scene, device = opened.run, opened.scene, opened.device.type
+    tell = functools.partial(print_info, scene=scene.name, run=run.path)
     if run.finished:
-        print_info(f"{run.path} is already prepared", "generator_prepared", **subject, duration_s=0.0)
+        tell(f"{run.path} is already prepared", "generator_prepared", duration_s=0.0)
         return
-    print_info(
-        f"preparing {_in_words(opened)}; preset {preset}, on {opened.device.type}",
-        "preparation_started",
-        **subject,
-        preset=preset,
-        device=opened.device.type,
-    )
+    what = f"preparing {_in_words(opened)}; preset {preset}, on {device}"
+    tell(what, "preparation_started", preset=preset, device=device)
     began = time.monotonic()
     try:
         with interruptible(), StageDisplay("preparing", "preparation_progress", scene=scene.name) as display:
             opened.carry_out(lambda progress: display.update(progress.stage, progress.share), lambda: False)
     except KeyboardInterrupt:
-        print_info(
-            f"stopped; the same command prepares {scene.name} anew",
-            "preparation_stopped",
-            **subject,
-            duration_s=time.monotonic() - began,
-        )
+        what = f"stopped; the same command prepares {scene.name} anew"
+        tell(what, "preparation_stopped", duration_s=time.monotonic() - began)
         raise SystemExit(130) from None
-    print_info(
-        f"prepared: {run.path}, in {format_duration(run.preparation_s or 0.0)}",
-        "generator_prepared",
-        **subject,
-        duration_s=run.preparation_s,
-    )
+    what = f"prepared: {run.path}, in {format_duration(run.preparation_s or 0.0)}"
+    tell(what, "generator_prepared", duration_s=run.preparation_s)
 
 
 def _train(opened: "OpenedRun", settings: "TrainingSettings", preset: str) -> None:
-    run, scene = opened.run, opened.scene
-    subject = {"scene": scene.name, "run": run.path}
+    run, scene, device = opened.run, opened.scene, opened.device.type
+    tell = functools.partial(print_info, scene=scene.name, run=run.path)
+    done = run.iterations_done
     if run.finished:
-        print_info(
-            f"{run.path} is already trained for {run.iterations_done} iterations",
-            "training_finished",
-            **subject,
-            iteration=run.iterations_done,
-            duration_s=0.0,
-        )
+        what = f"{run.path} is already trained for {done} iterations"
+        tell(what, "training_finished", iteration=done, duration_s=0.0)
         return
-    print_info(
-        f"training {_in_words(opened)}; preset {preset}, {_length(settings)}, on {opened.device.type}",
-        "training_started",
-        **subject,
-        preset=preset,
-        iterations=None if settings.minutes else settings.iterations,
-        minutes=settings.minutes,
-        iteration=run.iterations_done,
-        device=opened.device.type,
-    )
+    minutes, iterations = settings.minutes, None if settings.minutes else settings.iterations
+    length = f"{settings.iterations} iterations" if minutes is None else f"{minutes:g} minutes"
+    what = f"training {_in_words(opened)}; preset {preset}, {length}, on {device}"
+    asked = {"preset": preset, "iterations": iterations, "minutes": minutes}
+    tell(what, "training_started", **asked, iteration=done, device=device)
     print_info(f"watch: {run.path}/samples, or tensorboard --logdir {run.path}")
     began = time.monotonic()
     with stop_on_signals() as stop, _display(scene.name, settings) as show:
         finished = opened.carry_out(show, stop)
-    outcome = {**subject, "iteration": run.iterations_done, "duration_s": time.monotonic() - began}
+    outcome = {"iteration": run.iterations_done, "duration_s": time.monotonic() - began}
     if not finished:
-        print_info(f"stopped after {describe_progress(run, settings)}; --resume goes on", "training_stopped", **outcome)
+        tell(f"stopped after {describe_progress(run, settings)}; --resume goes on", "training_stopped", **outcome)
         raise SystemExit(130)
-    print_info(f"trained: {run.path}, {run.iterations_done} iterations", "training_finished", **outcome)
+    tell(f"trained: {run.path}, {run.iterations_done} iterations", "training_finished", **outcome)
 
 
 def _in_words(opened: "OpenedRun") -> str:
     scene = opened.scene
     classes = f"{len(scene.palette)} classes ({scene.palette})"
     return f"{scene.name}: {scene.canvas}, {classes}, {len(scene.targets)} targets"
-
-
-def _length(settings: "TrainingSettings") -> str:
-    return f"{settings.iterations} iterations" if settings.minutes is None else f"{settings.minutes:g} minutes"
 
 
 def describe_progress(run: "RunFolder", settings: "TrainingSettings") -> str:
@@ -239,12 +214,10 @@ def _display(scene: str, settings: "TrainingSettings") -> "Iterator[Callable[[Wo
     event = "training_progress"
     if settings.minutes is None:
         with StepDisplay("iteration", settings.iterations, event, scene=scene) as steps:
-            yield lambda progress: steps.update(progress.iteration, format_losses(progress.losses), **_fields(progress))
+            yield lambda at: steps.update(at.iteration, format_losses(at.losses), **_fields(at))
     else:
-        with ClockDisplay("iteration", 60 * settings.minutes, event, scene=scene) as minutes:
-            yield lambda progress: minutes.update(
-                progress.iteration, progress.seconds, format_losses(progress.losses), **_fields(progress)
-            )
+        with ClockDisplay("iteration", 60 * settings.minutes, event, scene=scene) as clock:
+            yield lambda at: clock.update(at.iteration, at.seconds, format_losses(at.losses), **_fields(at))
 
 
 def _fields(progress: "WorkProgress") -> dict[str, object]:
