@@ -1,5 +1,6 @@
 """``semia export`` and ``semia train-and-export``."""
 
+import dataclasses
 import functools
 import time
 from enum import StrEnum
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from semia.core.access import ServerAccess
     from semia.core.model_card import GraphReport, PrecisionCheck, TargetParity
     from semia.export.precision.request import PrecisionRequest
+    from semia.export.tensorrt.build import BatchProfile
     from semia.training.run_folder import RunFolder
 
 DEFAULT_TOLERANCE = 2
@@ -64,18 +66,19 @@ def export(
     from semia.export.precision.request import PrecisionRequest
 
     request = PrecisionRequest(precision, min_psnr, for_another_machine)
+    profile = None
     if format_ is Format.TENSORRT:
         from semia.export.tensorrt.build import BatchProfile, this_machine
 
         # Whatever stands in the way is said before the export, not after it.
-        BatchProfile.parse(batches)
+        profile = BatchProfile.parse(batches)
         this_machine()
     from semia.training.run_folder import RunFolder
 
     opened = RunFolder.open(run)
     folder = export_run_folder(opened, bundle, name, tolerance, request)
-    if format_ is Format.TENSORRT:
-        _add_engine(opened, folder, batches, tolerance)
+    if profile is not None:
+        _add_engine(opened, folder, profile, tolerance)
     print_info(f"next: semia publish {folder}")
 
 
@@ -92,12 +95,8 @@ def export_run_folder(
     if isinstance(settings, TrainingSettings) and not run.finished:
         print_info(f"{run.path} is not trained to its end: {describe_progress(run, settings)}")
     began = time.monotonic()
-    print_info(
-        f"exporting {model_name} and comparing ONNX Runtime with PyTorch",
-        "export_started",
-        model=model_name,
-        run=run.path,
-    )
+    tell = functools.partial(print_info, model=model_name)
+    tell(f"exporting {model_name} and comparing ONNX Runtime with PyTorch", "export_started", run=run.path)
     card = export_run(
         run,
         folder,
@@ -109,42 +108,26 @@ def export_run_folder(
     ).card
     if card.graph is not None:
         _show_graph(card.graph)
-    print_info(
-        f"exported: {folder}, {card.canvas}, {card.parameters:,} parameters, {card.precision}",
-        "export_finished",
-        model=model_name,
-        path=folder,
-        parameters=card.parameters,
-        precision=card.precision,
-        duration_s=time.monotonic() - began,
-    )
+    what = f"exported: {folder}, {card.canvas}, {card.parameters:,} parameters, {card.precision}"
+    outcome = {"path": folder, "parameters": card.parameters, "precision": card.precision}
+    tell(what, "export_finished", **outcome, duration_s=time.monotonic() - began)
     if card.quality is None:
         print_info(f"its card has no quality figures: `semia evaluate {run.path}`, then export again")
     return folder
 
 
-def _add_engine(run: "RunFolder", bundle: Path, batches: str, tolerance: int) -> None:
+def _add_engine(run: "RunFolder", bundle: Path, batches: "BatchProfile", tolerance: int) -> None:
     from semia.export.exporter import parity_targets
-    from semia.export.tensorrt.build import BatchProfile
     from semia.export.tensorrt.engine import add_engine
 
-    targets = parity_targets(run.scene)
     began = time.monotonic()
     print_info("building a TensorRT engine for this machine; this takes minutes", "engine_started")
     with PhaseDisplay("TensorRT") as display:
-        engine = add_engine(
-            bundle,
-            targets,
-            display,
-            batches=BatchProfile.parse(batches),
-            tolerance=tolerance,
-            on_parity=lambda parity: _show_parity(parity, "ONNX Runtime"),
-        )
-    print_info(
-        f"built: TensorRT {engine.tensorrt}, {engine.gpu}, {engine.precision}, batches up to {engine.max_batch}",
-        "engine_built",
-        duration_s=time.monotonic() - began,
-    )
+        show_parity = functools.partial(_show_parity, reference="ONNX Runtime")
+        targets = parity_targets(run.scene)
+        engine = add_engine(bundle, targets, display, batches=batches, tolerance=tolerance, on_parity=show_parity)
+    what = f"built: TensorRT {engine.tensorrt}, {engine.gpu}, {engine.precision}, batches up to {engine.max_batch}"
+    print_info(what, "engine_built", duration_s=time.monotonic() - began)
 
 
 def _show_parity(parity: "tuple[TargetParity, ...]", reference: str = "PyTorch") -> None:
@@ -152,22 +135,14 @@ def _show_parity(parity: "tuple[TargetParity, ...]", reference: str = "PyTorch")
     table = figures_table("target", "max", "mean")
     for entry in parity:
         table.add_row(entry.target, str(entry.max_abs), f"{entry.mean_abs:.4f}")
-        log_event(
-            "parity_measured",
-            reference=reference,
-            target=entry.target,
-            max_abs=entry.max_abs,
-            mean_abs=entry.mean_abs,
-        )
+        log_event("parity_measured", reference=reference, **dataclasses.asdict(entry))
     print_view(table)
 
 
 def _show_graph(graph: "GraphReport") -> None:
-    total = sum(stage.flops for stage in graph.stages)
-    nodes = sum(graph.operators.values())
-    print_info(
-        f"the graph at batch 1: {nodes} nodes, {total / 1e9:.2f} GFLOP", "graph_written", nodes=nodes, flops=total
-    )
+    nodes, flops = sum(graph.operators.values()), sum(stage.flops for stage in graph.stages)
+    what = f"the graph at batch 1: {nodes} nodes, {flops / 1e9:.2f} GFLOP"
+    print_info(what, "graph_written", nodes=nodes, flops=flops)
     table = figures_table("stage", "nodes", "GFLOP")
     for stage in graph.stages:
         table.add_row(stage.name, str(stage.nodes), f"{stage.flops / 1e9:.3f}")
