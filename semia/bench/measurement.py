@@ -135,26 +135,26 @@ def _by_canvas(subjects: Sequence[Subject]) -> dict[Canvas, list[Subject]]:
 @contextmanager
 def _opened_ways(canvas: Canvas, subjects: Sequence[Subject], threads: int) -> Iterator[dict[Key, Way]]:
     """Every way to pictures of one canvas, by subject and name, warmed up; each in processes of its own."""
+    ways: dict[Key, Way] = {}
     with ExitStack() as opened:
-        ways: list[tuple[str, Way]] = [(REFERENCE_TITLE, reference_way(canvas, subjects[0].layouts, threads))]
-        opened.callback(ways[0][1].close)
+
+        def add(title: str, way: Way) -> None:
+            opened.callback(way.close)
+            ways[title, way.name] = way
+
+        add(REFERENCE_TITLE, reference_way(canvas, subjects[0].layouts, threads))
         runs: set[Path] = set()
         for subject in subjects:
-            own: list[Way] = []
             if subject.run is not None and subject.run not in runs:  # once, whatever precisions it comes in
                 runs.add(subject.run)
-                own.append(eager_way(subject.run, subject.layouts, threads))
-                opened.callback(own[-1].close)
-            own.append(onnxruntime_way(subject.bundle, subject.layouts, threads))
-            opened.callback(own[-1].close)
+                add(subject.title, eager_way(subject.run, subject.layouts, threads))
+            add(subject.title, onnxruntime_way(subject.bundle, subject.layouts, threads))
             server = opened.enter_context(temporary_triton(subject.bundle, {MODEL_NAME: subject.settings}))
             for kind in (OverGrpc, ThroughSharedMemory):
-                own.append(kind(server.grpc_url, server.pid, MODEL_NAME, subject.layouts))
-                opened.callback(own[-1].close)
-            ways += [(subject.title, way) for way in own]
-        for _, way in ways:
+                add(subject.title, kind(server.grpc_url, server.pid, MODEL_NAME, subject.layouts))
+        for way in ways.values():
             way.draw(1, WARM_UP_CALLS)
-        yield {(title, way.name): way for title, way in ways}
+        yield ways
 
 
 def _measurement(title: str, canvas: Canvas, way: Way, clients: int, rounds: Sequence[Round]) -> Measurement:

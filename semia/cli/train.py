@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from semia.cli import train_many
 from semia.cli.console import (
     ClockDisplay,
     StageDisplay,
@@ -22,6 +21,7 @@ from semia.cli.console import (
     stop_on_signals,
 )
 from semia.cli.options import OptionalCount, RunArgument, option_group
+from semia.cli.train_many import EngineName, train_many
 from semia.core.errors import InputError, SemiaError
 from semia.core.files import RUNS_FOLDER, check_model_name, model_name_from_path
 
@@ -78,7 +78,7 @@ def train(
     scenes: Annotated[list[Path], typer.Argument(metavar="SCENE...")],
     run: Path | None = None,
     jobs: OptionalCount = None,
-    engine: train_many.EngineName = train_many.EngineName.LOCAL,
+    engine: EngineName = EngineName.LOCAL,
     address: str | None = None,
     cpus: OptionalCount = None,
     *,
@@ -107,23 +107,19 @@ def train(
             (Ray takes that cluster's token from RAY_AUTH_TOKEN); local: a Ray for this call, on this machine alone.
         cpus: With --engine ray: CPU cores that each scene takes; by default 2.
     """
-    where = train_many.EngineOptions(engine, jobs, address, cpus)
+    if engine is EngineName.LOCAL and (address is not None or cpus is not None):
+        raise InputError("--address and --cpus are for --engine ray: add it, or drop them")
     if len(scenes) > 1 and training["name"] is not None:
         raise InputError("--name is for one scene; several are named after their folders")
     from semia.training.request import TrainRequest
 
-    requests = [
-        TrainRequest(
-            scene=scene,
-            run=run_path(scene, run, training["name"])
-            if len(scenes) == 1
-            else run_path(scene, runs=run or RUNS_FOLDER),
-            **training,
-        )
-        for scene in scenes
-    ]
-    if len(requests) > 1 or engine is train_many.EngineName.RAY:
-        train_many.train_many(requests, where)
+    if len(scenes) == 1:
+        runs = [run_path(scenes[0], run, training["name"])]
+    else:
+        runs = [run_path(scene, runs=run or RUNS_FOLDER) for scene in scenes]
+    requests = [TrainRequest(scene=scene, run=each, **training) for scene, each in zip(scenes, runs, strict=True)]
+    if len(requests) > 1 or engine is EngineName.RAY:
+        train_many(requests, engine, jobs, address, cpus)
     else:
         print_info(f"next: semia export {make_generator(requests[0]).path}")
 

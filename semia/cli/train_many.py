@@ -4,7 +4,6 @@ import functools
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Self
 
@@ -14,14 +13,12 @@ from rich.text import Text
 
 from semia.cli import console
 from semia.cli.console import format_duration, format_losses, is_interactive, print_error, print_info, stop_on_signals
-from semia.core.errors import InputError, SemiaError
+from semia.core.errors import SemiaError
 
 if TYPE_CHECKING:
     from semia.training.parallel.jobs import Engine, Job, JobStatus
     from semia.training.request import TrainRequest
 
-DEFAULT_ADDRESS = "auto"
-DEFAULT_CPUS = 2
 STATE_STYLES = {
     "training": "cyan",
     "preparing": "cyan",
@@ -54,22 +51,10 @@ class EngineName(StrEnum):
     RAY = "ray"
 
 
-@dataclass(frozen=True)
-class EngineOptions:
-    """An engine as it was asked for; None where an option was left out."""
-
-    engine: EngineName
-    jobs: int | None
-    address: str | None
-    cpus: int | None
-
-    def __post_init__(self) -> None:
-        if self.engine is EngineName.LOCAL and (self.address is not None or self.cpus is not None):
-            raise InputError("--address and --cpus are for --engine ray: add it, or drop them")
-
-
-def train_many(requests: "Sequence[TrainRequest]", where: EngineOptions) -> None:
-    """Train or prepare all with everything shown.
+def train_many(
+    requests: "Sequence[TrainRequest]", engine: EngineName, at_once: int | None, address: str | None, cpus: int | None
+) -> None:
+    """Train or prepare all with everything shown; ``address`` and ``cpus`` are for Ray.
 
     Raises:
         SemiaError: if any failed.
@@ -77,19 +62,21 @@ def train_many(requests: "Sequence[TrainRequest]", where: EngineOptions) -> None
     """
     from semia.training.parallel.jobs import State, plan, run_jobs, threads_of_each
 
-    if where.engine is EngineName.RAY:
-        at_once, threads = where.jobs or len(requests), where.cpus or DEFAULT_CPUS
+    if engine is EngineName.RAY:
+        at_once, threads = at_once or len(requests), cpus or 2
+        jobs = plan(requests, threads)
+        where = _ray(address or "auto", threads, requests[0].device)
     else:
-        at_once = min(where.jobs or 1, len(requests))
+        at_once = min(at_once or 1, len(requests))
         threads = threads_of_each(at_once)
-    jobs = plan(requests, threads)
-    engine = _engine(where, threads, requests[0].device)
+        jobs = plan(requests, threads)
+        where = _local()
     many = f"{len(jobs)} scenes" if len(jobs) > 1 else "1 scene"
     work, unit = ("preparing", "stage") if requests[0].is_prepared else ("training", "iteration")
     print_info(f"{work} {many}, {threads} CPU threads each", "fleet_started", scenes=[job.name for job in jobs])
     began = time.monotonic()
     with JobsDisplay(jobs) as display, stop_on_signals(unit) as stop:
-        ended = run_jobs(jobs, engine, at_once=at_once, on_status=display.update, should_stop=stop)
+        ended = run_jobs(jobs, where, at_once=at_once, on_status=display.update, should_stop=stop)
     counts = {state.value: sum(status.state is state for status in ended.values()) for state in State if state.final}
     words = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     print_info(f"{many}: {words}", "fleet_finished", **counts, duration_s=time.monotonic() - began)
@@ -102,27 +89,25 @@ def train_many(requests: "Sequence[TrainRequest]", where: EngineOptions) -> None
     print_info(f"next: semia export {jobs[0].request.run}")
 
 
-def _engine(where: EngineOptions, cpus: int, device: str) -> "Engine":
-    if where.engine is EngineName.LOCAL:
-        from semia.training.parallel.jobs import LocalEngine
+def _local() -> "Engine":
+    from semia.training.parallel.jobs import LocalEngine
 
-        log_format = console.LogFormat.JSON if console.structured() else console.LogFormat.TEXT
-        return LocalEngine(functools.partial(console.choose_format, log_format))
+    log_format = console.LogFormat.JSON if console.structured() else console.LogFormat.TEXT
+    return LocalEngine(functools.partial(console.choose_format, log_format))
+
+
+def _ray(address: str, cpus: int, device: str) -> "Engine":
     from semia.training.parallel.jobs import LOCAL, prepare_environment
 
-    address = where.address or DEFAULT_ADDRESS
     prepare_environment(address)
     from semia.training.parallel.ray_engine import RayEngine
 
     print_info("starting a Ray on this machine" if address == LOCAL else f"connecting to Ray at {address}")
     engine = RayEngine(address, cpus=cpus, device=device)
     if not engine.has_room:
-        print_error(
-            f"warning: no node has {cpus} CPUs for a scene (and a GPU, where there are any): "
-            "they wait until one joins the cluster; --cpus asks for fewer",
-            "waiting_for_node",
-            logging.WARNING,
-        )
+        lacking = f"no node has {cpus} CPUs for a scene (and a GPU, where there are any)"
+        what = f"warning: {lacking}: they wait until one joins the cluster; --cpus asks for fewer"
+        print_error(what, "waiting_for_node", logging.WARNING)
     return engine
 
 
@@ -209,13 +194,13 @@ def _detail(status: "JobStatus") -> str:
 
 
 def _so_far(status: "JobStatus") -> str:
-    parts = [str(status.state), status.note] if status.note else [str(status.state)]
+    parts, duration = [str(status.state)], format_duration(status.seconds)
+    if status.note:
+        parts.append(status.note)
     if status.iteration:
-        parts.append(f"{status.iteration} iterations in {format_duration(status.seconds)}")
+        parts.append(f"{status.iteration} iterations in {duration}")
     elif status.seconds:
-        parts.append(
-            f"in {format_duration(status.seconds)}" if status.state.final else f"{format_duration(status.seconds)} gone"
-        )
+        parts.append(f"in {duration}" if status.state.final else f"{duration} gone")
     if status.left_s is not None:
         parts.append(f"{format_duration(status.left_s)} left")
     return ", ".join(parts)
