@@ -9,7 +9,7 @@ import numpy as np
 
 from semia.bench.ways import Round, WayName
 from semia.core.errors import InputError
-from semia.core.files import write_text
+from semia.core.files import write_result
 from semia.core.labels import Canvas
 from semia.core.machine import Machine
 from semia.core.records import from_json, to_json
@@ -106,8 +106,8 @@ class Benchmark:
     format: int = field(default=FORMAT)
 
     def write(self, path: Path) -> None:
-        """Write the JSON, whole or not at all."""
-        write_text(path, to_json(self, indent=1))
+        """Write the JSON, as `write_result`."""
+        write_result(path, to_json(self, indent=1))
 
     @classmethod
     def read(cls, path: Path) -> "Benchmark":

@@ -7,7 +7,7 @@ import typer
 
 from semia.cli.console import StepDisplay, interruptible, print_info, stdout
 from semia.cli.options import Count, OptionalCount
-from semia.core.errors import InputError, SemiaError
+from semia.core.errors import InputError
 from semia.core.images import IMAGE_SUFFIXES
 from semia.core.staging import temporary_directory
 
@@ -63,10 +63,7 @@ def bench(
         raise InputError(f"--plot {plot} is no picture file: end it in .png")
     if paths:
         benchmark = _measure(paths, threads, calls, _client_counts(concurrency))
-        try:
-            benchmark.write(figures)
-        except OSError as error:
-            raise SemiaError(f"cannot write {figures}: {error}") from error
+        benchmark.write(figures)
     else:
         benchmark = Benchmark.read(figures)
     for table in screen_tables(benchmark):

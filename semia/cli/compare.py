@@ -14,8 +14,8 @@ from semia.cli.console import format_duration, print_info, stdout
 from semia.cli.evaluate import DEFAULT_WIDTH, SceneOption, run_task
 from semia.cli.options import Count
 from semia.core.contact_sheet import Tile, contact_sheet
-from semia.core.errors import InputError, SemiaError
-from semia.core.files import write_text
+from semia.core.errors import InputError
+from semia.core.files import write_result
 from semia.core.images import IMAGE_SUFFIXES, RGB, write_rgb
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def compare(
     write_rgb(sheet, _sheet(task, rows))
     print_info(f"written: {sheet}")
     if figures is not None:
-        _write_json(figures, {"generators": [_entry(result) for result in results]})
+        _write_figures(figures, results)
         print_info(f"written: {figures}")
 
 
@@ -88,7 +88,7 @@ def _write_blind(sheet: Path, task: "EvaluationTask", results: "Sequence[Evaluat
     rows = {name: [Tile("", result.pictures[name]) for result in order] for name, order in orders.items()}
     key = sheet.with_suffix(".key.json")
     names = {name: [result.generator.name for result in order] for name, order in orders.items()}
-    _write_json(key, {"rows": names, "generators": [_entry(result) for result in results]})
+    _write_figures(key, results, rows=names)
     write_rgb(sheet, _sheet(task, rows))
     print_info(f"written: {sheet}")
     print_info(f"written: {key}, which says whose picture is where, and everything measured: look at the sheet first")
@@ -104,8 +104,7 @@ def random_orders(targets: Sequence[str], results: Sequence[T]) -> dict[str, lis
 def _show(results: "Sequence[EvaluatedGenerator]") -> None:
     from semia.evaluation.evaluate import FIGURE_HEADINGS, figures_row
 
-    table = Table(box=None)
-    table.add_column("means")
+    table = Table("means", box=None)
     columns = []
     for result in results:
         generator = result.generator
@@ -121,10 +120,7 @@ def _show(results: "Sequence[EvaluatedGenerator]") -> None:
 
 
 def _tile(result: "EvaluatedGenerator", target: str) -> Tile:
-    from semia.evaluation.evaluate import figures_note
-
-    note = figures_note(result.evaluation.targets[target])
-    return Tile(f"{result.generator.name}\n{note}", result.pictures[target])
+    return Tile(f"{result.generator.name}\n{result.notes[target]}", result.pictures[target])
 
 
 def _sheet(task: "EvaluationTask", rows: Mapping[str, Sequence[Tile]]) -> RGB:
@@ -142,18 +138,15 @@ def _sheet(task: "EvaluationTask", rows: Mapping[str, Sequence[Tile]]) -> RGB:
     return contact_sheet(tiles, columns=columns, tile_width=TILE_WIDTH)
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    try:
-        write_text(path, json.dumps({"format": FORMAT, **content}, indent=2) + "\n")
-    except OSError as error:
-        raise SemiaError(f"cannot write {path}: {error}") from error
-
-
-def _entry(result: "EvaluatedGenerator") -> dict[str, Any]:
-    return {
-        **result.evaluation.to_dict(),
-        "parameters": result.generator.parameters,
-        "training_seconds": result.generator.training_s,
-        "preparation_seconds": result.generator.preparation_s,
-        "milliseconds": round(result.milliseconds, 2),
-    }
+def _write_figures(path: Path, results: "Sequence[EvaluatedGenerator]", **more: Any) -> None:
+    entries = [
+        {
+            **result.evaluation.to_dict(),
+            "parameters": result.generator.parameters,
+            "training_seconds": result.generator.training_s,
+            "preparation_seconds": result.generator.preparation_s,
+            "milliseconds": round(result.milliseconds, 2),
+        }
+        for result in results
+    ]
+    write_result(path, json.dumps({"format": FORMAT, **more, "generators": entries}, indent=2) + "\n")

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from semia.core.errors import InputError
+from semia.core.errors import InputError, SemiaError
 
 RUNS_FOLDER = Path("runs")
 BUNDLES_FOLDER = Path("bundles")
@@ -93,3 +93,15 @@ def write_bytes(destination: Path, content: bytes) -> None:
 def write_text(destination: Path, content: str) -> None:
     """Write a whole UTF-8 file or nothing."""
     write_bytes(destination, content.encode("utf-8"))
+
+
+def write_result(destination: Path, content: str) -> None:
+    """Write what a person asked for, as `write_text` does.
+
+    Raises:
+        SemiaError: if the disk refuses.
+    """
+    try:
+        write_text(destination, content)
+    except OSError as error:
+        raise SemiaError(f"cannot write {destination}: {error}") from error

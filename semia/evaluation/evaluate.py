@@ -216,6 +216,16 @@ class EvaluatedGenerator:
     milliseconds: float  # median of drawing one
     evaluation: Evaluation  # the figures, by target and as means
 
+    @property
+    def notes(self) -> dict[str, str]:
+        """Every target's figures as two short lines above its picture."""
+        names = ("align", "swd", "coh", "com", "sharp", "seams")
+        notes = {}
+        for target, figures in self.evaluation.targets.items():
+            parts = [f"{name} {value}" for name, value in zip(names, figures_row(figures, places=2), strict=True)]
+            notes[target] = " ".join(parts[:3]) + "\n" + " ".join(parts[3:])
+        return notes
+
     def sheet(self) -> RGB:
         """Photograph, labels, targets and pictures with their figures, ``uint8[H, W, 3]``, to look at."""
         return result_sheet(
@@ -223,7 +233,7 @@ class EvaluatedGenerator:
             Tile("its labels", self.task.scene.palette.render(self.task.scene.labels)),
             targets=self.task.label_pictures(),
             results=self.pictures,
-            notes={name: figures_note(figures) for name, figures in self.evaluation.targets.items()},
+            notes=self.notes,
         )
 
     def write(self, folder: Path) -> tuple[Path, Path]:
@@ -244,10 +254,3 @@ def figures_row(figures: Figures, places: int = 3) -> list[str]:
     thousandths = max(1, places - 2)
     digits = (places, thousandths, places, places, places, thousandths)
     return ["-" if value is None else f"{value:.{count}f}" for value, count in zip(values, digits, strict=True)]
-
-
-def figures_note(figures: Figures) -> str:
-    """The figures as two short lines above a picture."""
-    names = ("align", "swd", "coh", "com", "sharp", "seams")
-    parts = [f"{name} {value}" for name, value in zip(names, figures_row(figures, places=2), strict=True)]
-    return " ".join(parts[:3]) + "\n" + " ".join(parts[3:])
