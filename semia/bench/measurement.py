@@ -30,17 +30,10 @@ ROUNDS_OF_ONE, ROUNDS_OF_MANY = 25, 10
 What Triton adds is a few milliseconds, and the machine changes as much from one second to the next: many short turns.
 """
 
-WARM_UP_CALLS = 3
-"""Before anything is measured; `closed_loop` makes one more at the beginning of every turn."""
-
-CALLS_PER_CLIENT = 2
-"""At least so many a turn: with fewer, most of the time not all clients would be busy."""
-
-TAKE_MANY = 3
-"""Ways of a subject that take several clients: the session, and Triton's two."""
-
-MODEL_NAME = "model"
-"""What a subject is called by the Triton of its own that serves it."""
+WARM_UP_CALLS = 3  # before anything is measured; `closed_loop` makes one more at the beginning of every turn
+CALLS_PER_CLIENT = 2  # at least so many a turn: with fewer, most of the time not all clients would be busy
+TAKE_MANY = 3  # ways of a subject that take several clients: the session, and Triton's two
+MODEL_NAME = "model"  # what a subject is called by the Triton of its own that serves it
 
 Key = tuple[str, WayName]
 """A way of a subject: the subject's title and the way's name."""

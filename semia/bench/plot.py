@@ -22,13 +22,11 @@ COLORS: dict[WayName, str] = {
 }
 """Told apart by people who see few colors, too."""
 
-LINES = ("-", "--", ":", "-.")
-"""One style a model."""
+LINES = ("-", "--", ":", "-.")  # one style a model
 
 MARKS = {"onnxruntime": "o", "grpc": "s", "shared memory": "^"}
 
-WIDTH, ROW_HEIGHT, BAR_HEIGHT = 12.0, 2.4, 0.3
-"""Inches."""
+WIDTH, ROW_HEIGHT, BAR_HEIGHT = 12.0, 2.4, 0.3  # inches
 
 
 def write_plot(path: Path, benchmark: Benchmark) -> None:

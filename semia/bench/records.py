@@ -16,14 +16,9 @@ from semia.core.records import from_json, to_json
 from semia.export.profiling import StageProfile
 from semia.serving.model_config import ServingSettings
 
-FORMAT = 3
-"""Raised when the JSON's meaning changes."""
-
-QUANTILES = (0, 5, 25, 50, 75, 90, 95, 99, 100)
-"""Of the latencies, in percent."""
-
-REFERENCE_TITLE = "published architecture, untrained"
-"""Of the measurement that all others are compared with."""
+FORMAT = 3  # raised when the JSON's meaning changes
+QUANTILES = (0, 5, 25, 50, 75, 90, 95, 99, 100)  # of the latencies, in percent
+REFERENCE_TITLE = "published architecture, untrained"  # of the measurement that all others are compared with
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,9 @@ from semia.core.machine import this_machine, usable_cores
 from semia.core.model_card import CARD_FILE, ModelCard
 from semia.serving.model_config import ServingSettings
 
-CALLS = 50
-"""Of every candidate, with one client and with many."""
-
-MANY_CLIENTS = 8
-"""At once, when throughput is measured."""
-
-LATENCY_TOLERANCE = 1.1
-"""A choice for throughput may cost a lone client so many times the best latency."""
+CALLS = 50  # of every candidate, with one client and with many
+MANY_CLIENTS = 8  # at once, when throughput is measured
+LATENCY_TOLERANCE = 1.1  # a choice for throughput may cost a lone client so many times the best latency
 
 
 @dataclass(frozen=True)

@@ -32,14 +32,10 @@ from semia.serving.repository.layout import publish
 from semia.serving.triton.options import ServerOptions
 from semia.serving.triton.server import TritonServer
 
-CALL_TIMEOUT_S = 120.0
-"""Of one call, the wait behind other clients included; machines under measurement may be busy."""
+CALL_TIMEOUT_S = 120.0  # of one call, the wait behind other clients included; machines under measurement may be busy
+STOP_AFTER_S = 5.0  # how long a worker may take to end once it was told to
 
 WayName = Literal["reference", "eager", "onnxruntime", "grpc", "shared memory"]
-
-STOP_AFTER_S = 5.0
-"""How long a worker may take to end once it was told to."""
-
 Draw = Callable[[ClassIds], object]
 """Asks for the picture of a layout ``uint8[H, W]`` and waits for it."""
 

@@ -11,30 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semia.core.errors import InputError
+from semia.core.labels import Canvas
 
 if TYPE_CHECKING:
     import grpc
-from semia.core.labels import Canvas
-
-ADMIN_KEY_NAME = "semia-admin-key"
-"""What the operators' key is called in the headers of a call: so over HTTP, with a prefix over gRPC."""
-
-GRPC_HEADER_PREFIX = "triton-grpc-protocol-"
-"""What Triton expects before the name of a key over gRPC."""
-
-RESTRICTED = "This protocol is restricted"
-"""How Triton begins its refusal of a call that lacks the key."""
-
-TLS_PROBLEM_TIMEOUT_S = 2.0
-"""For finding out why TLS keeps us from a server."""
 
 ADMIN_KEY = re.compile(r"[A-Za-z0-9._~+/=-]{16,256}")
-
-MAX_MESSAGE_BYTES = 256 * 1024 * 1024
-"""Of a request or an answer. tritonclient's own limit, 2 GiB, would let a wrong server fill the memory."""
-
-OVERHEAD_BYTES = 64 * 1024
-"""Left for everything in a message but its tensor: names, shapes and parameters take a fraction of it."""
+ADMIN_KEY_NAME = "semia-admin-key"  # in the headers of a call: so over HTTP, with a prefix over gRPC
+GRPC_HEADER_PREFIX = "triton-grpc-protocol-"  # what Triton expects before the name of a key over gRPC
+RESTRICTED = "This protocol is restricted"  # how Triton begins its refusal of a call that lacks the key
+TLS_PROBLEM_TIMEOUT_S = 2.0  # for finding out why TLS keeps us from a server
+MAX_MESSAGE_BYTES = 256 << 20  # either way; tritonclient's own limit, 2 GiB, would let a wrong server fill the memory
+OVERHEAD_BYTES = 64 << 10  # for all in a message but its tensor: names, shapes and parameters take a fraction of it
 
 
 @dataclass(frozen=True)
@@ -110,7 +98,7 @@ class ServerAccess:
 
     def tls_failure(self, url: str) -> str | None:
         """Why no connection to a server comes about, if TLS is the reason; takes up to `TLS_PROBLEM_TIMEOUT_S`."""
-        problem = tls_problem(url, self.tls, TLS_PROBLEM_TIMEOUT_S)
+        problem = _tls_problem(url, self.tls)
         return None if problem is None else f"cannot talk to the server at {url}: {problem}"
 
     @property
@@ -190,17 +178,22 @@ def _readable(path: Path | None) -> Path | None:
     return path
 
 
-def tls_problem(url: str, tls: TlsOptions | None, timeout_s: float) -> str | None:
+def _tls_problem(url: str, tls: TlsOptions | None) -> str | None:
     """Why gRPC could not connect to ``url``, HOST:PORT, if TLS is the reason; its own message does not tell.
 
-    A server that says nothing for ``timeout_s`` has no problem with TLS.
+    A server that says nothing for `TLS_PROBLEM_TIMEOUT_S` has no problem with TLS.
     """
-    context = _unverified_context() if tls is None else tls.context()
+    if tls is None:  # this only finds out whether the server speaks TLS; nothing is sent to it
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_alpn_protocols(["h2"])
+    else:
+        context = tls.context()
     host, _, port = url.rpartition(":")
     host = host.strip("[]")
     try:
         with (
-            socket.create_connection((host, int(port)), timeout_s) as connection,
+            socket.create_connection((host, int(port)), TLS_PROBLEM_TIMEOUT_S) as connection,
             context.wrap_socket(connection, server_hostname=(tls and tls.server_name) or host) as encrypted,
         ):
             if tls is None:
@@ -213,14 +206,6 @@ def tls_problem(url: str, tls: TlsOptions | None, timeout_s: float) -> str | Non
     except (OSError, ValueError):
         pass
     return None
-
-
-def _unverified_context() -> ssl.SSLContext:
-    """Finds out whether a server speaks TLS; nothing is sent to it."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(["h2"])
-    return context
 
 
 def _is_admitted(encrypted: ssl.SSLSocket) -> bool:

@@ -29,12 +29,8 @@ from semia.core.palette import (
     pack_colors,
 )
 
-FOREIGN_SHARE = 0.001
-"""An area of foreign color is refused from this share of the label map on."""
-
-BORDER_REACH = 8
-"""How many pixels a blended border reaches from the areas it separates: soft brushes and JPEG chroma stay within."""
-
+FOREIGN_SHARE = 0.001  # an area of foreign color is refused from this share of the label map on
+BORDER_REACH = 8  # pixels from the areas that a blended border separates: soft brushes and JPEG chroma stay within
 _NEIGHBORS = tuple((row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0))
 
 

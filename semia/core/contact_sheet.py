@@ -10,16 +10,11 @@ from semia.core.images import RGB
 
 BACKGROUND = (255, 255, 255)
 INK = (40, 40, 40)
-GAP = 8
-"""Pixels between tiles."""
-CAPTION_HEIGHT = 22
-"""Pixels above each tile for a caption of one line."""
-LINE_HEIGHT = 18
-"""Pixels for each further line."""
-MAX_LINES = 4
-"""Of a caption: longer ones are cut."""
-MAX_COLUMNS = 40
-"""Of a sheet of pairs: with as many, its width is still one that every picture format can hold."""
+GAP = 8  # pixels between tiles
+CAPTION_HEIGHT = 22  # pixels above each tile for a caption of one line
+LINE_HEIGHT = 18  # pixels for each further line
+MAX_LINES = 4  # of a caption: longer ones are cut
+MAX_COLUMNS = 40  # of a sheet of pairs: with as many, its width is still one that every picture format can hold
 
 
 class Tile(NamedTuple):

@@ -20,29 +20,14 @@ RGB = NDArray[np.uint8]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
-
-DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
-"""Pillow's modes of gray pictures with more than 8 bits, which its own conversion would clip."""
-
-PROFILED_MODES = ("RGB", "CMYK", "L")
-"""Pillow's modes that a color profile can be meant for; others are expanded first."""
-
-PAGES = "pages"
-"""Where `open_image` notes, in a Pillow picture's ``info``, how many pages or frames the file has."""
-
-UNSIGNED = "unsigned"
-"""Where `open_image` notes that numbers of 32 bits have no sign, which Pillow's mode does not say."""
-
+DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")  # Pillow's gray modes that its own conversion would clip
+PROFILED_MODES = ("RGB", "CMYK", "L")  # Pillow's modes that a color profile can be meant for; others are expanded first
+PAGES = "pages"  # where `open_image` notes, in a Pillow picture's ``info``, how many pages or frames the file has
+UNSIGNED = "unsigned"  # where `open_image` notes that numbers of 32 bits have no sign, which Pillow's mode does not say
 TIFF_SAMPLE_FORMAT, TIFF_UNSIGNED = 339, 1
-
-SLACK = 0.1
-"""By how much of their range floats may leave it at either end: sharpening and scaling overshoot."""
-
-DARK = 32
-"""A photograph of more than 8 bits that is nowhere as bright as this (0-255) may be meant to be brighter."""
-
-MAX_PIXELS = 64_000_000
-"""Larger pictures are refused unread: none is trained on or served, and a small file may claim any size."""
+SLACK = 0.1  # by how much of their range floats may leave it at either end: sharpening and scaling overshoot
+DARK = 32  # a photograph of more than 8 bits that is nowhere as bright as this (0-255) may be meant to be brighter
+MAX_PIXELS = 64_000_000  # larger ones are refused unread: none is trained on or served; small files may claim any size
 
 
 def open_image(path: Path) -> Image.Image:

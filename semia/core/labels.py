@@ -20,17 +20,10 @@ from semia.core.palette import Palette
 ClassIds = NDArray[np.uint8]
 """A label map: ``uint8[H, W]`` indices into a `Palette`."""
 
-VOID_NUMBER = 255
-"""The palette index, or gray value, of pixels that are no class."""
-
-SMALL_GRAYS = 64
-"""Gray values all below this are class ids rather than colors."""
-
-SIZE_SLACK = 2
-"""Pixels by which a label map's proportions may miss the canvas's and still mean the whole canvas."""
-
-MAX_STRETCH = 0.05
-"""The same as a share of a side: of a thumbnail, two pixels may be half."""
+VOID_NUMBER = 255  # the palette index, or gray value, of pixels that are no class
+SMALL_GRAYS = 64  # gray values all below this are class ids rather than colors
+SIZE_SLACK = 2  # pixels by which a label map's proportions may miss the canvas's and still mean the whole canvas
+MAX_STRETCH = 0.05  # the same as a share of a side: of a thumbnail, two pixels may be half
 
 
 class Canvas(NamedTuple):
@@ -107,7 +100,8 @@ def label_picture(image: Image.Image, palette: Palette | None = None, what: str 
         note = f"{what}: {kind} 255 ({share:.1f} % of it) is read as no class: its neighbors' count"
         return LabelPicture(colors, void, (*notes, note), ids)
     if image.mode == "L" and len(used) >= 2 and used.max() < SMALL_GRAYS:
-        notes += (f"{what}: its gray values {_span(used)} are read as the classes",)
+        span = f"{used.min()} {'to' if len(used) > 2 else 'and'} {used.max()}"
+        notes += (f"{what}: its gray values {span} are read as the classes",)
         return LabelPicture(colors, void, notes, ids)
     return LabelPicture(colors, void, notes, ids if image.mode == "P" else None)
 
@@ -138,10 +132,6 @@ def _gray_labels(image: Image.Image, what: str) -> NDArray[np.uint8]:
             "save it with values 0 to 255, or in colors"
         )
     return scaled
-
-
-def _span(values: NDArray[Any]) -> str:
-    return f"{values.min()} to {values.max()}" if len(values) > 2 else f"{values.min()} and {values.max()}"
 
 
 def fill_void(ids: ClassIds, void: NDArray[np.bool_]) -> ClassIds:

@@ -11,41 +11,19 @@ from numpy.typing import NDArray
 
 from semia.core.errors import LabelMapError
 
-MAX_CLASSES = 256
-"""Class ids travel as uint8."""
-
-FLAT_TOLERANCE = 12
-"""A pixel belongs to a flat area if no channel of its 3x3 neighborhood spans more than this (0-255)."""
-
-BOX_MASK = np.uint32(0xF8F8F8F8)
-"""Keeps of a packed color its box of 8 levels a channel."""
-
-MIN_SEPARATION = 32.0
-"""Two palette colors are at least this far apart (Euclidean RGB): JPEG noise is smaller, chosen colors are not."""
-
-MIN_CLASS_SHARE = 0.0002
-"""A class covers at least this share of a lossy source label map with flat area."""
-
-MIN_EXACT_PIXELS = 9
-"""A color that a program wrote is a class from so many pixels on."""
-
-EXACT_SHARE = 0.999
-"""Where so many of the pixels have such colors, the label map is exact: every one of them is a class."""
-
-MAX_EXACT_COLORS = 4096
-"""With more different colors, a label map was compressed, scaled, or is none."""
-
-NOISE_SPAN, NOISE_CONTACTS = 2, 0.3
-"""Two colors that differ by so little in every channel, and touch at so many of their pixels, are one with noise."""
-
-BRIGHTNESS = (299, 587, 114)
-"""How much of red, green and blue there is in it, in thousandths (ITU-R BT.601)."""
-
-BLEND_DISTANCE = 3.0
-"""A line's color this near (Euclidean RGB) to a blend of the two colors beside it is their soft border."""
-
-MAX_DRIFT = 80.0
-"""A target's color may be this far (Euclidean RGB) from the palette's: tools disagree about "the same" green."""
+MAX_CLASSES = 256  # class ids travel as uint8
+FLAT_TOLERANCE = 12  # a pixel is in a flat area if no channel of its 3x3 neighborhood spans more than this (0-255)
+BOX_MASK = np.uint32(0xF8F8F8F8)  # keeps of a packed color its box of 8 levels a channel
+MIN_SEPARATION = 32.0  # of palette colors, Euclidean RGB: JPEG noise is smaller, chosen colors are not
+MIN_CLASS_SHARE = 0.0002  # a class covers at least this share of a lossy source label map with flat area
+MIN_EXACT_PIXELS = 9  # a color that a program wrote is a class from so many pixels on
+EXACT_SHARE = 0.999  # where so many of the pixels have such colors, the map is exact: every one of them is a class
+MAX_EXACT_COLORS = 4096  # with more different colors, a label map was compressed, scaled, or is none
+NOISE_SPAN = 2  # colors that differ by so little in every channel
+NOISE_CONTACTS = 0.3  # and touch at this share of their pixels are one with noise
+BRIGHTNESS = (299, 587, 114)  # how much of red, green and blue there is in it, in thousandths (ITU-R BT.601)
+BLEND_DISTANCE = 3.0  # a line's color this near (Euclidean RGB) to a blend of the two beside it is their soft border
+MAX_DRIFT = 80.0  # a target's color may be so far (Euclidean RGB) off: tools disagree about "the same" green
 
 
 @dataclass(frozen=True)

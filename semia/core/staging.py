@@ -18,11 +18,8 @@ from typing import BinaryIO
 from semia.core.errors import DirectoryInUseError
 from semia.core.files import sync_path
 
-KEPT = ".kept"
-"""A file that marks a temporary directory as one to be kept."""
-
-KEPT_DAYS = 7
-"""For so long; a server that fails again and again must not fill the disk with its logs."""
+KEPT = ".kept"  # a file that marks a temporary directory as one to be kept
+KEPT_DAYS = 7  # for so long; a server that fails again and again must not fill the disk with its logs
 
 
 @contextlib.contextmanager

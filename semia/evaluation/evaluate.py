@@ -24,14 +24,9 @@ from semia.training.errors import EvaluationError
 from semia.training.evaluation_file import EVALUATION_FILE, EVALUATION_SHEET, Evaluation, Figures
 from semia.training.scene import TARGET_FOLDER, Scene, load_scene
 
-MIN_JUDGED_SIDE = 4 * PATCH_SIDE
-"""Pixels: a quarter of it still has room for a patch."""
-
-PACKAGES = ("numpy", "pillow", "scikit-image", "scikit-learn")
-"""Their versions decide a figure's last digits."""
-
-DEFAULT_WIDTH = 280
-"""Pixels at which pictures are judged; figures of other widths do not compare."""
+MIN_JUDGED_SIDE = 4 * PATCH_SIDE  # pixels: a quarter of it still has room for a patch
+PACKAGES = ("numpy", "pillow", "scikit-image", "scikit-learn")  # their versions decide a figure's last digits
+DEFAULT_WIDTH = 280  # pixels at which pictures are judged; figures of other widths do not compare
 
 FIGURE_HEADINGS = ("align ↑", "swd ↓", "coherence ↓", "complete ↓", "sharp ↓", "seams ↓")
 """The figures in the order in which tables have them; the arrows say which way is better."""

@@ -37,37 +37,19 @@ from semia.training.evaluation_file import Figures
 Floats = NDArray[np.float64]
 
 SEED = 0
-
-JUDGED_SHARE = 0.005
-"""Classes with less of the layout are not judged; nor, by their patches, those with less of the photograph."""
-
-PALETTE_SHARE = 0.004
-"""A class with less of the photograph is taken for the class of the nearest color."""
-
-PALETTE_SEPARATION = 90
-"""So is one whose color is no farther (sum over channels) from that of a larger class."""
-
-MIN_PATCHES = 50
-"""A class with fewer patches, in either picture, has no patch figures."""
-
-SWD_PATCHES = 4000
-"""Patches of each picture, at most, whose distributions are compared."""
-
-DIRECTIONS = 256
-QUANTILES = 200
-
-REFERENCE_PATCHES = 20_000
-"""Patches, at most, among which the nearest is looked for."""
-
-QUERY_PATCHES = 2000
-"""Patches, at most, whose nearest is looked for."""
-
+JUDGED_SHARE = 0.005  # classes with less of the layout are not judged; with less of the photograph, not by patches
+PALETTE_SHARE = 0.004  # a class with less of the photograph is taken for the class of the nearest color
+PALETTE_SEPARATION = 90  # so is one whose color is no farther (sum over channels) from that of a larger class
+MIN_PATCHES = 50  # a class with fewer patches, in either picture, has no patch figures
+SWD_PATCHES = 4000  # patches of each picture, at most, whose distributions are compared
+DIRECTIONS = 256  # along which they are
+QUANTILES = 200  # by which they are
+REFERENCE_PATCHES = 20_000  # patches, at most, among which the nearest is looked for
+QUERY_PATCHES = 2000  # patches, at most, whose nearest is looked for
 FOREST_PIXELS = 6000
 FOREST_TREES = 60
 FOREST_DEPTH = 14
-
-FLOOR = 1e-4
-"""Gradient added before the ratio is taken: flat color beside flat color is no difference."""
+FLOOR = 1e-4  # gradient added before the ratio is taken: flat color beside flat color is no difference
 
 
 class LabeledPicture(NamedTuple):

@@ -14,11 +14,8 @@ from semia.core.labels import Canvas, ClassIds
 from semia.core.model_card import Bundle
 from semia.core.palette import Palette
 
-TIMED_DRAWS = 3
-"""How often each target is drawn to tell the time of one."""
-
-CONFIG_FILE = "config.pbtxt"
-"""What lies beside a version's folder in a model repository, and nowhere else."""
+TIMED_DRAWS = 3  # how often each target is drawn to tell the time of one
+CONFIG_FILE = "config.pbtxt"  # what lies beside a version's folder in a model repository, and nowhere else
 
 
 @dataclass(frozen=True)
