@@ -62,11 +62,7 @@ _NAMES = {
 
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = [
-    "__version__",
-    "export",
-    *_MODULES,
-]
+__all__ = ["__version__", "export", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

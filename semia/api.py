@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from semia.core.errors import InputError
 from semia.core.files import REPOSITORY_FOLDER, RUNS_FOLDER, check_model_name, model_name_from_path
@@ -219,18 +219,8 @@ def publish(
 
     if serving.is_object_store(os.fspath(repository)):
         raise InputError(f"{repository} is in an object store: use semia.serving.ObjectRepository")
+    how: dict[str, Any] = {"name": name, "settings": settings, "change_classes": change_classes}
     if url is None:
-        return serving.publish(
-            Path(bundle), Path(repository), name=name, settings=settings, change_classes=change_classes
-        )
-    update = serving.publish_and_load(
-        Path(bundle),
-        Path(repository),
-        url,
-        name=name,
-        settings=settings,
-        keep=keep,
-        access=access or serving.ServerAccess(),
-        change_classes=change_classes,
-    )
-    return update.published
+        return serving.publish(Path(bundle), Path(repository), **how)
+    access = access or serving.ServerAccess()
+    return serving.publish_and_load(Path(bundle), Path(repository), url, keep=keep, access=access, **how).published

@@ -29,26 +29,19 @@ from semia.cli.options import explained
 from semia.core import __version__
 from semia.core.errors import SemiaError
 
-EXTRA_OF_MODULE = {
-    "torch": "training",
-    "safetensors": "training",
-    "tensorboard": "training",
-    "skimage": "evaluation",
-    "sklearn": "evaluation",
-    "onnx": "export",
-    "onnxscript": "export",
-    "onnxruntime": "serving",
-    "tritonclient": "client",
-    "grpc": "client",
-    "google": "client",
-    "matplotlib": "bench",
-    "ray": "cluster",
-    "aiohttp": "studio",
+PACKAGES_OF_EXTRA = {
+    "training": ("torch", "safetensors", "tensorboard"),
+    "evaluation": ("skimage", "sklearn"),
+    "export": ("onnx", "onnxscript"),
+    "serving": ("onnxruntime",),
+    "client": ("tritonclient", "grpc", "google"),
+    "bench": ("matplotlib",),
+    "cluster": ("ray",),
+    "studio": ("aiohttp",),
 }
 """Which extra brings a package that an installation may lack."""
 
-INTERRUPTED = 130
-"""What a shell expects of a program stopped by Ctrl-C."""
+INTERRUPTED = 130  # what a shell expects of a program stopped by Ctrl-C
 
 app = typer.Typer(
     help=(
@@ -150,7 +143,8 @@ def _explain(error: Exception) -> str:
     if isinstance(error, SemiaError):
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name:
-        extra = EXTRA_OF_MODULE.get(error.name.split(".")[0])
-        if extra:
-            return f"this command needs {error.name.split('.')[0]}: pip install 'semia[{extra}]'"
+        package = error.name.split(".")[0]
+        for extra, packages in PACKAGES_OF_EXTRA.items():
+            if package in packages:
+                return f"this command needs {package}: pip install 'semia[{extra}]'"
     return f"unexpected {type(error).__name__}: {error} (run `semia --debug ...` for the traceback)"

@@ -220,11 +220,7 @@ def _fields(progress: "WorkProgress") -> dict[str, object]:
     return {"iteration": progress.iteration, "losses": progress.losses}
 
 
-def render(
-    run: RunArgument,
-    targets: Annotated[Path, typer.Option()],
-    out: Path | None = None,
-) -> None:
+def render(run: RunArgument, targets: Annotated[Path, typer.Option()], out: Path | None = None) -> None:
     """Run a generator on a folder of label maps, in PyTorch, without any server.
 
     Options:

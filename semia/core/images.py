@@ -187,14 +187,8 @@ def find_image(folder: Path, stem: str) -> Path | None:
     """
     if not folder.is_dir():
         return None
-    found = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.stem.lower() == stem.lower() and is_image(path) and not path.is_dir()
-    ]
-    if len(found) > 1:
-        raise ImageError(f"{folder} has {' and '.join(path.name for path in found)}: which is the {stem}? Keep one")
-    return found[0] if found else None
+    pictures = (path for path in folder.iterdir() if is_image(path) and not path.is_dir())
+    return _only([path for path in pictures if path.stem.lower() == stem.lower()], f"the {stem}")
 
 
 def find_entry(folder: Path, name: str) -> Path:
@@ -204,12 +198,17 @@ def find_entry(folder: Path, name: str) -> Path:
         ImageError: if there are several.
     """
     try:
-        found = [path for path in sorted(folder.iterdir()) if path.name.lower() == name.lower()]
+        found = [path for path in folder.iterdir() if path.name.lower() == name.lower()]
     except OSError:
         return folder / name
+    return _only(found, name) or folder / name
+
+
+def _only(found: list[Path], what: str) -> Path | None:
     if len(found) > 1:
-        raise ImageError(f"{folder} has {' and '.join(path.name for path in found)}: which is {name}? Keep one")
-    return found[0] if found else folder / name
+        names = " and ".join(sorted(path.name for path in found))
+        raise ImageError(f"{found[0].parent} has {names}: which is {what}? Keep one")
+    return found[0] if found else None
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -141,21 +141,17 @@ def held(directory: Path) -> Iterator[None]:
         DirectoryInUseError: if another process holds it; it says which.
     """
     directory = directory.resolve()
-    lock = _lock(directory)
+    file = directory.with_name(f".{directory.name}.lock")
+    lock = _lock(directory, file)
     try:
         yield
     finally:
         if lock is not None:
-            _lock_file(directory).unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
             lock.close()
 
 
-def _lock_file(directory: Path) -> Path:
-    return directory.with_name(f".{directory.name}.lock")
-
-
-def _lock(directory: Path) -> BinaryIO | None:
-    file = _lock_file(directory)
+def _lock(directory: Path, file: Path) -> BinaryIO | None:
     while True:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -168,9 +164,8 @@ def _lock(directory: Path) -> BinaryIO | None:
         except BlockingIOError:
             with contextlib.suppress(FileNotFoundError):  # its holder has just ended
                 holder = file.read_text(encoding="utf-8", errors="replace") or "another process"
-                raise DirectoryInUseError(
-                    f"{directory} is in use by {holder}: let it finish, or choose another"
-                ) from None
+                what = f"{directory} is in use by {holder}: let it finish, or choose another"
+                raise DirectoryInUseError(what) from None
         except OSError:
             return None
 

@@ -119,11 +119,6 @@ class Judge:
         return self.measure.figures(_resized(picture, self.size, Image.Resampling.LANCZOS), layout).rounded()
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that decide the figures."""
-    return {"semia": __version__} | {package: importlib.metadata.version(package) for package in PACKAGES}
-
-
 def _resized(pixels: NDArray[np.uint8], size: Canvas, resampling: Image.Resampling) -> NDArray[np.uint8]:
     if pixels.shape[:2] == size:
         return pixels
@@ -178,6 +173,7 @@ class EvaluationTask:
         ``on_progress`` is told how many are judged, and which the last was.
         """
         judge = Judge.of_scene(self.scene, self.size)
+        versions = {"semia": __version__} | {package: importlib.metadata.version(package) for package in PACKAGES}
         results: list[EvaluatedGenerator] = []
         for generator in self.generators:
             drawn, milliseconds = draw_and_time(generator, {each.name: each.on_canvas for each in self.targets})
@@ -190,7 +186,7 @@ class EvaluationTask:
                 generator_sha256=generator.generator_sha256,
                 size=self.size,
                 targets=figures,
-                versions=package_versions(),
+                versions=versions,
                 evaluated_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             )
             results.append(EvaluatedGenerator(self, generator, drawn, milliseconds, evaluation))

@@ -29,10 +29,10 @@ class OpenedGenerator:
     canvas: Canvas
     parameters: int
     generator_sha256: str
-    training_s: float | None  # None where it is not known, or nothing was trained
-    preparation_s: float | None  # likewise
-    scene: Path | None  # the scene it was made of; None: a model has no photograph
-    bundle: Bundle | None  # None for a run
+    training_s: float | None = None  # None where it is not known, or nothing was trained
+    preparation_s: float | None = None  # likewise
+    scene: Path | None = None  # the scene it was made of; None: a model has no photograph
+    bundle: Bundle | None = None  # None for a run
 
     @property
     def published(self) -> bool:
@@ -70,9 +70,6 @@ def _open_model(path: Path) -> OpenedGenerator:
         canvas=bundle.card.canvas,
         parameters=bundle.card.parameters,
         generator_sha256=bundle.card.generator_sha256,
-        training_s=None,
-        preparation_s=None,
-        scene=None,
         bundle=bundle,
     )
 
@@ -94,7 +91,6 @@ def _open_run(path: Path) -> OpenedGenerator:
         training_s=training_seconds(path),
         preparation_s=run.preparation_s,
         scene=path / SCENE_FOLDER,
-        bundle=None,
     )
 
 
@@ -130,16 +126,15 @@ def _check_one_photograph(generators: Sequence[OpenedGenerator]) -> None:
     from semia.training.scene import load_scene
 
     runs = [
-        (generator.path, load_scene(generator.scene, name="scene", palette=generator.palette))
-        for generator in generators
-        if generator.scene is not None
+        (each.path, load_scene(each.scene, name="scene", palette=each.palette))
+        for each in generators
+        if each.scene is not None
     ]
     for path, scene in runs:
         first_path, first = runs[0]
         if not np.array_equal(scene.image, first.image) or not np.array_equal(scene.labels, first.labels):
-            raise InputError(
-                f"{path} was made of another photograph or label map than {first_path}: compare generators of one scene"
-            )
+            differ = f"{path} was made of another photograph or label map than {first_path}"
+            raise InputError(f"{differ}: compare generators of one scene")
 
 
 def draw_and_time(generator: OpenedGenerator, targets: Mapping[str, ClassIds]) -> tuple[Mapping[str, RGB], float]:
