@@ -29,19 +29,14 @@ STATE_STYLES = {
 }
 """In the order in which one looks for them: where there are more scenes than lines, the last are not seen."""
 
-TRAINING_EVENTS = {
-    "training": "training_started",
-    "done": "training_finished",
-    "interrupted": "training_stopped",
-    "failed": "training_failed",
+EVENTS = {
+    "training": ("training_started",),
+    "preparing": ("preparation_started",),
+    "done": ("training_finished", "generator_prepared"),
+    "interrupted": ("training_stopped", "preparation_stopped"),
+    "failed": ("training_failed", "preparation_failed"),
 }
-PREPARATION_EVENTS = {
-    "preparing": "preparation_started",
-    "done": "generator_prepared",
-    "interrupted": "preparation_stopped",
-    "failed": "preparation_failed",
-}
-"""What a state is called in a log."""
+"""What a state is called in a log: where generators are trained, and last where they are prepared."""
 
 
 class EngineName(StrEnum):
@@ -147,7 +142,7 @@ class JobsDisplay:
 
     def _say_state(self, status: "JobStatus") -> None:
         request = self._jobs[status.name].request
-        event = (PREPARATION_EVENTS if request.is_prepared else TRAINING_EVENTS)[status.state]
+        event = EVENTS[status.state][-1 if request.is_prepared else 0]
         fields = {
             "scene": status.name,
             "run": request.run,

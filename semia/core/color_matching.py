@@ -164,11 +164,8 @@ def _refuse_foreign_area(picture: NDArray[np.uint8], area: NDArray[np.bool_], pa
     # The most frequent color of the most frequent box: JPEG noise scatters one color over many values.
     _, box_of_pixel, votes = np.unique(pack_colors(foreign) & BOX_MASK, return_inverse=True, return_counts=True)
     colors, counts = np.unique(foreign[box_of_pixel == votes.argmax()], axis=0, return_counts=True)
-    red, green, blue = colors[counts.argmax()].tolist()
-    raise LabelMapColorError(
-        f"the {what} has an area of unknown color (about {hex_code((red, green, blue))}, "
-        f"{100 * share:.1f} % of it); the palette is {palette}"
-    )
+    about = f"about {hex_code(colors[counts.argmax()])}, {100 * share:.1f} % of it"
+    raise LabelMapColorError(f"the {what} has an area of unknown color ({about}); the palette is {palette}")
 
 
 def _refuse_two_colors(
@@ -181,24 +178,18 @@ def _refuse_two_colors(
         if len(colors) < FOREIGN_SHARE * area.size:
             continue
         if exact is not None:
-            found = _exact_areas(colors, exact)
+            packed = pack_colors(colors)
+            counts = [(hex_code(color), np.count_nonzero(packed == pack_colors(color))) for color in exact]
+            counts.sort(key=lambda pair: -pair[1])
         else:  # clusters that noise does not explain
             clusters = color_clusters(colors)
-            found = [(median_color(colors[each]), int(np.count_nonzero(each))) for each in clusters]
-        shares = [(hex_code(color), count / area.size) for color, count in found]
+            counts = [(hex_code(median_color(colors[each])), np.count_nonzero(each)) for each in clusters]
+        shares = [(code, count / area.size) for code, count in counts]
         large = [f"{code} ({100 * share:.1f} % of it)" for code, share in shares if share >= FOREIGN_SHARE]
         if len(large) > 1:
-            raise LabelMapColorError(
-                f"the {what} has areas of {' and '.join(large)}, all nearest to {palette.hex_codes[class_id]}: one "
-                f"class has one color; the palette is {palette}{_hint_of_ids(picture, palette)}"
-            )
-
-
-def _exact_areas(colors: NDArray[np.uint8], exact: NDArray[np.uint8]) -> list[tuple[tuple[int, int, int], int]]:
-    """How many of colors ``uint8[N, 3]`` are each of those of an exact map, most frequent first."""
-    packed = pack_colors(colors)
-    counted = [(tuple(each.tolist()), int(np.count_nonzero(packed == pack_colors(each)))) for each in exact]
-    return sorted(counted, key=lambda pair: -pair[1])
+            areas = f"areas of {' and '.join(large)}, all nearest to {palette.hex_codes[class_id]}"
+            rule = f"one class has one color; the palette is {palette}{_hint_of_ids(picture, palette)}"
+            raise LabelMapColorError(f"the {what} has {areas}: {rule}")
 
 
 def _hint_of_ids(picture: NDArray[np.uint8], palette: Palette) -> str:

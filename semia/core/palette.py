@@ -137,7 +137,7 @@ class Palette:
         return Palette(tuple(self.colors[index] for index in names), tuple(names.values()))
 
 
-def hex_code(color: tuple[int, int, int]) -> str:
+def hex_code(color: Iterable[int]) -> str:
     """``#RRGGBB`` of an RGB color."""
     return "#{:02X}{:02X}{:02X}".format(*color)
 
@@ -319,10 +319,10 @@ def _left_out(labeled: NDArray[np.uint8], exact: NDArray[np.uint8]) -> tuple[str
     if not len(others):
         return ()
     values, counts = np.unique(others, return_counts=True)
-    red, green, blue = values[counts.argmax()].reshape(1).view(np.uint8)[:3].tolist()
+    code = hex_code(values[counts.argmax()].reshape(1).view(np.uint8)[:3])
     several = f" and {len(values) - 1} more colors" if len(values) > 1 else ""
     return (
-        f"{len(others)} pixels of {hex_code((red, green, blue))}{several} are too few for a class, or the soft border "
+        f"{len(others)} pixels of {code}{several} are too few for a class, or the soft border "
         "of two: they go to the classes beside them",
     )
 
