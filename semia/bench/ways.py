@@ -8,7 +8,6 @@ import contextlib
 import functools
 import itertools
 import multiprocessing
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,15 +16,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
-from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
-from tritonclient.utils import InferenceServerException, shared_memory
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
 
 from semia.client import SynthesisClient
+from semia.client.shared_memory import Region
 from semia.core.errors import SemiaError
 from semia.core.labels import Canvas, ClassIds
 from semia.core.machine import peak_memory_mb, process_tree
-from semia.core.model_card import INPUT_NAME, OUTPUT_NAME
 from semia.core.staging import temporary_directory
 from semia.serving.model_config import ServingSettings
 from semia.serving.repository.layout import publish
@@ -229,27 +227,23 @@ class ThroughSharedMemory(Served):
     name = "shared memory"
 
     def _open_client(self) -> Draw:
-        """One connection with two regions of its own, one for the layout and one for the picture."""
-        height, width = self._layouts[0].shape
-        triton = self._opened.enter_context(
-            InferenceServerClient(self._url, channel_args=[("grpc.enable_http_proxy", 0)])
-        )
-        target, image = InferInput(INPUT_NAME, [1, height, width], "UINT8"), InferRequestedOutput(OUTPUT_NAME)
-        regions, prefix = [], f"semia-bench-{os.getpid()}-{self._url.rpartition(':')[2]}"
-        for tensor, size in ((target, height * width), (image, height * width * 3)):
-            # The port tells servers apart whose models have the same name.
-            name = f"{prefix}-{self._model}-{len(self._clients)}-{tensor.name()}"
-            region = shared_memory.create_shared_memory_region(name, f"/{name}", size, create_only=True)
-            self._opened.callback(shared_memory.destroy_shared_memory_region, region)
-            triton.register_system_shared_memory(name, f"/{name}", size, client_timeout=CALL_TIMEOUT_S)
-            self._opened.callback(triton.unregister_system_shared_memory, name, client_timeout=CALL_TIMEOUT_S)
-            tensor.set_shared_memory(name, size)
-            regions.append(region)
+        """One connection with a region of its own."""
+        options = [("grpc.enable_http_proxy", 0)]
+        triton = self._opened.enter_context(InferenceServerClient(self._url, channel_args=options))
+        region = Region(Canvas(*self._layouts[0].shape))
+        self._opened.callback(region.close)
+        try:
+            key = f"/{region.name}"
+            triton.register_system_shared_memory(region.name, key, region.size, client_timeout=CALL_TIMEOUT_S)
+        finally:
+            region.remove_name()
+        self._opened.callback(triton.unregister_system_shared_memory, region.name, client_timeout=CALL_TIMEOUT_S)
+        target, image = region.tensors()
 
         def draw(ids: ClassIds) -> object:
-            shared_memory.set_shared_memory_region(regions[0], [ids[np.newaxis]])
+            region.write(ids)
             triton.infer(self._model, [target], outputs=[image], client_timeout=CALL_TIMEOUT_S)
-            return shared_memory.get_contents_as_numpy(regions[1], np.uint8, [height, width, 3])
+            return region.picture()
 
         return draw
 
