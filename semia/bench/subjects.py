@@ -1,19 +1,24 @@
 """What is measured: models, each a bundle to serve and, where it is given, the run that it was exported from."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from semia.core.errors import InputError
 from semia.core.labels import Canvas, ClassIds
 from semia.core.model_card import Bundle, ModelCard
+from semia.evaluation.generators import open_run
 from semia.serving.model_config import DEFAULT_SETTINGS, ServingSettings, settings_from_config
 from semia.serving.repository.transaction import CONFIG_FILE
 
-BLOCKS = Canvas(6, 8)
-"""Of one class each, in the layouts that are made up where there are no drawn ones."""
+if TYPE_CHECKING:
+    from semia.training.run_folder import RunFolder
+
+BLOCKS = Canvas(6, 8)  # of one class each, in the layouts that are made up where there are no drawn ones
 
 
 @dataclass(frozen=True)
@@ -45,63 +50,44 @@ def gather_subjects(
     models = {path: Bundle.open(path).card for path in paths if Bundle.is_bundle(path)}
     runs = _runs_by_generator([path for path in paths if path not in models])
     exported = {card.generator_sha256 for card in models.values()}
-    for generator, run in runs.items():
-        if generator not in exported:
-            bundle = workspace / f"bundle-{len(models)}"
-            models[bundle] = _export(run, bundle, tell)
+    for run in [run for generator, run in runs.items() if generator not in exported]:
+        from semia.export.exporter import export_run
+
+        tell(f"exporting {run.path}, for which no bundle was given")
+        bundle = workspace / f"bundle-{len(models)}"
+        models[bundle] = export_run(run, bundle).card
     titles = _titles(models)
-    return [
-        Subject(
-            title=titles[bundle],
-            card=card,
-            bundle=bundle,
-            run=runs.get(card.generator_sha256),
-            settings=_settings(bundle, threads),
-            layouts=_layouts(card, runs.get(card.generator_sha256)),
-        )
-        for bundle, card in models.items()
-    ]
+    subjects = []
+    for bundle, card in models.items():
+        origin = runs.get(card.generator_sha256)
+        # The run's own layouts, for the work may depend on what is asked for.
+        layouts = made_up_layouts(card) if origin is None else (origin.scene.labels, *origin.scene.targets.values())
+        path = None if origin is None else origin.path
+        subjects.append(Subject(titles[bundle], card, bundle, path, _settings(bundle, threads), layouts))
+    return subjects
 
 
-def _runs_by_generator(paths: Sequence[Path]) -> dict[str, Path]:
-    if not paths:
-        return {}
-    from semia.training.run_folder import RunFolder
-
+def _runs_by_generator(paths: Sequence[Path]) -> "dict[str, RunFolder]":
     runs = {}
     for path in paths:
-        if not RunFolder.is_run(path):
-            raise InputError(
-                f"{path} is neither a run folder nor a bundle nor a published version (such as model_repository/NAME/1)"
-            )
-        run = RunFolder.open(path)
+        run = open_run(path)
         if not (path / "generator.safetensors").is_file():
             raise InputError(f"{path} has no generator yet: `semia train` makes it")
-        runs[run.generator_sha256()] = path
+        runs[run.generator_sha256()] = run
     return runs
-
-
-def _export(run: Path, bundle: Path, tell: Callable[[str], None]) -> ModelCard:
-    from semia.export.exporter import export_run
-    from semia.training.run_folder import RunFolder
-
-    tell(f"exporting {run}, for which no bundle was given")
-    return export_run(RunFolder.open(run), bundle).card
 
 
 def _titles(models: Mapping[Path, ModelCard]) -> dict[Path, str]:
     """Names of models, with the folder where a name alone would mean two."""
-    titles = {path: _title(card) for path, card in models.items()}
-    all_titles = [(title, models[path].canvas) for path, title in titles.items()]
+    titles = {}
+    for path, card in models.items():
+        precision = "" if card.precision == "fp32" else f", {card.precision}"
+        titles[path] = f"{card.name} ({card.generator}{precision})"
+    named = Counter((titles[path], card.canvas) for path, card in models.items())
     return {
-        path: title if all_titles.count((title, models[path].canvas)) == 1 else f"{title} in {path}"
-        for path, title in titles.items()
+        path: titles[path] if named[titles[path], card.canvas] == 1 else f"{titles[path]} in {path}"
+        for path, card in models.items()
     }
-
-
-def _title(card: ModelCard) -> str:
-    precision = "" if card.precision == "fp32" else f", {card.precision}"
-    return f"{card.name} ({card.generator}{precision})"
 
 
 def _settings(bundle: Path, threads: int | None) -> ServingSettings:
@@ -109,16 +95,6 @@ def _settings(bundle: Path, threads: int | None) -> ServingSettings:
     if threads is not None:
         return ServingSettings(threads=threads)
     return settings_from_config(config.read_text(encoding="utf-8")) if config.is_file() else DEFAULT_SETTINGS
-
-
-def _layouts(card: ModelCard, run: Path | None) -> tuple[ClassIds, ...]:
-    """The run's own layouts, for the work may depend on what is asked for; without a run, made-up ones."""
-    if run is None:
-        return made_up_layouts(card)
-    from semia.training.run_folder import RunFolder
-
-    scene = RunFolder.open(run).scene
-    return (scene.labels, *scene.targets.values())
 
 
 def made_up_layouts(card: ModelCard) -> tuple[ClassIds, ...]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from semia.core.images import RGB
 from semia.core.labels import Canvas, ClassIds
 from semia.core.model_card import Bundle
 from semia.core.palette import Palette
+
+if TYPE_CHECKING:
+    from semia.training.run_folder import RunFolder
 
 TIMED_DRAWS = 3  # how often each target is drawn to tell the time of one
 CONFIG_FILE = "config.pbtxt"  # what lies beside a version's folder in a model repository, and nowhere else
@@ -46,15 +50,22 @@ def open_generator(path: Path) -> OpenedGenerator:
     Raises:
         InputError: if it is none of them, or is broken.
     """
-    if Bundle.is_bundle(path):
-        return _open_model(path)
+    return _open_model(path) if Bundle.is_bundle(path) else _open_run(path)
+
+
+def open_run(path: Path) -> "RunFolder":
+    """Open a run folder where a bundle or a version could have been, too.
+
+    Raises:
+        InputError: if it is none of them, or is broken.
+    """
     from semia.training.run_folder import RunFolder
 
     if not RunFolder.is_run(path):
         raise InputError(
             f"{path} is neither a run folder nor a bundle nor a published version (such as model_repository/NAME/1)"
         )
-    return _open_run(path)
+    return RunFolder.open(path)
 
 
 def _open_model(path: Path) -> OpenedGenerator:
@@ -75,10 +86,10 @@ def _open_model(path: Path) -> OpenedGenerator:
 
 
 def _open_run(path: Path) -> OpenedGenerator:
+    run = open_run(path)
     from semia.training.loop import training_seconds
-    from semia.training.run_folder import SCENE_FOLDER, RunFolder
+    from semia.training.run_folder import SCENE_FOLDER
 
-    run = RunFolder.open(path)
     loaded = run.load_generator()
     return OpenedGenerator(
         path=path,
