@@ -23,11 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TILE_WIDTH = 400
-"""Pixels: room for a name."""
-
-FORMAT = 1
-"""Raised when the JSON's meaning changes."""
+TILE_WIDTH = 400  # pixels: room for a name
+FORMAT = 1  # raised when the JSON's meaning changes
 
 
 def compare(
@@ -70,28 +67,23 @@ def compare(
 
     task = EvaluationTask.prepare(open_comparable(paths), scene=scene, targets=targets, width=width)
     results = run_task(task)
+    names, key = [target.name for target in task.targets], sheet.with_suffix(".key.json")
+    orders = random_orders(names, results) if blind else dict.fromkeys(names, results)
     if blind:
-        _write_blind(sheet, task, results)
-        return
-    _show(results)
-    rows = {target.name: [_tile(result, target.name) for result in results] for target in task.targets}
-    write_rgb(sheet, _sheet(task, rows))
+        # Names from left to right, before there is a sheet that only they explain.
+        order_of_names = {name: [result.generator.name for result in order] for name, order in orders.items()}
+        _write_figures(key, results, rows=order_of_names)
+    else:
+        _show(results)
+    write_rgb(sheet, _sheet(task, orders, blind=blind))
     print_info(f"written: {sheet}")
-    if figures is not None:
+    if blind:
+        print_info(
+            f"written: {key}, which says whose picture is where, and everything measured: look at the sheet first"
+        )
+    elif figures is not None:
         _write_figures(figures, results)
         print_info(f"written: {figures}")
-
-
-def _write_blind(sheet: Path, task: "EvaluationTask", results: "Sequence[EvaluatedGenerator]") -> None:
-    """Write the sheet without names, and its key: the names from left to right, by target, and what was measured."""
-    orders = random_orders([target.name for target in task.targets], results)
-    rows = {name: [Tile("", result.pictures[name]) for result in order] for name, order in orders.items()}
-    key = sheet.with_suffix(".key.json")
-    names = {name: [result.generator.name for result in order] for name, order in orders.items()}
-    _write_figures(key, results, rows=names)
-    write_rgb(sheet, _sheet(task, rows))
-    print_info(f"written: {sheet}")
-    print_info(f"written: {key}, which says whose picture is where, and everything measured: look at the sheet first")
 
 
 def random_orders(targets: Sequence[str], results: Sequence[T]) -> dict[str, list[T]]:
@@ -119,22 +111,20 @@ def _show(results: "Sequence[EvaluatedGenerator]") -> None:
     stdout.print(table)
 
 
-def _tile(result: "EvaluatedGenerator", target: str) -> Tile:
-    return Tile(f"{result.generator.name}\n{result.notes[target]}", result.pictures[target])
-
-
-def _sheet(task: "EvaluationTask", rows: Mapping[str, Sequence[Tile]]) -> RGB:
+def _sheet(task: "EvaluationTask", orders: "Mapping[str, Sequence[EvaluatedGenerator]]", *, blind: bool) -> RGB:
     """First row: the photograph's labels and the photograph. Then a row per target: its labels, and its pictures.
 
-    ``rows`` are the pictures by target, as many for each.
+    ``orders`` are the generators from left to right, by target; ``blind``: nothing says whose pictures they are.
     """
-    columns = 1 + len(next(iter(rows.values())))
     scene = task.scene
-    blank = Tile("", np.full_like(scene.image, 255))
+    columns = 1 + len(task.generators)
     tiles = [Tile("its labels", scene.palette.render(scene.labels)), Tile("photograph", scene.image)]
-    tiles += [blank] * (columns - len(tiles))
+    tiles += [Tile("", np.full_like(scene.image, 255))] * (columns - len(tiles))
     for name, labels in task.label_pictures().items():
-        tiles += [Tile(name, labels), *rows[name]]
+        tiles.append(Tile(name, labels))
+        for result in orders[name]:
+            caption = "" if blind else f"{result.generator.name}\n{result.notes[name]}"
+            tiles.append(Tile(caption, result.pictures[name]))
     return contact_sheet(tiles, columns=columns, tile_width=TILE_WIDTH)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from types import FrameType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -348,12 +348,10 @@ def write_event(event: str, message: str, level: int, fields: dict[str, object])
     _logger.log(level, "%s", message, extra={"event": event, "fields": fields})
 
 
-def _plain(fields: dict[str, object]) -> dict[str, object]:
+def _plain(value: Any) -> Any:
     """Fields as JSON has them: infinite numbers as strings, six decimals, None left out."""
-    return {name: _plain_value(value) for name, value in fields.items() if value is not None}
-
-
-def _plain_value(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items() if each is not None}
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else str(value)
-    return _plain(value) if isinstance(value, dict) else value
+    return value

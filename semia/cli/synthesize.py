@@ -1,5 +1,6 @@
 """``semia synthesize``: calling a server from the command line."""
 
+import functools
 import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,22 +51,23 @@ def synthesize(
     from semia.core.images import output_files
 
     paths = [path for target in targets for path in (list_images(target) if target.is_dir() else [target])]
-    files, counts = output_files(paths, out), _Counts(out, concurrency)
+    files, counts = output_files(paths, out), _Counts(model, out, concurrency)
     shown: list[FileOutcome] = []
     with SynthesisClient(url, timeout_s=timeout, tls=access.tls, admin_key=access.admin_key) as client:
         try:
             with interruptible(), StepDisplay("synthesizing", len(files)) as display:
                 for outcome in synthesize_files(client, model, files, concurrency=concurrency, resume=resume):
-                    counts.add(model, outcome)
+                    counts.add(outcome)
                     if sheet is not None and outcome.error is None:
                         shown.append(outcome)
                     display.update(counts.done, outcome.target.name)
         except (KeyboardInterrupt, SemiaError) as error:
-            if counts.written or isinstance(error, KeyboardInterrupt):
+            if counts.latencies_s or isinstance(error, KeyboardInterrupt):
                 print_info(f"{counts}; --resume goes on")
             raise
-        if counts.written or counts.skipped:
-            print_info(str(counts), "pictures_synthesized", model=model, path=out, **counts.figures())
+        if counts.latencies_s or counts.skipped:
+            figures = {"pictures": len(counts.latencies_s), "skipped": counts.skipped, "latency_s": counts.latency_s}
+            print_info(str(counts), "pictures_synthesized", model=model, path=out, **figures)
         if sheet is not None and shown:
             _write_sheet(sheet, shown, client.describe(model).palette)
     report_failures(counts.failures, len(files))
@@ -74,44 +76,39 @@ def synthesize(
 class _Counts:
     """What came of a batch so far."""
 
-    def __init__(self, out: Path, concurrency: int) -> None:
-        self.written = self.skipped = 0
+    def __init__(self, model: str, out: Path, concurrency: int) -> None:
+        self._model, self._out, self._concurrency = model, out, concurrency
+        self.latencies_s: list[float] = []  # of pictures that were made
+        self.skipped = 0
         self.failures: list[str] = []
-        self._out, self._concurrency = out, concurrency
-        self._durations_s: list[float] = []
 
     @property
     def done(self) -> int:
-        return self.written + self.skipped + len(self.failures)
+        return len(self.latencies_s) + self.skipped + len(self.failures)
 
-    def add(self, model: str, outcome: "FileOutcome") -> None:
+    def add(self, outcome: "FileOutcome") -> None:
         """Count an outcome; a log is told of it."""
+        tell = functools.partial(log_event, model=self._model, target=outcome.target)
         if outcome.error is not None:
             self.failures.append(str(outcome.error))
-            log_event("target_refused", model=model, target=outcome.target, note=str(outcome.error))
+            tell("target_refused", note=self.failures[-1])
         elif outcome.skipped:
             self.skipped += 1
         else:
-            self.written += 1
-            self._durations_s.append(outcome.duration_s)
-            latency_s = outcome.duration_s
-            log_event(
-                "picture_synthesized", model=model, target=outcome.target, path=outcome.output, latency_s=latency_s
-            )
+            self.latencies_s.append(outcome.duration_s)
+            tell("picture_synthesized", path=outcome.output, latency_s=outcome.duration_s)
+
+    @property
+    def latency_s(self) -> float | None:
+        return statistics.median(self.latencies_s) if self.latencies_s else None
 
     def __str__(self) -> str:
-        phrases = [f"{self.written} pictures in {self._out}"]
-        if self._durations_s:
-            latency_ms = 1000 * statistics.median(self._durations_s)
-            phrases.append(f"median latency {latency_ms:.1f} ms with {self._concurrency} at once")
+        phrases = [f"{len(self.latencies_s)} pictures in {self._out}"]
+        if self.latency_s is not None:
+            phrases.append(f"median latency {1000 * self.latency_s:.1f} ms with {self._concurrency} at once")
         if self.skipped:
             phrases.append(f"{self.skipped} were there")
         return "; ".join(phrases)
-
-    def figures(self) -> dict[str, object]:
-        """The same for a log."""
-        median_s = statistics.median(self._durations_s) if self._durations_s else None
-        return {"pictures": self.written, "skipped": self.skipped, "latency_s": median_s}
 
 
 def _write_sheet(path: Path, outcomes: "list[FileOutcome]", palette: "Palette") -> None:

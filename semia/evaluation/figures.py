@@ -164,11 +164,7 @@ def patch_figures(
 
 
 def _draw_pair(
-    source: LabeledPicture,
-    output: LabeledPicture,
-    class_id: int,
-    most: tuple[int, int],
-    stream: np.random.Generator,
+    source: LabeledPicture, output: LabeledPicture, class_id: int, most: tuple[int, int], stream: np.random.Generator
 ) -> tuple[Floats, Floats] | None:
     """Random patches of a class from each of two pictures, at most so many; None where either has too few."""
     first = _draw_patches(source, class_id, most[0], stream)
@@ -206,15 +202,11 @@ def _mean_distance(asked: Floats, searched: Floats) -> float:
 
 
 def _sharpness_change(source: LabeledPicture, output: LabeledPicture, class_id: int) -> float:
-    energies = [_gradient(one.picture)[one.labels == class_id].mean() + FLOOR for one in (source, output)]
+    energies = []
+    for one in (source, output):
+        down, right = np.gradient(one.picture.mean(axis=-1) / 255.0)  # of the brightness
+        energies.append(np.hypot(down, right)[one.labels == class_id].mean() + FLOOR)
     return float(abs(np.log(energies[1] / energies[0])))
-
-
-def _gradient(picture: RGB) -> Floats:
-    """Magnitude of the brightness gradient of ``uint8[H, W, 3]`` as ``float64[H, W]``."""
-    down, right = np.gradient(picture.mean(axis=-1) / 255.0)
-    magnitude: Floats = np.hypot(down, right)
-    return magnitude
 
 
 def _texture(picture: RGB) -> NDArray[np.float32]:
