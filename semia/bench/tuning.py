@@ -1,6 +1,7 @@
 """Choosing instances, threads and batching for one model by measuring them, on the machine that will serve it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,8 +55,15 @@ def tune(bundle: Path, tell: Callable[[str], None], on_turn: Callable[[int, str]
         ways = {model: OverGrpc(server.grpc_url, server.pid, model, layouts) for model in settings}
         for way in ways.values():
             opened.callback(way.close)
-        alone, many = _take_turns(ways, settings, on_turn)
-    measured = [Candidate(settings[model], pooled(alone[model])[0]["50"], pooled(many[model])[1]) for model in settings]
+        rounds: dict[tuple[str, int], list[Round]] = defaultdict(list)
+        for clients in (1, MANY_CLIENTS):
+            for model, turn in take_turns(ways, clients, CALLS):
+                rounds[model, clients].append(turn)
+                on_turn(sum(map(len, rounds.values())), f"{settings[model]}, {clients} at once")
+    measured = [
+        Candidate(each, pooled(rounds[model, 1])[0]["50"], pooled(rounds[model, MANY_CLIENTS])[1])
+        for model, each in settings.items()
+    ]
     for candidate in measured:
         tell(str(candidate))
     return choose(measured)
@@ -78,18 +86,3 @@ def choose(measured: Sequence[Candidate]) -> ServingSettings:
         f"the most among those within {LATENCY_TOLERANCE - 1:.0%} of the best latency; {others}"
     )
     return replace(best.settings, reason=reason)
-
-
-def _take_turns(
-    ways: Mapping[str, OverGrpc], settings: Mapping[str, ServingSettings], on_turn: Callable[[int, str], None]
-) -> tuple[dict[str, list[Round]], dict[str, list[Round]]]:
-    """Rounds of one client and of many, by model."""
-    alone: dict[str, list[Round]] = {model: [] for model in ways}
-    many: dict[str, list[Round]] = {model: [] for model in ways}
-    done = 0
-    for rounds, clients in ((alone, 1), (many, MANY_CLIENTS)):
-        for model, turn in take_turns(ways, clients, CALLS):
-            rounds[model].append(turn)
-            done += 1
-            on_turn(done, f"{settings[model]}, {clients} at once")
-    return alone, many

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from semia.serving import ModelOverview, Overview
 
 COLUMNS = ("model", "versions", "state", "canvas", "size", "exported", "quality")
-SHOWN_VERSIONS, SHOWN_FIGURES = 3, 2
-"""Of those that a model has; `semia models --json` tells all."""
+SHOWN_VERSIONS, SHOWN_FIGURES = 3, 2  # of those that a model has; `semia models --json` tells all
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The model's name; `semia models` lists them.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs: a JSON object instead of a table.")]
@@ -264,11 +263,8 @@ def verify(
 
 def _palettes(found: "Overview", url: str, timeout: float, access: "ServerAccess") -> dict[str, tuple[str, Palette]]:
     """Canvas and palette by model: of its card, or as the server tells them, where only it has the model."""
-    known = {
-        model.name: (str(model.card.canvas), model.card.to_palette())
-        for model in found.models
-        if model.card is not None
-    }
+    cards = {model.name: model.card for model in found.models if model.card is not None}
+    known = {name: (str(card.canvas), card.to_palette()) for name, card in cards.items()}
     foreign = [model.name for model in found.models if model.name not in known and model.serving is not None]
     if foreign:
         from semia.client import NotASemiaModelError, SynthesisClient
@@ -300,10 +296,8 @@ def _for_programs(found: "Overview", palettes: dict[str, tuple[str, Palette]]) -
 
 def _show(found: "Overview", palettes: dict[str, tuple[str, Palette]]) -> None:
     """A line of facts for each model, and its classes below, which may be many; a table would squeeze both."""
-    lines = [
-        [*map(Text, COLUMNS)],
-        *(_facts(model, palettes[model.name][0] if model.name in palettes else "") for model in found.models),
-    ]
+    canvases = {name: canvas for name, (canvas, _) in palettes.items()}
+    lines = [[*map(Text, COLUMNS)], *(_facts(model, canvases.get(model.name, "")) for model in found.models)]
     widths = [max(cell.cell_len for cell in column) for column in zip(*lines, strict=True)]
     for line, model in zip(lines, [None, *found.models], strict=True):
         for cell, width in zip(line, widths, strict=True):
@@ -347,15 +341,13 @@ def _versions(model: "ModelOverview") -> Text:
 
 
 def _state(model: "ModelOverview") -> str:
-    if model.state != "ready" or not model.versions:
+    if model.state != "ready" or not model.versions or model.serving == model.versions[-1]:
         return model.state
-    behind = model.serving != model.versions[-1]
-    return f"ready, {model.versions[-1]} {'failed' if model.reason else 'not loaded'}" if behind else "ready"
+    return f"ready, {model.versions[-1]} {'failed' if model.reason else 'not loaded'}"
 
 
 def _swatches(palette: Palette) -> Text:
-    classes = Text()
-    for index, code in enumerate(palette.hex_codes):
-        name = f" {palette.names[index]}" if palette.names else ""
-        classes.append("  ").append("  ", style=f"on {code}").append(f" {code}{name}")
-    return classes
+    swatches = Text()
+    for code, words in zip(palette.hex_codes, palette.classes, strict=True):
+        swatches.append("  ").append("  ", style=f"on {code}").append(f" {words}")
+    return swatches

@@ -58,15 +58,7 @@ OptionalUrlOption = Annotated[
     ),
 ]
 LoadOption = Annotated[
-    str | None,
-    typer.Option(
-        "--url",
-        "--load",
-        metavar="HOST:PORT",
-        rich_help_panel=CONNECTION_PANEL,
-        help="Also have the server at this gRPC address load the new version and draw one picture with it; if that "
-        "fails, the version is taken back and the old one goes on serving.",
-    ),
+    str | None, typer.Option("--url", "--load", metavar="HOST:PORT", rich_help_panel=CONNECTION_PANEL)
 ]
 
 SHARED = """
@@ -76,6 +68,8 @@ Options:
     change_classes: Also if class ids mean other classes than in the version before.
     for_another_machine: The bundle will run elsewhere, such as on a GPU: a lower precision need not be faster here.
     keep: Versions that stay on the disk once a new one is in service.
+    load: Also have the server at this gRPC address load the new version and draw one picture with it; if that fails,
+        the version is taken back and the old one goes on serving.
     min_psnr: Least PSNR, in dB, of a lower precision's pictures to fp32's; by default 45 for fp16, 40 for bf16, 35 for
         int8.
     name: Name of the served model: a-z, 0-9, - and _; by default made from the scene folder's.

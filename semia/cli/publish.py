@@ -131,10 +131,12 @@ def _settings(
     from semia.serving import ObjectRepository, ServingSettings, is_object_store, present_settings
     from semia.serving.repository.layout import read_bundle_card
 
-    present, served_as = ServingSettings(), read_bundle_card(bundle, name).name
-    if not reset and is_object_store(repository):
+    served_as = read_bundle_card(bundle, name).name
+    if reset:
+        present = ServingSettings()
+    elif is_object_store(repository):
         present = ObjectRepository(repository).present_settings(served_as)
-    elif not reset:
+    else:
         present = present_settings(Path(repository), served_as)
     if changes.keys() & {"threads", "accelerator"}:
         present = dataclasses.replace(present, reason=None)  # what was measured was something else
