@@ -24,11 +24,6 @@ WAY_TITLES: dict[WayName, str] = {
 }
 """Ways as people call them."""
 
-LATENCY_HEADINGS = ("median", "p95", "p99", "per second", "memory", "speed-up")
-THROUGHPUT_HEADING = "pictures/s with clients at once"
-STAGES_HEADING = "where the time of ONNX Runtime goes"
-STAGE_HEADINGS = ("GFLOP", "median", "GFLOP/s", "of peak")
-BESIDE_HEADINGS = ("added", "kept")
 NOTE = (
     "Speed-up: against one forward pass of the published architecture, in the same run. Added: what Triton adds to the "
     "session's median for one client. Kept: its share of the session's pictures per second, with the most clients. "
@@ -59,8 +54,8 @@ def _sections(benchmark: Benchmark) -> Iterator[tuple[Canvas, str, list[list[str
     """Of every canvas: latencies, pictures per second, and where the time goes; headings and rows."""
     for canvas in canvases(benchmark):
         yield canvas, "one client at a time", _latency_rows(benchmark, canvas)
-        yield canvas, THROUGHPUT_HEADING, _throughput_rows(benchmark, canvas)
-        yield canvas, STAGES_HEADING, _stage_rows(benchmark, canvas)
+        yield canvas, "pictures/s with clients at once", _throughput_rows(benchmark, canvas)
+        yield canvas, "where the time of ONNX Runtime goes", _stage_rows(benchmark, canvas)
 
 
 def screen_tables(benchmark: Benchmark) -> list[Table]:
@@ -106,7 +101,7 @@ def rewrite_readme(path: Path, benchmark: Benchmark) -> None:
 
 
 def _latency_rows(benchmark: Benchmark, canvas: Canvas) -> list[list[str]]:
-    rows = [["", "", *LATENCY_HEADINGS]]
+    rows = [["", "", "median", "p95", "p99", "per second", "memory", "speed-up"]]
     for each in benchmark.measurements:
         if each.canvas != canvas or each.clients != 1:
             continue
@@ -120,7 +115,7 @@ def _latency_rows(benchmark: Benchmark, canvas: Canvas) -> list[list[str]]:
 def _throughput_rows(benchmark: Benchmark, canvas: Canvas) -> list[list[str]]:
     """Pictures per second by number of clients; for Triton, its share of the bare session's with the most clients."""
     counts = levels(benchmark)
-    rows = [["", "", *map(str, counts), *BESIDE_HEADINGS]]
+    rows = [["", "", *map(str, counts), "added", "kept"]]
     for subject in benchmark.subjects:
         if subject.canvas != canvas:
             continue
@@ -133,7 +128,7 @@ def _throughput_rows(benchmark: Benchmark, canvas: Canvas) -> list[list[str]]:
 
 def _stage_rows(benchmark: Benchmark, canvas: Canvas) -> list[list[str]]:
     """Every stage of every model, then what is in no stage."""
-    rows = [["", "", *STAGE_HEADINGS]]
+    rows = [["", "", "GFLOP", "median", "GFLOP/s", "of peak"]]
     for each in benchmark.profiles:
         if each.canvas != canvas:
             continue

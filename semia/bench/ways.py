@@ -90,6 +90,7 @@ class InWorker:
             SemiaError: with the reason, if the function cannot be made.
         """
         self.name = name
+        self.takes_many = name == "onnxruntime"  # whether several clients at once make sense
         # Spawned, not forked: a fork would inherit memory and half of every library's threads.
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
@@ -101,11 +102,6 @@ class InWorker:
         except BaseException:
             self.close()
             raise
-
-    @property
-    def takes_many(self) -> bool:
-        """Whether several clients at once make sense."""
-        return self.name == "onnxruntime"
 
     @property
     def pid(self) -> int:
