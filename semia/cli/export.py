@@ -3,9 +3,8 @@
 import dataclasses
 import functools
 import time
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -35,19 +34,12 @@ if TYPE_CHECKING:
 DEFAULT_TOLERANCE = 2
 
 
-class Format(StrEnum):
-    """What a bundle holds."""
-
-    ONNX = "onnx"
-    TENSORRT = "tensorrt"
-
-
 def export(
     run: RunArgument,
     bundle: Path | None = None,
     name: str | None = None,
     tolerance: ToleranceOption = DEFAULT_TOLERANCE,
-    format_: Annotated[Format, typer.Option("--format")] = Format.ONNX,
+    format_: Annotated[Literal["onnx", "tensorrt"], typer.Option("--format")] = "onnx",
     batches: Annotated[str, typer.Option(metavar="OPT:MAX")] = "1:8",
     precision: Precision = "fp32",
     min_psnr: MinPsnrOption = None,
@@ -67,7 +59,7 @@ def export(
 
     request = PrecisionRequest(precision, min_psnr, for_another_machine)
     profile = None
-    if format_ is Format.TENSORRT:
+    if format_ == "tensorrt":
         from semia.export.tensorrt.build import BatchProfile, this_machine
 
         # Whatever stands in the way is said before the export, not after it.

@@ -78,7 +78,7 @@ def train(
     scenes: Annotated[list[Path], typer.Argument(metavar="SCENE...")],
     run: Path | None = None,
     jobs: OptionalCount = None,
-    engine: EngineName = EngineName.LOCAL,
+    engine: EngineName = "local",
     address: str | None = None,
     cpus: OptionalCount = None,
     *,
@@ -107,7 +107,7 @@ def train(
             (Ray takes that cluster's token from RAY_AUTH_TOKEN); local: a Ray for this call, on this machine alone.
         cpus: With --engine ray: CPU cores that each scene takes; by default 2.
     """
-    if engine is EngineName.LOCAL and (address is not None or cpus is not None):
+    if engine == "local" and (address is not None or cpus is not None):
         raise InputError("--address and --cpus are for --engine ray: add it, or drop them")
     if len(scenes) > 1 and training["name"] is not None:
         raise InputError("--name is for one scene; several are named after their folders")
@@ -118,7 +118,7 @@ def train(
     else:
         runs = [run_path(scene, runs=run or RUNS_FOLDER) for scene in scenes]
     requests = [TrainRequest(scene=scene, run=each, **training) for scene, each in zip(scenes, runs, strict=True)]
-    if len(requests) > 1 or engine is EngineName.RAY:
+    if len(requests) > 1 or engine == "ray":
         train_many(requests, engine, jobs, address, cpus)
     else:
         print_info(f"next: semia export {make_generator(requests[0]).path}")

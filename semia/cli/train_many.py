@@ -4,8 +4,7 @@ import functools
 import logging
 import time
 from collections.abc import Sequence
-from enum import StrEnum
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from rich.live import Live
 from rich.table import Column, Table
@@ -39,11 +38,7 @@ EVENTS = {
 """What a state is called in a log: where generators are trained, and last where they are prepared."""
 
 
-class EngineName(StrEnum):
-    """Where the work is done."""
-
-    LOCAL = "local"
-    RAY = "ray"
+EngineName = Literal["local", "ray"]
 
 
 def train_many(
@@ -57,7 +52,7 @@ def train_many(
     """
     from semia.training.parallel.jobs import State, plan, run_jobs, threads_of_each
 
-    if engine is EngineName.RAY:
+    if engine == "ray":
         at_once, threads = at_once or len(requests), cpus or 2
         jobs = plan(requests, threads)
         where = _ray(address or "auto", threads, requests[0].device)

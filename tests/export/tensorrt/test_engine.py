@@ -100,7 +100,7 @@ def test_the_command_shows_how_it_goes(
 ) -> None:
     monkeypatch.setattr(console, "LINE_INTERVAL_S", 0.0)
     monkeypatch.setattr(exporting, "export_run_folder", lambda *_: bundle)
-    exporting.export(run.path, bundle, format_=exporting.Format.TENSORRT, batches="1:2")
+    exporting.export(run.path, bundle, format_="tensorrt", batches="1:2")
     said = capsys.readouterr().out
     assert re.search(r"TensorRT: Timing 2/2, 0:0\d gone\n", said)  # how many seconds is the machine's affair
     assert "difference from ONNX Runtime" in said
