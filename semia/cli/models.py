@@ -141,15 +141,9 @@ def rollback(
     from semia.serving import rollback as roll_back
 
     done = roll_back(repository, name, to=to, url=url, change_classes=change_classes, access=access)
-    version = done.published.version
-    print_info(
-        f"published: {done.published.folder} (model {name}, version {version}, which is version {done.repeats} again)",
-        "rolled_back",
-        model=name,
-        version=version,
-        repeats=done.repeats,
-        url=url,
-    )
+    version, repeats = done.published.version, done.repeats
+    what = f"published: {done.published.folder} (model {name}, version {version}, which is version {repeats} again)"
+    print_info(what, "rolled_back", model=name, version=version, repeats=repeats, url=url)
     if url is None:
         print_info(f"next: semia models load {name}")
     else:

@@ -147,15 +147,9 @@ def _settings(
 
 
 def _say_published(name: str, version: int, place: Path | str, began: float, more: str = "", **fields: object) -> None:
-    print_info(
-        f"published: {place} (model {name}, version {version}){more}",
-        "published",
-        model=name,
-        version=version,
-        path=place,
-        duration_s=time.monotonic() - began,
-        **fields,
-    )
+    what = f"published: {place} (model {name}, version {version}){more}"
+    outcome = {"model": name, "version": version, "path": place, "duration_s": time.monotonic() - began}
+    print_info(what, "published", **outcome, **fields)
 
 
 def _warn(stored: "StoredVersion", url: str) -> None:

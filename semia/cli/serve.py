@@ -78,23 +78,16 @@ def serve(
         if max_loaded is None:
             print_view(table)
         else:
-            print_info(
-                f"{len(server.models)} models, at most {max_loaded} in memory: each is loaded when it is called",
-                "models_found",
-                models=len(server.models),
-                max_loaded=max_loaded,
-            )
+            count = len(server.models)
+            what = f"{count} models, at most {max_loaded} in memory: each is loaded when it is called"
+            print_info(what, "models_found", models=count, max_loaded=max_loaded)
         for name, problem in sorted(server.failed_models.items()):
             print_error(f"cannot serve {name}: {problem}", "model_failed", model=name)
         addresses = {service: join_address(host, port) for service, (host, port) in options.addresses.items()}
         listening = ", ".join(f"{service} {address}" for service, address in addresses.items())
-        print_info(
-            f"serving on {listening}{_requirements(options)}; log {server.log_path}; Ctrl-C stops",
-            "server_ready",
-            **{service.lower(): address for service, address in addresses.items()},
-            path=server.log_path,
-            duration_s=time.monotonic() - began,
-        )
+        what = f"serving on {listening}{_requirements(options)}; log {server.log_path}; Ctrl-C stops"
+        ready = {service.lower(): address for service, address in addresses.items()}
+        print_info(what, "server_ready", **ready, path=server.log_path, duration_s=time.monotonic() - began)
         try:
             code = server.wait()
         except KeyboardInterrupt:
@@ -133,10 +126,8 @@ def _warn(options: "ServerOptions") -> None:
     elif options.tls.client_ca is None:
         warnings.append(f"everyone who reaches {options.host} may use this server (--tls-client-ca restricts that)")
     if options.binary != "system":
-        warnings.append(
-            "the embedded Triton is of an old version with known vulnerabilities: for networks, run the stock Triton "
-            "container on this repository"
-        )
+        advice = "for networks, run the stock Triton container on this repository"
+        warnings.append(f"the embedded Triton is of an old version with known vulnerabilities: {advice}")
     for warning in warnings:
         print_error(f"warning: {warning}", "exposed", logging.WARNING)
 
