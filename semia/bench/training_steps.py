@@ -32,8 +32,7 @@ from semia.training.tensors import SceneTensors
 PUBLISHED = {name: settings for name, settings in PRESETS.items() if isinstance(settings, TrainingSettings)}
 """The presets whose iteration has the parts timed here."""
 
-PEAK_SIDE = 2048
-"""The machine's peak is that of a product of square matrices of this side."""
+PEAK_SIDE = 2048  # the machine's peak is that of a product of square matrices of this side
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,7 @@ from rich.table import Column, Table
 stdout = Console(highlight=False, markup=False, emoji=False)
 stderr = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
-LINE_INTERVAL_S = 15.0
-"""Where output goes to a file or a log, progress is one line every so many seconds."""
+LINE_INTERVAL_S = 15.0  # where output goes to a file or a log, progress is one line every so many seconds
 
 
 def print_info(message: str, event: str = "message", **fields: object) -> None:

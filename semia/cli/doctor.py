@@ -24,8 +24,7 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only looked at
 MIN_SHARED_MEMORY_BYTES = 256 << 20
 """Triton's Python backend takes 64 MiB at a time, and containers have 64 MiB in all unless told otherwise."""
 
-PORTS = {"gRPC": 8001, "metrics": 8002}
-"""Where `semia serve` listens by default."""
+PORTS = {"gRPC": 8001, "metrics": 8002}  # where `semia serve` listens by default
 
 
 class Finding(NamedTuple):

@@ -15,9 +15,7 @@ BUNDLES_FOLDER = Path("bundles")
 REPOSITORY_FOLDER = Path("model_repository")
 """Where runs, bundles and models go unless told otherwise."""
 
-UNFINISHED = ".*.partial*"
-"""What `staged_file` calls its files, as a glob pattern."""
-
+UNFINISHED = ".*.partial*"  # what `staged_file` calls its files, as a glob pattern
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 

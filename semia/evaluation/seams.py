@@ -16,18 +16,12 @@ from PIL import Image
 from semia.core.images import RGB
 
 PATCH_SIDE = 7
-VALUES = 3 * PATCH_SIDE**2
-"""Of a patch."""
-
+VALUES = 3 * PATCH_SIDE**2  # of a patch
 REDUCTIONS = (1, 2, 4)
 PERCENTILE = 95
-
-QUERIES_AT_ONCE = 4096
-REFERENCES_AT_ONCE = 1024
-"""Patches, about: their products take 16 MB, whatever the pictures' size."""
-
-MIDDLE = 128
-"""Taken off every level: integers of no more than 128 have products and sums that float32 holds exactly, below 2^24."""
+QUERIES_AT_ONCE = 4096  # patches, about
+REFERENCES_AT_ONCE = 1024  # likewise; their products take 16 MB, whatever the pictures' size
+MIDDLE = 128  # taken off every level: what is no more than 128 has products and sums that float32 holds exactly, < 2^24
 
 Floats = NDArray[np.float32]
 
