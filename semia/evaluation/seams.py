@@ -21,7 +21,7 @@ REDUCTIONS = (1, 2, 4)
 PERCENTILE = 95
 QUERIES_AT_ONCE = 4096  # patches, about
 REFERENCES_AT_ONCE = 1024  # likewise; their products take 16 MB, whatever the pictures' size
-MIDDLE = 128  # taken off every level: what is no more than 128 has products and sums that float32 holds exactly, < 2^24
+MIDDLE = 128  # taken off every level: integers up to 128 have products and sums that float32 holds exactly (< 2^24)
 
 Floats = NDArray[np.float32]
 
