@@ -3,20 +3,18 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Self, TypeVar
+from typing import Self
 
 from PIL import Image
-from tritonclient.grpc import InferenceServerClient
-from tritonclient.grpc.aio import InferenceServerClient as AsyncInferenceServerClient
 
 from semia.client.connection import BaseClient
 from semia.client.errors import ClientError, ClientSettingsError
 from semia.client.protocol import Answer, ModelDescription, ServerOperations
-from semia.client.transport import Deadline, Operation, run_operation, run_operation_async
+from semia.client.transport import run_blocking
 from semia.core.labels import ClassIds, Target
 
 OnProgress = Callable[[int], None]
@@ -27,11 +25,6 @@ READ_AHEAD = 2
 the others, and no more than these are in memory."""
 
 DEFAULT_CONCURRENCY = 4
-
-Result = TypeVar("Result")
-
-Begin = Callable[[ServerOperations, Deadline], Operation[Result]]
-"""Starts an operation that is to be over by a deadline."""
 
 
 @dataclass(frozen=True)
@@ -58,28 +51,31 @@ class Outcome:
         assert self.picture is not None, "a picture or an error"
         return self.picture
 
-    @classmethod
-    def of(cls, index: int, target: Target, answer: Answer | ClientError, duration_s: float) -> "Outcome":
-        """The outcome of a call."""
-        if isinstance(answer, ClientError):
-            return cls(index, target, None, answer, duration_s=duration_s)
-        picture = Image.fromarray(answer.picture)
-        card = answer.model.model_card_sha256
-        return cls(index, target, picture, None, answer.ids, answer.version, card, duration_s)
-
 
 class Progress:
-    """Counts what is done."""
+    """Counts what is done, and tells; threads may share it."""
 
     def __init__(self, on_progress: OnProgress | None) -> None:
         self._on_progress = on_progress
         self._done = 0
+        self._lock = Lock()
 
-    def step(self) -> None:
-        """One more is done."""
-        self._done += 1
-        if self._on_progress is not None:
-            self._on_progress(self._done)
+    async def outcome(self, index: int, target: Target, synthesis: Awaitable[Answer]) -> Outcome:
+        """What comes of one target."""
+        began = time.monotonic()
+        try:
+            answer = await synthesis
+        except ClientError as error:
+            outcome = Outcome(index, target, None, error)
+        else:
+            picture, card = Image.fromarray(answer.picture), answer.model.model_card_sha256
+            outcome = Outcome(index, target, picture, None, answer.ids, answer.version, card)
+        outcome = replace(outcome, duration_s=time.monotonic() - began)
+        with self._lock:
+            self._done += 1
+            if self._on_progress is not None:
+                self._on_progress(self._done)
+        return outcome
 
 
 def check_concurrency(concurrency: int) -> None:
@@ -109,6 +105,8 @@ class SynthesisClient(BaseClient):
     sent as they are: what they mean is the caller's affair.)
     """
 
+    _awaits = False
+
     def __enter__(self) -> Self:
         return self
 
@@ -117,11 +115,7 @@ class SynthesisClient(BaseClient):
 
     def close(self) -> None:
         """End the calls in flight and close the connection; the client cannot be used afterwards."""
-        live, self._closed = self._live, True
-        if live is not None and self._is_connected:
-            self._live = None
-            run_operation(live.operations.close(), live.triton, Deadline(self._timeout_s))
-            live.triton.close()
+        run_blocking(self._close())
 
     def models(self) -> list[str]:
         """The names of the models that are ready, sorted.
@@ -133,7 +127,7 @@ class SynthesisClient(BaseClient):
             AccessRefusedError: if the server tells this to its operators alone, and ``admin_key`` is not theirs.
             ServerRefusedError: if the server answers with another error.
         """
-        return self._run(ServerOperations.models)
+        return run_blocking(self._run(ServerOperations.models))
 
     def describe(self, model: str) -> ModelDescription:
         """What the server says about a model, now: its versions, canvas and classes.
@@ -143,7 +137,7 @@ class SynthesisClient(BaseClient):
             NotASemiaModelError: if it is no published generator.
             ServerUnavailableError, TlsError, DeadlineExceededError, ServerRefusedError: as `models`.
         """
-        return self._run(lambda operations, deadline: operations.describe(model, deadline))
+        return run_blocking(self._run(ServerOperations.describe, model))
 
     def class_ids(self, model: str, target: Target) -> ClassIds:
         """The class ids ``uint8[H, W]`` that `synthesize` sends for a target: how its colors were understood.
@@ -156,7 +150,7 @@ class SynthesisClient(BaseClient):
             UnknownModelError, NotASemiaModelError: as `describe`.
             ServerUnavailableError, TlsError, DeadlineExceededError, ServerRefusedError: as `models`.
         """
-        return self._run(lambda operations, deadline: operations.class_ids(model, target, deadline))
+        return run_blocking(self._run(ServerOperations.class_ids, model, target))
 
     def synthesize(self, model: str, target: Target, *, version: str = "") -> Image.Image:
         """The model's picture of a target, at the size of its canvas.
@@ -168,7 +162,8 @@ class SynthesisClient(BaseClient):
             UnknownModelError: if the model or the version is not ready; the message lists those that are.
             Everything else as `class_ids`.
         """
-        return Image.fromarray(self._synthesize(model, target, version).picture)
+        answer = run_blocking(self._run(ServerOperations.synthesize, model, target, version))
+        return Image.fromarray(answer.picture)
 
     def synthesize_many(
         self,
@@ -201,18 +196,9 @@ class SynthesisClient(BaseClient):
     def _synthesize_many(
         self, model: str, targets: Iterable[Target], version: str, concurrency: int, progress: Progress
     ) -> Generator[Outcome, None, None]:
-        lock = Lock()
-
         def synthesize(index: int, target: Target) -> Outcome:
-            began = time.monotonic()
-            try:
-                answer: Answer | ClientError = self._synthesize(model, target, version)
-            except ClientError as error:
-                answer = error
-            outcome = Outcome.of(index, target, answer, time.monotonic() - began)
-            with lock:
-                progress.step()
-            return outcome
+            answer = self._run(ServerOperations.synthesize, model, target, version)
+            return run_blocking(progress.outcome(index, target, answer))
 
         begun: deque[Future[Outcome]] = deque()
         pool = ThreadPoolExecutor(concurrency, thread_name_prefix="semia-client")
@@ -225,18 +211,6 @@ class SynthesisClient(BaseClient):
                 yield begun.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-    def _synthesize(self, model: str, target: Target, version: str) -> Answer:
-        return self._run(lambda operations, deadline: operations.synthesize(model, target, version, deadline))
-
-    def _run(self, begin: Begin[Result]) -> Result:
-        live, deadline = self._connection(InferenceServerClient), Deadline(self._timeout_s)
-        try:
-            return run_operation(begin(live.operations, deadline), live.triton, deadline)
-        except Exception as error:
-            if self._closed:  # by another thread
-                raise self._closed_error() from error
-            raise
 
 
 class AsyncSynthesisClient(BaseClient):
@@ -251,6 +225,8 @@ class AsyncSynthesisClient(BaseClient):
     on; a cancelled call is cancelled on the server, too.
     """
 
+    _awaits = True
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -259,11 +235,7 @@ class AsyncSynthesisClient(BaseClient):
 
     async def close(self) -> None:
         """End the calls in flight and close the connection; the client cannot be used afterwards."""
-        live = self._connection(AsyncInferenceServerClient, asyncio.get_running_loop()) if self._is_connected else None
-        self._live, self._closed = None, True
-        if live is not None:
-            await run_operation_async(live.operations.close(), live.triton, Deadline(self._timeout_s))
-            await live.triton.close()
+        await self._close()
 
     async def models(self) -> list[str]:
         """As `semia.client.SynthesisClient.models`."""
@@ -271,15 +243,16 @@ class AsyncSynthesisClient(BaseClient):
 
     async def describe(self, model: str) -> ModelDescription:
         """As `semia.client.SynthesisClient.describe`."""
-        return await self._run(lambda operations, deadline: operations.describe(model, deadline))
+        return await self._run(ServerOperations.describe, model)
 
     async def class_ids(self, model: str, target: Target) -> ClassIds:
         """As `semia.client.SynthesisClient.class_ids`."""
-        return await self._run(lambda operations, deadline: operations.class_ids(model, target, deadline))
+        return await self._run(ServerOperations.class_ids, model, target)
 
     async def synthesize(self, model: str, target: Target, *, version: str = "") -> Image.Image:
         """As `semia.client.SynthesisClient.synthesize`."""
-        return Image.fromarray((await self._synthesize(model, target, version)).picture)
+        answer = await self._run(ServerOperations.synthesize, model, target, version)
+        return Image.fromarray(answer.picture)
 
     async def synthesize_many(
         self,
@@ -303,14 +276,8 @@ class AsyncSynthesisClient(BaseClient):
 
         async def synthesize(index: int, target: Target) -> Outcome:
             async with calls:
-                began = time.monotonic()
-                try:
-                    answer: Answer | ClientError = await self._synthesize(model, target, version)
-                except ClientError as error:
-                    answer = error
-                outcome = Outcome.of(index, target, answer, time.monotonic() - began)
-            progress.step()
-            return outcome
+                answer = self._run(ServerOperations.synthesize, model, target, version)
+                return await progress.outcome(index, target, answer)
 
         begun: deque[asyncio.Task[Outcome]] = deque()
         try:
@@ -328,20 +295,6 @@ class AsyncSynthesisClient(BaseClient):
             for task in begun:
                 task.cancel()
             await asyncio.gather(*begun, return_exceptions=True)
-
-    async def _synthesize(self, model: str, target: Target, version: str) -> Answer:
-        return await self._run(lambda operations, deadline: operations.synthesize(model, target, version, deadline))
-
-    async def _run(self, begin: Begin[Result]) -> Result:
-        live = self._connection(AsyncInferenceServerClient, asyncio.get_running_loop())
-        deadline = Deadline(self._timeout_s)
-        try:
-            return await run_operation_async(begin(live.operations, deadline), live.triton, deadline)
-        except (Exception, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if self._closed and not (task is not None and task.cancelling()):  # gRPC cancels calls of closed channels
-                raise self._closed_error() from error
-            raise
 
 
 async def _each(targets: Iterable[Target] | AsyncIterable[Target]) -> AsyncIterator[Target]:

@@ -6,14 +6,16 @@ import math
 import os
 from collections.abc import Callable
 from threading import Lock
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, Concatenate, NamedTuple, ParamSpec, Self, TypeVar
 
 import numpy as np
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.grpc.aio import InferenceServerClient as AsyncInferenceServerClient
 
 from semia.client.errors import ClientSettingsError, ClientUseError
 from semia.client.protocol import ServerOperations
 from semia.client.shared_memory import RegionPool, SharedMemory, min_pixels
-from semia.client.transport import RetryOptions
+from semia.client.transport import ClientCall, Operation, RetryOptions
 from semia.core.access import MAX_MESSAGE_BYTES, ServerAccess, TlsOptions, check_address
 from semia.core.errors import InputError
 
@@ -27,6 +29,9 @@ DEFAULT_RETRIES = RetryOptions()
 FIRST_RECONNECT_BACKOFF_MS = 100
 MAX_RECONNECT_BACKOFF_MS = 2_000
 """gRPC's own limits, a second and two minutes, would keep a client failing long after its server is back."""
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 class LiveConnection(NamedTuple):
@@ -57,6 +62,8 @@ def keep_freed_memory() -> None:
 
 class BaseClient:
     """What both clients are made of: their settings, checked, and what they hold for each process."""
+
+    _awaits: ClassVar[bool]  # whether it is asyncio's: it then holds a connection for each event loop
 
     def __init__(
         self,
@@ -113,36 +120,67 @@ class BaseClient:
         )
         return make, ()
 
-    def _connection(self, triton: Any, loop: asyncio.AbstractEventLoop | None = None) -> LiveConnection:
-        """What this process and event loop use, made where they had nothing yet.
+    async def _run(
+        self,
+        operation: Callable[Concatenate[ServerOperations, ClientCall, Arguments], Operation[Result]],
+        *arguments: Arguments.args,
+        **options: Arguments.kwargs,
+    ) -> Result:
+        """Carry out an operation on the server."""
+        with _making:
+            live = self._connection()
+        call = ClientCall(live.triton, self._timeout_s, awaits=self._awaits)
+        try:
+            return await operation(live.operations, call, *arguments, **options)
+        except (Exception, asyncio.CancelledError) as error:
+            # Closed by another thread or task; gRPC cancels the calls of a closed channel.
+            if self._closed and not (self._awaits and _is_cancelled()):
+                raise self._closed_error() from error
+            raise
+
+    async def _close(self) -> None:
+        """End the calls in flight and close the connection; a forked process leaves what it inherited alone."""
+        with _making:
+            connected = self._live is not None and self._live.process == os.getpid()
+            live = self._connection() if connected else None
+            self._closed = True
+            if live is not None:
+                self._live = None
+        if live is not None:
+            call = ClientCall(live.triton, self._timeout_s, awaits=self._awaits)
+            await live.operations.close(call)
+            await call.ask(lambda triton, _: triton.close())
+
+    def _connection(self) -> LiveConnection:
+        """What this process and event loop use, made where they had nothing yet; `_making` must be held.
 
         A forked process starts anew, for its parent goes on using the connection and the memory shared with the server.
         """
-        with _making:
-            if self._closed:
-                raise self._closed_error()
-            live, process, operations = self._live, os.getpid(), None
-            if live is not None and live.process != process:
-                _inherited.append(live)
-            elif live is not None:
-                if live.loop is loop:
-                    return live
-                if live.loop is not None and not live.loop.is_closed():
-                    raise ClientUseError(f"the client of {self._url} belongs to another event loop: make one in each")
-                operations = live.operations
-            if operations is None:
-                regions = RegionPool(min_pixels(self._shared_memory, self._url))
-                operations = ServerOperations(self._url, self._access, self._retries, regions)
-            self._live = LiveConnection(process, loop, operations, self._connect(triton))
-            return self._live
+        if self._closed:
+            raise self._closed_error()
+        live, process, operations = self._live, os.getpid(), None
+        loop = asyncio.get_running_loop() if self._awaits else None
+        if live is not None and live.process != process:
+            _inherited.append(live)
+        elif live is not None:
+            if live.loop is loop:
+                return live
+            if live.loop is not None and not live.loop.is_closed():
+                raise ClientUseError(f"the client of {self._url} belongs to another event loop: make one in each")
+            operations = live.operations
+        if operations is None:
+            regions = RegionPool(min_pixels(self._shared_memory, self._url))
+            operations = ServerOperations(self._url, self._access, self._retries, regions)
+        self._live = LiveConnection(process, loop, operations, self._connect())
+        return self._live
 
-    def _connect(self, triton: Any) -> Any:
+    def _connect(self) -> Any:
         """One of tritonclient's two clients, with our settings; it connects with its first call."""
         try:
             credentials = self._access.credentials
         except InputError as error:
             raise ClientSettingsError(str(error)) from error
-        return triton(
+        return (AsyncInferenceServerClient if self._awaits else InferenceServerClient)(
             self._url,
             creds=credentials,
             channel_args=[
@@ -155,10 +193,10 @@ class BaseClient:
             ],
         )
 
-    @property
-    def _is_connected(self) -> bool:
-        """Whether there is anything to close: a forked process must leave what it inherited alone."""
-        return self._live is not None and self._live.process == os.getpid()
-
     def _closed_error(self) -> ClientUseError:
         return ClientUseError(f"the client of {self._url} is closed: make a new one")
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and bool(task.cancelling())

@@ -26,14 +26,11 @@ from semia.client.errors import (
 )
 from semia.client.shared_memory import Region, RegionPool
 from semia.client.transport import (
-    Blocking,
-    Call,
     Caller,
-    Deadline,
+    ClientCall,
     Operation,
     RetryOptions,
     Rpc,
-    Sleep,
     status_code,
     status_message,
 )
@@ -123,57 +120,53 @@ class Inference:
         self._headers = caller.access.headers
         self._regions = regions
 
-    def infer(
-        self, model: str, version: str, ids: ClassIds, deadline: Deadline
-    ) -> Operation[tuple[NDArray[np.uint8], str]]:
+    async def infer(self, call: ClientCall, model: str, version: str, ids: ClassIds) -> tuple[NDArray[np.uint8], str]:
         """The picture ``uint8[H, W, 3]`` of class ids ``uint8[H, W]``, and the version that made it."""
         canvas = Canvas(*ids.shape)
-        if self._regions.covers(canvas):
-            region = yield from self._region(canvas)
-            if region is not None:
-                try:
-                    return (yield from self._infer_through(region, model, version, ids, deadline))
-                except InferenceServerException as error:
-                    if UNKNOWN_REGION not in status_message(error):
-                        raise (yield from self._caller.client_error(error, deadline)) from error
+        if self._regions.covers(canvas) and (region := await self._region(call, canvas)) is not None:
+            try:
+                return await self._infer_through(call, region, model, version, ids)
+            except InferenceServerException as error:
+                if UNKNOWN_REGION not in status_message(error):
+                    raise await self._caller.client_error(call, error) from error
         batch = ids[np.newaxis]
         target = InferInput(INPUT_NAME, batch.shape, "UINT8")
         target.set_data_from_numpy(batch)
         image = InferRequestedOutput(OUTPUT_NAME)
-        result = yield from self._caller.call(_infer(model, version, target, image), deadline)
+        result = await self._caller.request(call, _infer(model, version, target, image))
         response = result.get_response()
         pictures = result.as_numpy(OUTPUT_NAME)
         _check_answer(model, ids, None if pictures is None else (pictures.dtype.name.upper(), pictures.shape))
         return pictures[0], response.model_version
 
-    def close(self) -> Operation[None]:
+    async def close(self, call: ClientCall) -> None:
         """Have the server give shared memory back; it does so once it has finished what was asked of it."""
         regions, until = self._regions.drain(), time.monotonic() + UNREGISTER_TIMEOUT_S
         while regions:
             in_use = []
             for region in regions:
-                if time.monotonic() < until and not (yield from self._unregister(region)):
+                if time.monotonic() < until and not await self._unregister(call, region):
                     in_use.append(region)
             regions = in_use
             if regions:
-                yield Sleep(UNREGISTER_POLL_S)
+                await call.sleep(UNREGISTER_POLL_S)
 
-    def _infer_through(
-        self, region: Region, model: str, version: str, ids: ClassIds, deadline: Deadline
-    ) -> Operation[tuple[NDArray[np.uint8], str]]:
+    async def _infer_through(
+        self, call: ClientCall, region: Region, model: str, version: str, ids: ClassIds
+    ) -> tuple[NDArray[np.uint8], str]:
         with self._regions.in_use(region):
             region.write(ids)
-            result = yield from self._caller.attempt(_infer(model, version, *region.tensors()), deadline)
+            result = await self._caller.attempt(call, _infer(model, version, *region.tensors()))
             output = result.get_output(OUTPUT_NAME)
             _check_answer(model, ids, None if output is None else (output.datatype, tuple(output.shape)))
             return region.picture(), result.get_response().model_version
 
-    def _region(self, canvas: Canvas) -> Operation[Region | None]:
+    async def _region(self, call: ClientCall, canvas: Canvas) -> Region | None:
         """A registered region; None where there is none to be had, and the call goes without."""
         region = self._regions.acquire(canvas)
         if region is not None:
             return region
-        if (abandoned := self._regions.pop_abandoned()) and not (yield from self._unregister(abandoned)):
+        if (abandoned := self._regions.pop_abandoned()) and not await self._unregister(call, abandoned):
             self._regions.abandon(abandoned)
         try:
             region = Region(canvas)
@@ -181,7 +174,7 @@ class Inference:
             self._regions.disable()
             return None
         try:
-            yield Rpc(
+            await call.ask(
                 lambda triton, left_s: triton.register_system_shared_memory(
                     region.name, f"/{region.name}", region.size, headers=self._headers, client_timeout=left_s
                 )
@@ -200,10 +193,10 @@ class Inference:
             region.remove_name()
         return region
 
-    def _unregister(self, region: Region) -> Operation[bool]:
+    async def _unregister(self, call: ClientCall, region: Region) -> bool:
         """Have the server forget a region; False if it still uses it."""
         try:
-            yield Rpc(
+            await call.ask(
                 lambda triton, left_s: triton.unregister_system_shared_memory(
                     region.name, headers=self._headers, client_timeout=min(left_s, UNREGISTER_TIMEOUT_S)
                 )
@@ -215,7 +208,7 @@ class Inference:
         return True
 
 
-def _infer(model: str, version: str, target: InferInput, image: InferRequestedOutput) -> Call:
+def _infer(model: str, version: str, target: InferInput, image: InferRequestedOutput) -> Rpc:
     return lambda triton, left_s: triton.infer(
         model, [target], model_version=version, outputs=[image], client_timeout=left_s
     )
@@ -250,88 +243,83 @@ class ServerOperations:
         self._inference = Inference(self._caller, regions)
         self._descriptions: dict[str, ModelDescription] = {}
 
-    def models(self, deadline: Deadline) -> Operation[list[str]]:
+    async def models(self, call: ClientCall) -> list[str]:
         """The names of the models that are ready, sorted."""
-        index = yield from self._caller.call(
-            lambda triton, left_s: triton.get_model_repository_index(
-                headers=self._caller.access.headers, client_timeout=left_s
-            ),
-            deadline,
+        headers = self._caller.access.headers
+        index = await self._caller.request(
+            call, lambda triton, left_s: triton.get_model_repository_index(headers=headers, client_timeout=left_s)
         )
         return sorted({entry.name for entry in index.models if entry.state == "READY"})
 
-    def describe(self, model: str, deadline: Deadline) -> Operation[ModelDescription]:
+    async def describe(self, call: ClientCall, model: str) -> ModelDescription:
         """What the server says about a model, now."""
         # Versions first: were the model published anew between the two requests, its answers would then
         # show a version that this description does not know, and it would be asked for again.
         self._descriptions.pop(model, None)
         try:
-            metadata = yield from self._caller.attempt(
-                lambda triton, left_s: triton.get_model_metadata(model, client_timeout=left_s), deadline
+            metadata = await self._caller.attempt(
+                call, lambda triton, left_s: triton.get_model_metadata(model, client_timeout=left_s)
             )
         except InferenceServerException as error:
             if status_code(error) == "NOT_FOUND":
-                raise (yield from self._unknown_model(model, deadline)) from error
-            raise (yield from self._caller.client_error(error, deadline)) from error
-        response = yield from self._caller.call(
-            lambda triton, left_s: triton.get_model_config(model, client_timeout=left_s), deadline
+                raise await self._unknown_model(call, model) from error
+            raise await self._caller.client_error(call, error) from error
+        response = await self._caller.request(
+            call, lambda triton, left_s: triton.get_model_config(model, client_timeout=left_s)
         )
         parameters = {key: parameter.string_value for key, parameter in response.config.parameters.items()}
         versions = tuple(sorted(metadata.versions, key=int))
         if not versions:
-            raise (yield from self._unknown_model(model, deadline))
+            raise await self._unknown_model(call, model)
         description = ModelDescription.from_parameters(model, versions, parameters)
         self._descriptions[model] = description
         return description
 
-    def class_ids(self, model: str, target: Target, deadline: Deadline) -> Operation[ClassIds]:
+    async def class_ids(self, call: ClientCall, model: str, target: Target) -> ClassIds:
         """How a target is understood."""
+        return await self._with_description(
+            call, model, lambda described: call.work(lambda: class_ids_from_target(target, described))
+        )
 
-        def read(description: ModelDescription) -> Operation[ClassIds]:
-            ids: ClassIds = yield Blocking(lambda: class_ids_from_target(target, description))
-            return ids
-
-        return (yield from self._with_description(model, deadline, read))
-
-    def synthesize(self, model: str, target: Target, version: str, deadline: Deadline) -> Operation[Answer]:
+    async def synthesize(self, call: ClientCall, model: str, target: Target, version: str) -> Answer:
         """The model's picture of a target; an empty ``version`` means the latest."""
 
-        def synthesize_as_described(description: ModelDescription) -> Operation[Answer]:
+        async def synthesize_as_described(description: ModelDescription) -> Answer:
             if version and version not in description.versions:
                 raise UnknownModelError(
                     f"model {model!r} has no version {version!r}; ready: {', '.join(description.versions)}"
                 )
-            ids: ClassIds = yield Blocking(lambda: class_ids_from_target(target, description))
-            picture, answered_by = yield from self._inference.infer(model, version, ids, deadline)
+            ids = await call.work(lambda: class_ids_from_target(target, description))
+            picture, answered_by = await self._inference.infer(call, model, version, ids)
             if answered_by != (version or description.latest_version):
                 raise ServerRefusedError(f"model {model!r} was published anew during the call: call again")
             return Answer(picture, ids, answered_by, description)
 
-        return (yield from self._with_description(model, deadline, synthesize_as_described))
+        return await self._with_description(call, model, synthesize_as_described)
 
-    def close(self) -> Operation[None]:
+    async def close(self, call: ClientCall) -> None:
         """Unregister shared memory."""
-        return self._inference.close()
+        await self._inference.close(call)
 
-    def _with_description(
-        self, model: str, deadline: Deadline, use: Callable[[ModelDescription], Operation[Result]]
-    ) -> Operation[Result]:
+    async def _with_description(
+        self, call: ClientCall, model: str, use: Callable[[ModelDescription], Operation[Result]]
+    ) -> Result:
         """Use the remembered description; if that fails and the server's has changed, use the new one."""
         remembered = self._descriptions.get(model)
         if remembered is None:
-            return (yield from use((yield from self.describe(model, deadline))))
+            return await use(await self.describe(call, model))
         try:
-            return (yield from use(remembered))
+            return await use(remembered)
         except _MAY_BE_OUTDATED:
-            current = yield from self.describe(model, deadline)
+            current = await self.describe(call, model)
             if current == remembered:
                 raise
-        return (yield from use(current))
+        return await use(current)
 
-    def _unknown_model(self, model: str, deadline: Deadline) -> Operation[UnknownModelError]:
+    async def _unknown_model(self, call: ClientCall, model: str) -> UnknownModelError:
         try:
             # One that became ready between the two questions must not be called missing.
-            others = ", ".join(name for name in (yield from self.models(deadline)) if name != model) or "none"
+            others = ", ".join(name for name in await self.models(call) if name != model) or "none"
         except AccessRefusedError:
             others = "known to the server's operators"
         return UnknownModelError(f"the server has no model {model!r} ready; models: {others}")

@@ -1,8 +1,8 @@
 """Sending calls to a server: deadlines, retries, waiting (blocking or awaiting), and gRPC's errors as the client's.
 
-An *operation* is a generator: it yields steps, is sent what came of each, and returns its result. It holds all
-the logic and does no I/O itself, so that one implementation serves the client that blocks and the one that
-awaits; they differ only in `run_operation` and `run_operation_async`.
+An *operation* is a coroutine that holds the logic of a call and waits by its `ClientCall` alone, so that one
+implementation serves the client that blocks and the one that awaits. Where the call blocks, it never suspends, and
+`run_blocking` returns its result.
 
 Calls are tried again for UNAVAILABLE alone.
 
@@ -21,11 +21,10 @@ it starts or stops.
 """
 
 import asyncio
-import functools
 import random
 import re
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -61,92 +60,54 @@ SPOILED_BATCH = re.compile(r"batch size \d+ for '.*', max allowed is \d+")
 """Triton's answer, INTERNAL, to all requests that share a batch with another caller's that claims to hold no label map,
 yet has the bytes of one: it takes their height for the batch."""
 
-Call = Callable[[Any, float], Any]
-"""From a client of tritonclient and the seconds left to an answer, or to an awaitable of it."""
+Rpc = Callable[[Any, float], Any]
+"""From a client of tritonclient, whose two have the same methods, and the seconds left to an answer, or to an awaitable
+of it."""
+
+Operation = Coroutine[Any, Any, Result]
 
 
-class Deadline:
-    """The moment by which a call is over, however many requests it makes."""
+class ClientCall:
+    """One call of a client's method: when it is over, however many requests it makes, and how it waits.
 
-    def __init__(self, timeout_s: float) -> None:
+    Either it blocks its thread, or it leaves asyncio's event loop to others.
+    """
+
+    def __init__(self, triton: Any, timeout_s: float, *, awaits: bool) -> None:
         self.timeout_s = timeout_s
+        self._triton = triton
+        self._awaits = awaits
         self._end = time.monotonic() + timeout_s
 
     def remaining_s(self) -> float:
         """Seconds left; 0 once the moment has passed."""
         return max(0.0, self._end - time.monotonic())
 
+    async def ask(self, rpc: Rpc) -> Any:
+        """The server's answer."""
+        answer = rpc(self._triton, self.remaining_s())
+        return await answer if self._awaits else answer
 
-@dataclass(frozen=True)
-class Rpc:
-    """A call of tritonclient, whose two clients have the same methods."""
+    async def work(self, do: Callable[[], Result]) -> Result:
+        """What comes of work that keeps the processor or the disk busy: in a thread where others must not wait."""
+        return await asyncio.to_thread(do) if self._awaits else do()
 
-    call: Call
-
-
-@dataclass(frozen=True)
-class Blocking:
-    """Work that keeps the processor or the disk busy; it is done in a thread where others must not wait."""
-
-    do: Callable[[], Any]
-
-
-@dataclass(frozen=True)
-class Sleep:
-    """A wait."""
-
-    duration_s: float
-
-
-Step = Rpc | Blocking | Sleep
-
-Operation = Generator[Step, Any, Result]
-
-
-def run_operation(operation: Operation[Result], triton: Any, deadline: Deadline) -> Result:
-    """Carry out an operation, blocking, and return its result or raise its error."""
-    proceed: Callable[[], Step] = operation.__next__
-    while True:
-        try:
-            step = proceed()
-        except StopIteration as stop:
-            result: Result = stop.value
-            return result
-        try:
-            if isinstance(step, Blocking):
-                reply = step.do()
-            elif isinstance(step, Sleep):
-                reply = None
-                time.sleep(step.duration_s)
-            else:
-                reply = step.call(triton, deadline.remaining_s())
-        except BaseException as error:  # the operation has things to clean up even after Ctrl-C
-            proceed = functools.partial(operation.throw, error)
+    async def sleep(self, duration_s: float) -> None:
+        """Wait."""
+        if self._awaits:
+            await asyncio.sleep(duration_s)
         else:
-            proceed = functools.partial(operation.send, reply)
+            time.sleep(duration_s)
 
 
-async def run_operation_async(operation: Operation[Result], triton: Any, deadline: Deadline) -> Result:
-    """As `run_operation`, awaiting."""
-    proceed: Callable[[], Step] = operation.__next__
-    while True:
-        try:
-            step = proceed()
-        except StopIteration as stop:
-            result: Result = stop.value
-            return result
-        try:
-            if isinstance(step, Blocking):
-                reply = await asyncio.to_thread(step.do)
-            elif isinstance(step, Sleep):
-                reply = None
-                await asyncio.sleep(step.duration_s)
-            else:
-                reply = await step.call(triton, deadline.remaining_s())
-        except BaseException as error:  # as above; here it may be that the task was cancelled
-            proceed = functools.partial(operation.throw, error)
-        else:
-            proceed = functools.partial(operation.send, reply)
+def run_blocking(operation: Operation[Result]) -> Result:
+    """The result of an operation whose call blocks, or its error."""
+    try:
+        operation.send(None)
+    except StopIteration as stop:
+        result: Result = stop.value
+        return result
+    raise AssertionError("an operation whose call blocks never suspends")
 
 
 @dataclass(frozen=True)
@@ -189,7 +150,7 @@ class Throttle:
 
 
 class Caller:
-    """Calls of one server, repeated and translated."""
+    """Requests to one server, repeated and translated."""
 
     def __init__(self, url: str, access: ServerAccess, retries: RetryOptions) -> None:
         self._url = url
@@ -197,66 +158,64 @@ class Caller:
         self._throttle = Throttle()
         self.access = access
 
-    def call(self, call: Call, deadline: Deadline) -> Operation[Any]:
-        """Call the server; its errors become ours."""
+    async def request(self, call: ClientCall, rpc: Rpc) -> Any:
+        """Ask the server; its errors become ours."""
         try:
-            return (yield from self.attempt(call, deadline))
+            return await self.attempt(call, rpc)
         except InferenceServerException as error:
-            raise (yield from self.client_error(error, deadline)) from error
+            raise await self.client_error(call, error) from error
 
-    def attempt(self, call: Call, deadline: Deadline) -> Operation[Any]:
-        """Call the server, again if need be; tritonclient's error is the last attempt's."""
+    async def attempt(self, call: ClientCall, rpc: Rpc) -> Any:
+        """Ask the server, again if need be; tritonclient's error is the last attempt's."""
         waits_s = self._retries.waits_s()
         while True:
             try:
-                answer = yield Rpc(call)
+                answer = await call.ask(rpc)
             except InferenceServerException as error:
                 wait_s = next(waits_s, None)
-                passing = yield from self._may_pass(error)
-                if not passing or not self._throttle.failed() or wait_s is None or wait_s >= deadline.remaining_s():
+                passing = await self._may_pass(call, error)
+                if not passing or not self._throttle.failed() or wait_s is None or wait_s >= call.remaining_s():
                     raise
-                if NO_CONNECTION in status_message(error) and (yield from self._tls_failure()):
+                if NO_CONNECTION in status_message(error) and await self._tls_failure(call):
                     raise  # a certificate will not be another one in a second
             else:
                 self._throttle.succeeded()
                 return answer
-            yield Sleep(wait_s)
+            await call.sleep(wait_s)
 
-    def client_error(self, error: InferenceServerException, deadline: Deadline) -> Operation[ClientError]:
-        """What a failed call means."""
+    async def client_error(self, call: ClientCall, error: InferenceServerException) -> ClientError:
+        """What a failed request means."""
         code, message = status_code(error), status_message(error)
         if code == "DEADLINE_EXCEEDED":
-            return DeadlineExceededError(f"the server at {self._url} did not answer within {deadline.timeout_s:g} s")
+            return DeadlineExceededError(f"the server at {self._url} did not answer within {call.timeout_s:g} s")
         if refusal := self.access.refusal(self._url, message):
             return AccessRefusedError(refusal)
         # A live server, too, says UNAVAILABLE: of a full queue, or a model that is not loaded.
-        if code == "UNAVAILABLE" and not (yield from self._is_live()):
-            if failure := (yield from self._tls_failure()):
+        if code == "UNAVAILABLE" and not await self._is_live(call):
+            if failure := await self._tls_failure(call):
                 return TlsError(failure)
             return ServerUnavailableError(
                 f"no server answers at {self._url} ({message}): start one with `semia serve`, or give its address"
             )
         return ServerRefusedError(f"the server at {self._url} refused: {message} (StatusCode.{code})")
 
-    def _may_pass(self, error: InferenceServerException) -> Operation[bool]:
+    async def _may_pass(self, call: ClientCall, error: InferenceServerException) -> bool:
         """Whether the server may answer otherwise in a while."""
         if status_code(error) == "NOT_FOUND":
             # A server that stops has forgotten its models by the time it says that it is no longer live.
-            return not (yield from self._is_live())
+            return not await self._is_live(call)
         if DEAD_PROCESS in status_message(error) or SPOILED_BATCH.fullmatch(status_message(error)):
             return True
         return status_code(error) == "UNAVAILABLE" and not is_restricted(status_message(error))
 
-    def _tls_failure(self) -> Operation[str | None]:
-        failure: str | None = yield Blocking(lambda: self.access.tls_failure(self._url))
-        return failure
+    async def _tls_failure(self, call: ClientCall) -> str | None:
+        return await call.work(lambda: self.access.tls_failure(self._url))
 
-    def _is_live(self) -> Operation[bool]:
+    async def _is_live(self, call: ClientCall) -> bool:
         try:
-            live: bool = yield Rpc(lambda triton, left_s: triton.is_server_live(client_timeout=left_s))
+            return bool(await call.ask(lambda triton, left_s: triton.is_server_live(client_timeout=left_s)))
         except InferenceServerException:
             return False
-        return live
 
 
 def status_code(error: InferenceServerException) -> str:
