@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from google.protobuf import text_format
-
 from semia.core.access import ServerAccess
 from semia.core.errors import InputError
 from semia.core.files import sha256_of_file
 from semia.core.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE, ModelCard, hash_problem
 from semia.serving.errors import AccessRefusedError, RepositoryError, ServerUnreachableError
-from semia.serving.model_config import CARD_HASH_PARAMETER, model_config, parse_config
-from semia.serving.repository.layout import first_of_the_same, list_models, model_folder, versions_of
+from semia.serving.model_config import CARD_HASH_PARAMETER, model_config
+from semia.serving.repository.layout import first_of_the_same, list_models, model_folder, read_config, versions_of
 from semia.serving.repository.transaction import CONFIG_FILE, is_being_changed, unfinished_version
 from semia.serving.triton.control import ANONYMOUS, ModelState, model_states
 
@@ -225,9 +223,9 @@ def _verify_config(folder: Path, versions: tuple[int, ...]) -> list[str]:
         return [f"{folder} has no version"]
     newest, path = folder / str(versions[-1]), folder / CONFIG_FILE
     try:
-        config = parse_config(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, text_format.ParseError) as error:
-        return [f"{path} cannot be read: {' '.join(str(error).split())}"]
+        config = read_config(path)
+    except RepositoryError as error:
+        return [str(error)]
     try:
         card, card_sha256 = ModelCard.read(newest / CARD_FILE), sha256_of_file(newest / CARD_FILE)
     except InputError:

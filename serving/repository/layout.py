@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
 
 from semia.core.errors import InputError
 from semia.core.files import check_model_name, sha256_of_file, sync_path
@@ -123,8 +124,7 @@ def present_settings(repository: Path, name: str) -> ServingSettings:
     Raises:
         PublishError: if that cannot be read.
     """
-    config = present_config(repository, name)
-    return settings_or_defaults(config, str(repository / name / CONFIG_FILE)) if config else DEFAULT_SETTINGS
+    return settings_or_defaults(present_config(repository, name), str(repository / name / CONFIG_FILE))
 
 
 def present_config(repository: Path, name: str) -> str:
@@ -167,9 +167,9 @@ def check_classes(config: str, card: ModelCard, advice: str = ORDER_CLASSES) -> 
 
 
 def settings_or_defaults(config: str, place: str) -> ServingSettings:
-    """How the model of a config.pbtxt is run; the defaults, with a warning in the log, if the text is not ours."""
+    """How the model of a config.pbtxt is run: by default if there is no text, or, as the log warns, one not of ours."""
     try:
-        return settings_from_config(config)
+        return settings_from_config(config) if config else DEFAULT_SETTINGS
     except InputError as error:
         logger.warning("%s says nothing of how the model is to be run, so the defaults hold: %s", place, error)
         return DEFAULT_SETTINGS
@@ -297,24 +297,38 @@ def model_folder(repository: Path, name: str) -> Path:
 
 
 def _read_model(folder: Path) -> RepositoryModel:
-    versions = versions_of(folder)
-    card, problem = None, None
     try:
-        card = _read_newest_card(folder, versions)
-    except (InputError, OSError, ValueError, text_format.ParseError) as error:
-        problem = str(error)
-    return RepositoryModel(folder.name, versions, card, problem)
+        return RepositoryModel(folder.name, versions_of(folder), read_newest(folder)[0], None)
+    except (InputError, OSError) as error:
+        return RepositoryModel(folder.name, versions_of(folder), None, str(error))
 
 
-def _read_newest_card(folder: Path, versions: tuple[int, ...]) -> ModelCard:
-    if not versions:
-        raise RepositoryError(f"{folder} has no version")
-    newest = folder / str(versions[-1])
+def read_newest(model: Path) -> tuple[ModelCard, Path]:
+    """The card of a model's newest version, and the file that is served of it.
+
+    Raises:
+        InputError: if the version or a file is missing or cannot be read, or config.pbtxt is not the version's.
+    """
+    if not (versions := versions_of(model)):
+        raise RepositoryError(f"{model} has no version")
+    newest = model / str(versions[-1])
     card = ModelCard.read(newest / CARD_FILE)
-    config = parse_config((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    config = read_config(model / CONFIG_FILE)
     served = config.default_model_filename or MODEL_FILE
-    if not (newest / served).is_file():
+    if Path(served).name != served or not (newest / served).is_file():
         raise RepositoryError(f"{newest} has no {served}")
     if config.parameters[CARD_HASH_PARAMETER].string_value != sha256_of_file(newest / CARD_FILE):
-        raise RepositoryError(f"{folder / CONFIG_FILE} does not belong to version {versions[-1]}: publish it again")
-    return card
+        raise RepositoryError(f"{model / CONFIG_FILE} does not belong to version {versions[-1]}: publish it again")
+    return card, newest / served
+
+
+def read_config(path: Path) -> pb.ModelConfig:
+    """A model's config.pbtxt.
+
+    Raises:
+        RepositoryError: if it is missing, or is none.
+    """
+    try:
+        return parse_config(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, text_format.ParseError) as error:
+        raise RepositoryError(f"{path} cannot be read: {' '.join(str(error).split())}") from error

@@ -31,11 +31,11 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from semia.core.errors import InputError
-from semia.core.files import MODEL_NAME, sha256_of_file, sync_path
-from semia.core.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE, ModelCard, described_sha256
+from semia.core.files import MODEL_NAME, sync_path
+from semia.core.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE, hash_problem
 from semia.core.staging import lock_file, private_directory, temporary_directory
 from semia.serving.errors import PublishError, RepositoryError
-from semia.serving.model_config import CARD_HASH_PARAMETER, DEFAULT_SETTINGS, ServingSettings, parse_config
+from semia.serving.model_config import ServingSettings, parse_config
 from semia.serving.repository.layout import (
     VERSION_NAME,
     RepositoryModel,
@@ -43,7 +43,9 @@ from semia.serving.repository.layout import (
     list_models,
     publish,
     read_bundle_card,
+    read_newest,
     settings_or_defaults,
+    versions_of,
 )
 from semia.serving.repository.transaction import CONFIG_FILE
 
@@ -57,6 +59,9 @@ VERSION_FILES = (CARD_FILE, MODEL_FILE, PLAN_FILE)
 ABANDONED_AFTER = timedelta(days=1)
 """How long the files of a version that no configuration has reached lie before they are removed: no publisher
 takes that long."""
+
+ABSENT = {"IfNoneMatch": "*"}
+"""The condition that an object does not exist yet, as S3's PutObject takes it."""
 
 REPOSITORY = "model_repository"
 LOCK_FILE = ".lock"
@@ -78,8 +83,7 @@ class StoredModel:
     """The objects of one model."""
 
     config: bool = False  # whether there is a config.pbtxt
-    versions: dict[int, dict[str, int]] = field(default_factory=dict)  # bytes by file name, by version
-    written_at: dict[int, datetime] = field(default_factory=dict)  # when a version was last added to
+    versions: dict[int, dict[str, Any]] = field(default_factory=dict)  # the store's entries by file name, by version
 
 
 def is_object_store(location: str) -> bool:
@@ -159,8 +163,7 @@ class ObjectRepository:
         Raises:
             RepositoryError: if the store does not answer, or refuses.
         """
-        config = self._present_config(name)
-        return settings_or_defaults(config, SCHEME + self._key(name, CONFIG_FILE)) if config else DEFAULT_SETTINGS
+        return settings_or_defaults(self._present_config(name), SCHEME + self._key(name, CONFIG_FILE))
 
     def _present_config(self, name: str) -> str:
         """A model's config.pbtxt; empty for a model that is not there."""
@@ -241,26 +244,19 @@ class ObjectRepository:
             if rest == [CONFIG_FILE]:
                 models.setdefault(name, StoredModel()).config = True
             elif len(rest) == 2 and VERSION_NAME.fullmatch(rest[0]) and rest[1] in VERSION_FILES:
-                model, version = models.setdefault(name, StoredModel()), int(rest[0])
-                model.versions.setdefault(version, {})[rest[1]] = entry["size"]
-                written_at = entry["LastModified"]
-                model.written_at[version] = max(written_at, model.written_at.get(version, written_at))
+                models.setdefault(name, StoredModel()).versions.setdefault(int(rest[0]), {})[rest[1]] = entry
         return models
 
     def _claim_version(self, name: str, card: bytes) -> tuple[int, bool]:
         """Write the card of the next free version; also whether the store honors conditions."""
         version = max(self._model(name).versions, default=0) + 1
-        while not self._create(self._key(name, str(version), CARD_FILE), card):
+        while not self._write(self._key(name, str(version), CARD_FILE), card, **ABSENT):
             version += 1
         # A store that does not know conditions takes the same object twice.
-        return version, not self._create(self._key(name, str(version), CARD_FILE), card)
-
-    def _create(self, key: str, content: bytes) -> bool:
-        """Write an object that must not exist yet; False if it does."""
-        return self._write(key, content, IfNoneMatch="*")
+        return version, not self._write(self._key(name, str(version), CARD_FILE), card, **ABSENT)
 
     def _write(self, key: str, content: bytes, **condition: str) -> bool:
-        """Write an object on a condition (a parameter of S3's PutObject); False if it does not hold."""
+        """Write an object on a condition; False if it does not hold."""
         from botocore.exceptions import ClientError
 
         try:
@@ -277,7 +273,7 @@ class ObjectRepository:
         """Make a version the served one, unless a newer one is; returns the served one."""
         key = self._key(name, CONFIG_FILE)
         while True:
-            condition = {"IfNoneMatch": "*"}
+            condition = ABSENT
             with contextlib.suppress(FileNotFoundError):
                 # The tag comes first: if the object changes before it is read, the condition fails.
                 condition = {"IfMatch": self._store.info(key)["ETag"]}
@@ -287,21 +283,20 @@ class ObjectRepository:
             if self._write(key, config.encode(), **condition):
                 return version
 
-    def _outline(self, name: str, version: int, files: dict[str, int], folder: Path) -> None:
+    def _outline(self, name: str, version: int, files: dict[str, Any], folder: Path) -> None:
         """A version's card, and beside it empty files as long as the ones in the store."""
         folder.mkdir()
-        for file, size in files.items():
+        for file, entry in files.items():
             (folder / file).touch()
-            os.truncate(folder / file, size)
+            os.truncate(folder / file, entry["size"])
         if CARD_FILE in files:
             self._store.get_file(self._key(name, str(version), CARD_FILE), str(folder / CARD_FILE))
 
     def _remove_abandoned(self, name: str, serving: int) -> None:
         """Remove versions that have no model, are older than the served one, and were abandoned by their publisher."""
-        model = self._model(name)
-        for version, files in model.versions.items():
+        for version, files in self._model(name).versions.items():
             whole = {MODEL_FILE, PLAN_FILE} & files.keys() and CARD_FILE in files
-            idle = datetime.now(UTC) - model.written_at[version]
+            idle = datetime.now(UTC) - max(entry["LastModified"] for entry in files.values())
             if version < serving and not whole and idle > ABANDONED_AFTER:
                 for file in files:
                     self._store.rm_file(self._key(name, str(version), file))
@@ -408,24 +403,11 @@ def check_model(model: Path) -> None:
     Raises:
         InputError: if they do not belong together; it names the file.
     """
-    versions = [path for path in model.iterdir() if VERSION_NAME.fullmatch(path.name)]
+    versions = versions_of(model)
     if len(versions) != 1:
         raise RepositoryError(f"{model.name} has {len(versions)} versions, not the one that is served")
-    (version,) = versions
-    card = ModelCard.read(version / CARD_FILE)
-    try:
-        config = text_format.Parse((model / CONFIG_FILE).read_text(encoding="utf-8"), pb.ModelConfig())
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise RepositoryError(f"{model.name}/{CONFIG_FILE} cannot be read: {error}") from error
-    served = config.default_model_filename or MODEL_FILE
-    expected = {
-        CARD_FILE: config.parameters[CARD_HASH_PARAMETER].string_value,
-        served: described_sha256(served, card),
-    }
-    for file, sha256 in expected.items():
-        if Path(file).name != file or not (version / file).is_file():
-            raise RepositoryError(f"{model.name}/{version.name} has no {file}")
-        if sha256_of_file(version / file) != sha256:
-            raise RepositoryError(
-                f"{model.name}/{version.name}/{file} is not what was published (another SHA-256): publish it again"
-            )
+    card, served = read_newest(model)
+    if hash_problem(served, card):
+        raise RepositoryError(
+            f"{served.relative_to(model.parent)} is not what was published (another SHA-256): publish it again"
+        )
