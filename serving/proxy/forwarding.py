@@ -15,6 +15,7 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,8 @@ class StreamForwarder:
 
     async def forward(self, requests: AsyncIterator[bytes], context: Any) -> None:
         """Handle the stream until both sides have ended it, or either has failed."""
-        call = self._triton.open_stream(context.time_remaining(), forwarded_metadata(context.invocation_metadata()))
+        metadata = forwarded_metadata(context.invocation_metadata())
+        call = self._triton.stream(None, timeout=context.time_remaining(), metadata=metadata)
         sender = asyncio.create_task(self._send(requests, call, context))
         try:
             async for answer in call:
@@ -144,7 +146,7 @@ class OnDemandProxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generi
         path = handler_call_details.method
         if path == SERVICE + STREAM:
             return grpc.stream_stream_rpc_method_handler(StreamForwarder(self._triton, self.in_memory).forward)
-        if not self._triton.has_method(path):
+        if path not in self._triton.unary:
             return None
         return grpc.unary_unary_rpc_method_handler(self._handlers.get(path) or partial(self._forward, path))
 
@@ -161,11 +163,10 @@ class OnDemandProxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generi
             yield
 
     async def _forward(self, path: str, request: bytes, context: Context) -> bytes:
-        call = self._triton.call(
-            path, request, context.time_remaining(), forwarded_metadata(context.invocation_metadata())
-        )
+        metadata = forwarded_metadata(context.invocation_metadata())
+        call = self._triton.unary[path](request, timeout=context.time_remaining(), metadata=metadata)
         try:
-            answer = await call
+            answer: bytes = await call
         except grpc.aio.AioRpcError as error:
             await context.abort(error.code(), error.details() or "", forwarded_metadata(error.trailing_metadata()))
         if initial := forwarded_metadata(await call.initial_metadata()):
@@ -261,39 +262,20 @@ def _read(message: Any, field: str, request: bytes) -> str | None:
     return value
 
 
+@dataclass(eq=False)
 class ProxyThread:
     """A proxy that listens from `start` to `stop`."""
 
-    def __init__(
-        self,
-        repository: Path,
-        triton_url: str,
-        address: str,
-        max_loaded: int,
-        *,
-        credentials: grpc.ServerCredentials | None = None,
-        control_metadata: Metadata = (),
-        on_failure: Callable[[], None],
-    ) -> None:
-        """Start nothing yet.
+    repository: Path  # the model repository that Triton serves
+    triton_url: str  # gRPC address of a Triton that nothing else loads models into
+    address: str  # HOST:PORT to listen on
+    max_loaded: int  # how many models may be in memory
+    on_failure: Callable[[], None]  # called if the proxy ends without being told to
+    credentials: grpc.ServerCredentials | None = None  # for TLS; None: plain text
+    control_metadata: Metadata = ()  # as `TritonChannel` takes it
+    failure: BaseException | None = field(default=None, init=False)  # what ended it, unless it was told to
 
-        Args:
-            repository: the model repository that Triton serves.
-            triton_url: gRPC address of a Triton that nothing else loads models into.
-            address: HOST:PORT to listen on.
-            max_loaded: how many models may be in memory.
-            credentials: for TLS; None: plain text.
-            control_metadata: as `TritonChannel` takes it.
-            on_failure: called if the proxy ends without being told to.
-        """
-        self._repository = repository
-        self._triton_url = triton_url
-        self._address = address
-        self._max_loaded = max_loaded
-        self._credentials = credentials
-        self._control_metadata = control_metadata
-        self._on_failure = on_failure
-        self.failure: BaseException | None = None  # what ended it, unless it was told to
+    def __post_init__(self) -> None:
         self._listening: Future[None] = Future()
         self._stop: Callable[[], object] = lambda: None
         self._thread = threading.Thread(target=self._run, name="semia-proxy", daemon=True)
@@ -320,14 +302,14 @@ class ProxyThread:
                 self._listening.set_exception(error)
                 return
             self.failure = error
-            self._on_failure()
+            self.on_failure()
 
     async def _serve(self) -> None:
         loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-        triton = TritonChannel(self._triton_url, self._control_metadata)
-        cache = ModelCache(self._max_loaded, triton)
+        triton = TritonChannel(self.triton_url, self.control_metadata)
+        cache = ModelCache(self.max_loaded, triton)
         server = grpc.aio.server(
-            handlers=[OnDemandProxy(self._repository, triton, cache)],
+            handlers=[OnDemandProxy(self.repository, triton, cache)],
             options=[
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),  # it holds a whole request at a time
                 ("grpc.max_send_message_length", -1),
@@ -336,13 +318,13 @@ class ProxyThread:
             maximum_concurrent_rpcs=MAX_CALLS,
         )
         try:
-            if self._credentials is None:
-                server.add_insecure_port(self._address)
+            if self.credentials is None:
+                server.add_insecure_port(self.address)
             else:
-                server.add_secure_port(self._address, self._credentials)
+                server.add_secure_port(self.address, self.credentials)
             await server.start()
         except RuntimeError as error:
-            raise ServerStartError(f"cannot listen on {self._address}: {error}") from error
+            raise ServerStartError(f"cannot listen on {self.address}: {error}") from error
         self._stop = lambda: loop.call_soon_threadsafe(stopped.set)
         self._listening.set_result(None)
         await stopped.wait()

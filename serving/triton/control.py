@@ -241,27 +241,12 @@ class TritonChannel:
         )
         paths = [SERVICE + name for name in UNARY_METHODS] + [HEALTH_CHECK]
         # No serializers: bytes go in and come out.
-        self._unary = {path: self._channel.unary_unary(path, None, None) for path in paths}
-        self._stream: Any = self._channel.stream_stream(SERVICE + STREAM, None, None)
+        self.unary = {path: self._channel.unary_unary(path, None, None) for path in paths}  # by /service/method
+        self.stream: Any = self._channel.stream_stream(SERVICE + STREAM, None, None)
 
     async def close(self) -> None:
         """Close the connection."""
         await self._channel.close(None)
-
-    def has_method(self, path: str) -> bool:
-        """Whether `call` can make this call."""
-        return path in self._unary
-
-    def call(
-        self, path: str, request: bytes, timeout_s: float | None, metadata: Metadata
-    ) -> "grpc.aio.UnaryUnaryCall[bytes, bytes]":
-        """Begin a call, by ``/service/method``."""
-        return self._unary[path](request, timeout=timeout_s, metadata=tuple(metadata))
-
-    def open_stream(self, timeout_s: float | None, metadata: Metadata) -> "grpc.aio.StreamStreamCall[bytes, bytes]":
-        """Begin a ``ModelStreamInfer``."""
-        call: grpc.aio.StreamStreamCall[bytes, bytes] = self._stream(None, timeout=timeout_s, metadata=tuple(metadata))
-        return call
 
     async def load(self, name: str) -> None:
         """Load a model's newest version; return when it is warm.
@@ -297,9 +282,11 @@ class TritonChannel:
         return any(model.name == name and model.state in IN_MEMORY for model in index.models)
 
     async def _control(self, method: str, request: Message, timeout_s: float = LOAD_TIMEOUT_S) -> bytes:
-        return await self.call(SERVICE + method, request.SerializeToString(), timeout_s, self._control_metadata)
+        content = request.SerializeToString()
+        answer: bytes = await self.unary[SERVICE + method](content, timeout=timeout_s, metadata=self._control_metadata)
+        return answer
 
 
-def forwarded_metadata(metadata: Iterable[Any] | None) -> Metadata:
+def forwarded_metadata(metadata: Iterable[Any] | None) -> tuple[tuple[str, str | bytes], ...]:
     """Metadata that is the caller's or Triton's own, without what belongs to one connection."""
     return tuple((key, value) for key, value in metadata or () if key != "user-agent" and not key.startswith("grpc-"))

@@ -122,8 +122,11 @@ class TritonServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._runtime: Path | None = None
         self._temporary = contextlib.ExitStack()  # removes it
-        self._access = ServerAccess()
+        self.access = ServerAccess()  # opens the running server to this process, whatever it asks others for
         self._tls: PreparedTls | None = None
+        # Where Triton itself listens, and what opens it: the server's, or a socket behind the proxy, without TLS.
+        self._socket: Path | None = None
+        self._triton_url, self._triton_access = self.grpc_url, self.access
         self._proxy: ProxyThread | None = None
         self._watchdog: Watchdog | None = None
 
@@ -131,20 +134,6 @@ class TritonServer:
     def grpc_url(self) -> str:
         """HOST:PORT for clients."""
         return join_address(self.options.host, self.options.grpc_port)
-
-    @property
-    def access(self) -> ServerAccess:
-        """What opens the running server to this process, whatever certificates and keys it asks others for."""
-        return self._access
-
-    @property
-    def _socket(self) -> Path | None:
-        """Where Triton listens behind a proxy: a socket that only this user can reach."""
-        assert self._runtime is not None, "the socket exists from start to stop"
-        path = self._runtime / f"grpc:{SOCKET_PORT}"
-        if self.options.max_loaded is not None and len(os.fsencode(path)) > MAX_SOCKET_PATH:
-            raise InputError(f"{path} is too long for a socket: set TMPDIR to a shorter path")
-        return None if self.options.max_loaded is None else path
 
     @property
     def log_path(self) -> Path:
@@ -186,19 +175,7 @@ class TritonServer:
         for killed in remove_abandoned(Path(tempfile.gettempdir()), f"semia-{KIND}-"):
             _remove_regions(killed)
         try:
-            self._runtime = self._temporary.enter_context(temporary_directory(KIND))
-            self._prepare_access(self._runtime)
-            triton = find_triton(self.options.binary, self._runtime, self.repository)
-        except OSError as error:
-            self.stop()
-            raise ServerError(
-                f"cannot prepare a server in the temporary folder: {error}; set TMPDIR to another"
-            ) from error
-        except BaseException:
-            self.stop()
-            raise
-        try:
-            self._spawn(triton)
+            self._spawn(self._prepare())
             self._await_models(deadline, listed)
             # Triton does not even list a folder whose configuration it cannot read.
             for model in listed:
@@ -206,11 +183,11 @@ class TritonServer:
                     self.failed_models.setdefault(model.name, model.problem or "Triton does not list it")
             if self.options.max_loaded is not None:
                 self._start_proxy(self.options.max_loaded)
-            self._watchdog = Watchdog(self.pid, self.grpc_url, self.repository, self._access)
+            self._watchdog = Watchdog(self.pid, self.grpc_url, self.repository, self.access)
             self._watchdog.start()
         except ServerStartError:
             self._end_process()
-            keep(self._runtime, self.log_path)  # the message names it
+            keep(self.log_path.parent, self.log_path)  # the message names it
             self._temporary.close()
             raise
         except BaseException:
@@ -246,11 +223,25 @@ class TritonServer:
             raise ServerError(f"the gRPC proxy failed: {self._proxy.failure}")
         return code
 
-    def _prepare_access(self, runtime: Path) -> None:
+    def _prepare(self) -> TritonCommand:
+        """Find Triton, and lay out in a temporary folder what it needs."""
         options = self.options
-        self._tls = None if options.tls is None else prepare_tls(options.tls, runtime)
-        admin_key = None if options.admin_key_file is None else read_admin_key(options.admin_key_file)
-        self._access = ServerAccess(None if self._tls is None else self._tls.control, admin_key)
+        try:
+            runtime = self._runtime = self._temporary.enter_context(temporary_directory(KIND))
+            self._tls = None if options.tls is None else prepare_tls(options.tls, runtime)
+            admin_key = None if options.admin_key_file is None else read_admin_key(options.admin_key_file)
+            self.access = ServerAccess(None if self._tls is None else self._tls.control, admin_key)
+            self._triton_url, self._triton_access = self.grpc_url, self.access
+            if options.max_loaded is not None:
+                self._socket = runtime / f"grpc:{SOCKET_PORT}"  # which only this user can reach
+                if len(os.fsencode(self._socket)) > MAX_SOCKET_PATH:
+                    raise InputError(f"{self._socket} is too long for a socket: set TMPDIR to a shorter path")
+                self._triton_url, self._triton_access = f"unix:{self._socket}", ServerAccess(admin_key=admin_key)
+            return find_triton(options.binary, runtime, self.repository)
+        except OSError as error:
+            raise ServerError(
+                f"cannot prepare a server in the temporary folder: {error}; set TMPDIR to another"
+            ) from error
 
     def _spawn(self, triton: TritonCommand) -> None:
         command = [
@@ -307,21 +298,11 @@ class TritonServer:
             self.grpc_url,
             max_loaded,
             credentials=None if self._tls is None else self._tls.credentials(),
-            control_metadata=tuple(self._access.headers.items()),
-            on_failure=lambda: process.terminate(),
+            control_metadata=tuple(self.access.headers.items()),
+            on_failure=process.terminate,
         )
         proxy.start()
         self._proxy = proxy
-
-    @property
-    def _triton_url(self) -> str:
-        """Triton's own gRPC address."""
-        return self.grpc_url if self._socket is None else f"unix:{self._socket}"
-
-    @property
-    def _triton_access(self) -> ServerAccess:
-        """What opens Triton itself: behind a proxy there is no TLS."""
-        return self._access if self._socket is None else ServerAccess(admin_key=self._access.admin_key)
 
     def _arguments(self) -> dict[str, str]:
         """Triton's, by name."""
@@ -334,8 +315,8 @@ class TritonServer:
             }
         elif self._tls is not None:
             arguments |= self._tls.arguments
-        if self._access.admin_key is not None:
-            restriction = f"{ADMIN_PROTOCOLS}:{ADMIN_KEY_NAME}={self._access.admin_key}"
+        if self.access.admin_key is not None:
+            restriction = f"{ADMIN_PROTOCOLS}:{ADMIN_KEY_NAME}={self.access.admin_key}"
             http = {"http-restricted-api": restriction} if "HTTP" in self.options.addresses else {}
             arguments |= {"grpc-restricted-protocol": restriction, **http}
         return arguments
@@ -430,11 +411,7 @@ def last_error(log: str) -> str | None:
         if (line[0] in "EF" if LOG_LINE.match(line) else FOREIGN_ERROR.search(line))
         and not any(text in line for text in HARMLESS)
     ]
-    return _message(errors[-1]) if errors else None
-
-
-def _message(line: str) -> str:
-    match = LOG_LINE.match(line)
-    if match is None:
-        return line
-    return (match["quoted"] or match["plain"] or "").strip('"').split("\\n")[0]
+    if not errors:
+        return None
+    match = LOG_LINE.match(errors[-1])
+    return errors[-1] if match is None else (match["quoted"] or match["plain"] or "").strip('"').split("\\n")[0]

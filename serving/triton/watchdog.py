@@ -47,11 +47,12 @@ class _Instance:
     version: int
 
 
-class Watchdog:
-    """Watches the processes of one Triton in a thread, from `start` to `stop`."""
+class Watchdog(threading.Thread):
+    """Watches the processes of one Triton, from `start` to `stop`; to be joined when Triton is gone."""
 
     def __init__(self, pid: int, url: str, repository: Path, access: ServerAccess) -> None:
         """Watch nothing yet; ``url`` is HOST:PORT of the Triton with this process id, or of its proxy."""
+        super().__init__(name="semia-watchdog", daemon=True)
         self._pid = pid
         self._url = url
         self._repository = repository
@@ -60,21 +61,13 @@ class Watchdog:
         self._due: dict[_Instance, float] = {}  # when what died is to be loaded anew
         self._restart_after: dict[str, float] = {}  # from when on it may be
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="semia-watchdog", daemon=True)
-
-    def start(self) -> None:
-        """Begin to watch."""
-        self._thread.start()
 
     def stop(self) -> None:
         """Have it end; what dies from now on was meant to."""
         self._stopping.set()
 
-    def join(self) -> None:
-        """Wait until it has ended: call it when Triton is gone, or a model may still be loading."""
-        self._thread.join()
-
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Watch; the work of the thread."""
         with ThreadPoolExecutor(1) as loader:  # a slow load must not keep it from looking
             while not self._stopping.wait(POLL_S):
                 for dead in self._newly_dead():
