@@ -180,12 +180,8 @@ class SynthesisClient(BaseClient):
         at once. A target that fails has an outcome with its error, and the others go on; the deadline is each
         target's own. Leaving the iterator early begins no further call and waits for those in flight.
 
-        Args:
-            model: its name.
-            targets: any iterable, also one that makes them as they are asked for; it is used in this thread.
-            version: empty for the latest.
-            concurrency: the most calls in flight.
-            on_progress: called from other threads, one at a time.
+        ``targets`` may make them as they are asked for, in this thread; ``on_progress`` is called from other threads,
+        one at a time. At most ``concurrency`` calls are in flight.
 
         Raises:
             ClientSettingsError: at the call, if ``concurrency`` is impossible; nothing is sent then.

@@ -4,9 +4,9 @@ import json
 import statistics
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -66,24 +66,14 @@ class StageProfile:
         return max(self.peaks.values())
 
 
-@dataclass(frozen=True)
-class _Kernel:
-    name: str  # the node's, as ONNX Runtime runs it
-    operator: str
-    milliseconds: float
-
-
-@dataclass(frozen=True)
+@dataclass
 class _Run:
-    milliseconds: float
-    kernels: tuple[_Kernel, ...]
+    """Milliseconds of one run, in all and in kernels."""
 
-    def sums(self, key: Callable[[_Kernel], str]) -> dict[str, float]:
-        """Milliseconds by what a kernel's key is."""
-        total = defaultdict[str, float](float)
-        for kernel in self.kernels:
-            total[key(kernel)] += kernel.milliseconds
-        return total
+    whole: float
+    stages: Counter[str] = field(default_factory=Counter)  # by stage; "" has those of which none could be told
+    operators: Counter[str] = field(default_factory=Counter)
+    inserted: float = 0.0
 
 
 def profile_stages(model: Path, target: ClassIds, runs: int, threads: int) -> StageProfile:
@@ -103,11 +93,12 @@ def profile_stages(model: Path, target: ClassIds, runs: int, threads: int) -> St
             optimized = Path(folder) / "optimized.onnx"
             session = _profiling_session(model, optimized, threads)
             peaks = _alternate(session, target, runs, threads)
-            timed = _runs_of(Path(session.end_profiling()))[-runs:]
+            profile = Path(session.end_profiling())
             stages = kernel_stages(onnx.load(model).graph, onnx.load(optimized).graph)
+            timed = _runs_of(profile, stages)[-runs:]
     except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
         raise ExportError(f"ONNX Runtime cannot profile {model}: {first_line(error)}") from error
-    return _profile(timed, stages, report, peaks, threads)
+    return _profile(timed, report, peaks, threads)
 
 
 def kernel_stages(original: onnx.GraphProto, optimized: onnx.GraphProto) -> dict[str, tuple[str, bool]]:
@@ -185,50 +176,42 @@ class _Measure:
         self.best = max(self.best, self._flops / (time.perf_counter() - begin) / 1e9)
 
 
-def _runs_of(profile: Path) -> list[_Run]:
-    """The runs that a profile of ONNX Runtime recorded, in their order."""
+def _runs_of(profile: Path, stages: Mapping[str, tuple[str, bool]]) -> list[_Run]:
+    """The runs that a profile of ONNX Runtime recorded, in their order; ``stages`` as `kernel_stages` gives them."""
     events = json.loads(profile.read_text(encoding="utf-8"))
     kernels = [event for event in events if event["name"].endswith(KERNEL_SUFFIX)]
     runs = []
     for whole in sorted((event for event in events if event["name"] == "model_run"), key=lambda event: event["ts"]):
-        begin, end = whole["ts"], whole["ts"] + whole["dur"]
-        within = (
-            _Kernel(event["name"].removesuffix(KERNEL_SUFFIX), event["args"]["op_name"], event["dur"] / 1e3)
-            for event in kernels
-            if begin <= event["ts"] <= end
-        )
-        runs.append(_Run(whole["dur"] / 1e3, tuple(within)))
+        run = _Run(whole["dur"] / 1e3)
+        for kernel in kernels:
+            if whole["ts"] <= kernel["ts"] <= whole["ts"] + whole["dur"]:
+                stage, inserted = stages.get(kernel["name"].removesuffix(KERNEL_SUFFIX), ("", False))
+                milliseconds = kernel["dur"] / 1e3
+                run.stages[stage] += milliseconds
+                run.operators[kernel["args"]["op_name"]] += milliseconds
+                run.inserted += milliseconds if inserted else 0.0
+        runs.append(run)
     return runs
 
 
-def _profile(
-    runs: list[_Run], stages: Mapping[str, tuple[str, bool]], report: GraphReport, peaks: dict[str, float], threads: int
-) -> StageProfile:
-    by_stage = [run.sums(lambda kernel: stages.get(kernel.name, ("", False))[0]) for run in runs]
-    inserted = [run.sums(lambda kernel: str(stages.get(kernel.name, ("", False))[1])) for run in runs]
-    by_operator = [run.sums(lambda kernel: kernel.operator) for run in runs]
-    operators = {name: _median_of(by_operator, name) for name in set().union(*by_operator)}
-    names = {stage.name for stage in report.stages}
-    peak = max(peaks.values())
+def _profile(runs: list[_Run], report: GraphReport, peaks: dict[str, float], threads: int) -> StageProfile:
+    stages, peak = [], max(peaks.values())
+    for stage in report.stages:
+        duration = statistics.median(run.stages[stage.name] for run in runs)
+        rate = stage.flops / duration / 1e6 if duration else 0.0
+        stages.append(StageTime(stage.name, stage.flops, duration, rate, rate / peak))
+    names = set().union(*(run.operators for run in runs))
+    operators = {name: statistics.median(run.operators[name] for run in runs) for name in names}
+    known = {stage.name for stage in stages}
+    unattributed = (sum(ms for name, ms in run.stages.items() if name not in known) for run in runs)
     return StageProfile(
         threads=threads,
         runs=len(runs),
         peaks=peaks,
-        median_ms=statistics.median(run.milliseconds for run in runs),
-        stages=tuple(_stage_time(s.name, s.flops, _median_of(by_stage, s.name), peak) for s in report.stages),
+        median_ms=statistics.median(run.whole for run in runs),
+        stages=tuple(stages),
         operators=dict(sorted(operators.items(), key=lambda entry: -entry[1])),
-        inserted_ms=_median_of(inserted, str(True)),
-        unattributed_ms=statistics.median(sum(ms for name, ms in run.items() if name not in names) for run in by_stage),
-        outside_ms=statistics.median(
-            run.milliseconds - sum(kernel.milliseconds for kernel in run.kernels) for run in runs
-        ),
+        inserted_ms=statistics.median(run.inserted for run in runs),
+        unattributed_ms=statistics.median(unattributed),
+        outside_ms=statistics.median(run.whole - run.stages.total() for run in runs),
     )
-
-
-def _median_of(sums: list[dict[str, float]], key: str) -> float:
-    return statistics.median(entry.get(key, 0.0) for entry in sums)
-
-
-def _stage_time(name: str, flops: int, milliseconds: float, peak: float) -> StageTime:
-    rate = flops / milliseconds / 1e6 if milliseconds else 0.0
-    return StageTime(name, flops, milliseconds, rate, rate / peak)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from semia.core.labels import Target
     from semia.evaluation.evaluate import EvaluatedGenerator
     from semia.serving import PublishedModel, ServingSettings
-    from semia.training.request import WorkProgress
+    from semia.training.base import WorkProgress
     from semia.training.run_folder import RunFolder
 
 StrPath = str | os.PathLike[str]

@@ -4,7 +4,8 @@ import abc
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 import torch.fx.traceback
@@ -25,6 +26,22 @@ preparation that is done, in [0, 1], which never falls. What it raises ends the 
 
 SHEET_TARGETS = 5
 """A sample sheet shows at most this many targets."""
+
+
+@dataclass(frozen=True)
+class WorkProgress:
+    """How training or preparing gets on."""
+
+    share: float  # of the work that is done, in [0, 1]
+    seconds: float  # that it has taken; where a run is trained, in its whole life
+    iteration: int = 0  # iterations of training done, likewise
+    losses: Mapping[str, float] = field(default_factory=dict)  # of the last iteration
+    stage: str = ""  # of the preparation
+
+    @property
+    def left_s(self) -> float | None:
+        """About how many seconds it will go on; None while nothing tells."""
+        return self.seconds * (1 / self.share - 1) if self.share > 0 else None
 
 
 @contextlib.contextmanager

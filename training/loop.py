@@ -7,7 +7,6 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -17,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from semia.core.errors import ImageError
 from semia.core.files import write_text
 from semia.core.images import RGB, write_rgb
-from semia.training.base import Renderer, sample_sheet
+from semia.training.base import Renderer, WorkProgress, sample_sheet
 from semia.training.errors import DivergedError, RunError, SettingsError, TrainingError
 from semia.training.machine import prepare_process
 from semia.training.published.losses import FeatureMaps, rgb_features
@@ -27,15 +26,6 @@ from semia.training.scene import Scene
 from semia.training.settings import TrainingSettings
 
 RESUME = "--resume goes on from the last checkpoint"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Progress after an iteration."""
-
-    iteration: int  # iterations done, of this run's whole life
-    seconds: float  # that it has been training, likewise
-    losses: dict[str, float]
 
 
 def device_from_name(name: str) -> torch.device:
@@ -82,7 +72,7 @@ def train(
     device: torch.device,
     *,
     patch_features: FeatureMaps = rgb_features,
-    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_progress: Callable[[WorkProgress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
     checkpoint_interval_s: float = 30.0,
     sheet_interval_s: float = 60.0,
@@ -94,14 +84,8 @@ def train(
     schedules follow the time gone, in which preparing, checkpoints and sheets count; pauses do not, nor does work
     that a kill destroyed. Such a run ends after the first iteration that reaches its time; it makes at least one.
 
-    Args:
-        run: the run folder, new or interrupted.
-        device: where the networks live.
-        patch_features: what patch coherence compares; the run's config must have been made for it.
-        on_progress: called after every iteration.
-        should_stop: asked after every iteration; a true answer writes a checkpoint and ends.
-        checkpoint_interval_s: seconds between checkpoints.
-        sheet_interval_s: seconds between sample sheets.
+    Patch coherence compares ``patch_features``, for which the run's config must have been made. After every iteration
+    ``on_progress`` is told and ``should_stop`` asked: a true answer writes a checkpoint and ends.
 
     Raises:
         RunError: if the checkpoint is broken, the run was imported, or its generator is not one that is trained.
@@ -140,8 +124,9 @@ def train(
             _check_finite(losses, iteration)
             done, seconds = iteration + 1, seconds_done()
             log.record(iteration, losses, seconds - seconds_at_start)
-            on_progress(Progress(done, seconds, losses))
-            last = settings.progress(done, seconds) >= 1 or should_stop()
+            share = settings.progress(done, seconds)
+            on_progress(WorkProgress(share, seconds, done, losses))
+            last = share >= 1 or should_stop()
             save = last or time.monotonic() - saved_at >= checkpoint_interval_s
             show = last or time.monotonic() - shown_at >= sheet_interval_s
             if save or show:

@@ -17,7 +17,12 @@ def prepare_process() -> None:
     Affects the whole process, so the one who owns the process calls it, once, before training.
     """
     torch.set_flush_denormal(True)
-    _keep_freed_memory()
+    # glibc returns blocks above 32 MiB to the kernel as soon as they are freed, and each later allocation
+    # then pays for every page anew: six times the cost of, say, an activation's own arithmetic.
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 @contextlib.contextmanager
@@ -41,12 +46,3 @@ def has_fast_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
-
-
-def _keep_freed_memory() -> None:
-    # glibc returns blocks above 32 MiB to the kernel as soon as they are freed, and each later allocation
-    # then pays for every page anew: six times the cost of, say, an activation's own arithmetic.
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
-        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)

@@ -1,8 +1,8 @@
 """What a person asks for when they have a generator made: a preset with changes, on a scene, into a run folder."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,9 +10,10 @@ import torch
 from semia.core.errors import InputError
 from semia.core.files import UNFINISHED
 from semia.core.staging import held
+from semia.training.base import WorkProgress
 from semia.training.copying.preparation import prepare_run
 from semia.training.copying.settings import CopyingSettings
-from semia.training.loop import Progress, check_same_run, device_from_name, train
+from semia.training.loop import check_same_run, device_from_name, train
 from semia.training.published.losses import FeatureMaps
 from semia.training.published.pretrained import patch_features_from
 from semia.training.run_folder import RunFolder
@@ -131,22 +132,6 @@ def _state(run: RunFolder) -> str:
 
 
 @dataclass(frozen=True)
-class WorkProgress:
-    """How training or preparing gets on."""
-
-    share: float  # of the work that is done, in [0, 1]
-    seconds: float  # that it has taken; where a run is trained, in its whole life
-    iteration: int = 0  # iterations of training done, likewise
-    losses: Mapping[str, float] = field(default_factory=dict)  # of the last iteration
-    stage: str = ""  # of the preparation
-
-    @property
-    def left_s(self) -> float | None:
-        """About how many seconds it will go on; None while nothing tells."""
-        return self.seconds * (1 / self.share - 1) if self.share > 0 else None
-
-
-@dataclass(frozen=True)
 class OpenedRun:
     """A run with what training or preparing it needs; finished ones stay as is."""
 
@@ -158,9 +143,7 @@ class OpenedRun:
     def carry_out(self, on_progress: Callable[[WorkProgress], None], should_stop: Callable[[], bool]) -> bool:
         """Train or prepare to the end, or until stopped; returns whether it is finished.
 
-        Args:
-            on_progress: called after every iteration, and when a stage begins or has news.
-            should_stop: asked after every iteration or stage.
+        Either argument is called after every iteration, and when a stage begins or has news.
 
         Raises:
             TrainingError: if training diverges or the disk refuses.
@@ -173,15 +156,10 @@ class OpenedRun:
                 on_progress=lambda at: on_progress(WorkProgress(at.share, at.seconds, stage=at.stage)),
                 should_stop=should_stop,
             )
-
-        def on_iteration(at: Progress) -> None:
-            share = settings.progress(at.iteration, at.seconds)
-            on_progress(WorkProgress(share, at.seconds, at.iteration, at.losses))
-
         return train(
             self.run,
             self.device,
             patch_features=self.patch_features,
-            on_progress=on_iteration,
+            on_progress=on_progress,
             should_stop=should_stop,
         )

@@ -68,11 +68,6 @@ class Imported:
     generator_width: int
     depth: int
 
-    @property
-    def settings(self) -> TrainingSettings:
-        """What the network must be built with; the training's numbers in it mean nothing."""
-        return TrainingSettings(preset="imported", generator_width=self.generator_width, depth=self.depth)
-
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -92,7 +87,9 @@ class RunConfig:
     @classmethod
     def of_import(cls, scene_name: str, palette: Palette, imported: Imported, versions: dict[str, str]) -> "RunConfig":
         """The config of an imported run: no seed and no patches of ours had a part in it."""
-        return cls(scene_name, palette, imported.settings, versions, imported=imported)
+        # What the network must be built with; the training's numbers in it mean nothing.
+        settings = TrainingSettings("imported", generator_width=imported.generator_width, depth=imported.depth)
+        return cls(scene_name, palette, settings, versions, imported=imported)
 
     @property
     def counts_iterations(self) -> bool:
@@ -208,7 +205,7 @@ class RunFolder(os.PathLike[str]):
     def _write(
         cls, path: Path, scene: Scene, config: RunConfig, generator: SceneGenerator | None = None
     ) -> "RunFolder":
-        if path.exists() and not (path / CONFIG_FILE).is_file() and not _is_empty_folder(path):
+        if path.exists() and not cls.is_run(path) and not (path.is_dir() and not any(path.iterdir())):
             raise RunError(f"{path} exists and is not a run folder: choose another with --run")
         try:
             with staged_directory(path) as staging:
@@ -335,9 +332,7 @@ class RunFolder(os.PathLike[str]):
 
     @property
     def iterations_done(self) -> int:
-        """How many iterations this run has trained its generator for; 0 before the first checkpoint.
-
-        0 as well where they are not counted: see `RunConfig.counts_iterations`.
+        """How many iterations the saved generator was trained for; 0 before the first, or where none are counted.
 
         Raises:
             RunError: if the generator file is broken.
@@ -346,11 +341,7 @@ class RunFolder(os.PathLike[str]):
 
     @property
     def seconds_done(self) -> float:
-        """How many seconds the saved generator was trained for; 0 before the first checkpoint, or as above.
-
-        Raises:
-            RunError: if the generator file is broken.
-        """
+        """How many seconds they took; errors are as there."""
         return self._training_done()[1]
 
     @property
@@ -406,10 +397,6 @@ def _versions() -> dict[str, str]:
 def _generator_bytes(generator: SceneGenerator, header: dict[str, str]) -> bytes:
     weights = {name: tensor.contiguous() for name, tensor in generator.state_dict().items()}
     return safetensors.torch.save(weights, metadata=header)
-
-
-def _is_empty_folder(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
 
 
 # Imports inside the branches: to render with one generator, the other is not loaded.

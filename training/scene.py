@@ -106,12 +106,8 @@ def load_scene(
 ) -> Scene:
     """Read a scene folder: ``img.*``, ``label.*``, optionally ``cond/*`` and ``classes.json``.
 
-    Args:
-        folder: the scene folder.
-        name: the scene's name; by default made from the folder's.
-        resize: factor for the canvas, such as 0.5; excludes ``max_side``'s effect.
-        max_side: with no ``resize``, the photograph is scaled down until its longer side is at most this.
-        palette: the classes, where they are known already; by default extracted from the label map.
+    The name is by default made from the folder's, the palette extracted from the label map. The photograph is scaled by
+    ``resize``, such as 0.5; without that, down until its longer side is at most ``max_side`` pixels.
 
     Raises:
         SceneError: if a file is missing, unreadable, or contradicts the others.

@@ -64,7 +64,8 @@ class TrainingSettings:
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "generator_width", "depth", "discriminator_width", "segmentation_width"):
+        counted = ("iterations", "generator_width", "depth", "discriminator_width", "segmentation_width")
+        for name in (*counted, "generator_steps", "reconstruction_every"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.interpolation not in get_args(Interpolation):
@@ -73,8 +74,6 @@ class TrainingSettings:
             raise SettingsError(f"minutes must be above 0, not {self.minutes}")
         if self.generator_width % 4:
             raise SettingsError(f"generator_width must be a multiple of 4, not {self.generator_width}")
-        if self.generator_steps < 1 or self.reconstruction_every < 1:
-            raise SettingsError("generator_steps and reconstruction_every must be at least 1")
 
     def with_iterations(self, iterations: int) -> "TrainingSettings":
         """The same run ending after so many iterations: the schedules scale with them."""

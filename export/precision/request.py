@@ -71,13 +71,9 @@ def lower_precision(
 ) -> PrecisionCheck:
     """Replace a float32 ``model.onnx`` by one of a lower precision, if it may be.
 
-    Args:
-        model: the file, which already draws what PyTorch draws.
-        graph: what it was exported from.
-        request: a lower precision than fp32.
-        targets: layouts to compare pictures on, the scene's own first.
-        augmentation: the scene's, which makes more layouts to take ranges of values from.
-        on_check: told the figures before they are judged.
+    The file ``model``, exported from ``graph``, already draws what PyTorch draws. Pictures are compared on ``targets``,
+    the scene's own layout first; augmentations of that give ranges of values. ``on_check`` is told the figures before
+    they are judged.
 
     Raises:
         PrecisionError: if pictures are too far from fp32's, or it is not faster where it must be.

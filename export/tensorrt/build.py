@@ -126,12 +126,7 @@ def build_plan(
 ) -> bytes:
     """Build an engine of what `tensorrt_model` gave; returns what goes into ``model.plan``.
 
-    Args:
-        model: the graph.
-        canvas: the size of its label maps.
-        profile: the batches it must take.
-        timing_cache: a file of measurements, read if it is there and replaced, whole, after the build.
-        observer: told how the build goes.
+    What earlier builds measured is read from the file ``timing_cache``, if it is there, which is then replaced, whole.
 
     Raises:
         EngineError: if TensorRT refuses the graph or fails; the message has its reason.

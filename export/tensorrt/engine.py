@@ -107,15 +107,9 @@ def add_engine(
 ) -> EngineCard:
     """Build a TensorRT engine of a bundle's graph, for this machine; the bundle then serves from it.
 
-    The engine's pictures are compared with ONNX Runtime's, one by one and as the largest batch.
-
-    Args:
-        bundle: folder of ``model.onnx`` and its card.
-        targets: layouts ``uint8[H, W]`` on the canvas by name: what the engine is checked on.
-        observer: told how the build goes.
-        batches: how many label maps at once the engine must take.
-        tolerance: the largest allowed difference of any pixel, in 8-bit levels; None: the bundle's own.
-        on_parity: told the figures before they are judged.
+    The engine's pictures of ``targets``, layouts ``uint8[H, W]`` on the canvas by name, are compared with ONNX
+    Runtime's, one by one and as the largest batch. No pixel may differ by more than ``tolerance`` 8-bit levels (None:
+    the bundle's own); ``on_parity`` is told the figures before they are judged.
 
     Raises:
         InputError: if the bundle is none, or its graph is not the one of its card.

@@ -26,7 +26,8 @@ from semia.core.errors import InputError, SemiaError
 from semia.core.files import RUNS_FOLDER, check_model_name, model_name_from_path
 
 if TYPE_CHECKING:
-    from semia.training.request import OpenedRun, TrainRequest, WorkProgress
+    from semia.training.base import WorkProgress
+    from semia.training.request import OpenedRun, TrainRequest
     from semia.training.run_folder import RunFolder
     from semia.training.settings import TrainingSettings
 

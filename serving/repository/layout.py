@@ -144,13 +144,8 @@ def present_config(repository: Path, name: str) -> str:
 def check_classes(config: str, card: ModelCard, advice: str = ORDER_CLASSES) -> None:
     """Make sure that class ids mean in a new version what they mean in the one that a config.pbtxt describes.
 
-    Args:
-        config: the text of that config.pbtxt.
-        card: the new version's.
-        advice: how the message ends.
-
     Raises:
-        ClassesChangedError: if they do not.
+        ClassesChangedError: if they do not; its message ends with ``advice``.
     """
     try:
         parameters = parse_config(config).parameters

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from semia.training.base import WorkProgress
 from semia.training.copying.settings import CopyingSettings
 from semia.training.errors import DivergedError, RunError, SettingsError, TrainingError
-from semia.training.loop import Progress, check_same_run, device_from_name, train
+from semia.training.loop import check_same_run, device_from_name, train
 from semia.training.run_folder import CHECKPOINT_FILE, METRICS_FILE, RunFolder
 from semia.training.scene import Scene
 from semia.training.settings import TrainingSettings
@@ -30,7 +31,7 @@ def run_and_kill(path: Path, after: int, in_checkpoint: bool) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return replace(staged, target)
 
-    def die(progress: Progress) -> None:
+    def die(progress: WorkProgress) -> None:
         if progress.iteration == after and in_checkpoint:
             Path.replace = replace_or_die  # type: ignore[method-assign,assignment]
         elif progress.iteration == after:
@@ -98,7 +99,7 @@ def test_a_full_disk_stops_training_and_what_was_learnt_stays(
     """It is full in the middle of the third checkpoint."""
     run = RunFolder.create(small_disk.path / "run", scene, settings, seed=11)
 
-    def fill(progress: Progress) -> None:
+    def fill(progress: WorkProgress) -> None:
         if progress.iteration == 3:
             small_disk.leave((run.path / CHECKPOINT_FILE).stat().st_size // 2)
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from semia.training import loop as train_module
-from semia.training.loop import Progress, train
+from semia.training.base import WorkProgress
+from semia.training.loop import train
 from semia.training.published.generator import Generator
 from semia.training.run_folder import RunFolder
 from semia.training.scene import Scene
@@ -79,7 +80,7 @@ def shares(run: RunFolder) -> list[float]:
 
 def test_it_ends_when_its_time_is_up(clock: Clock, begin: Callable[[float], RunFolder]) -> None:
     run = begin(1)
-    news: list[Progress] = []
+    news: list[WorkProgress] = []
     assert train(run, CPU, on_progress=news.append)
     # Preparation counts: 3 seconds are gone before the first iteration; then 10 each, a checkpoint after 30.
     assert [entry.seconds for entry in news] == [13, 23, 33, 44, 54, 64]
@@ -104,7 +105,7 @@ def test_a_pause_costs_nothing(clock: Clock, begin: Callable[[float], RunFolder]
 def test_what_a_kill_destroyed_costs_nothing(clock: Clock, begin: Callable[[float], RunFolder]) -> None:
     run = begin(1)
 
-    def die(news: Progress) -> None:
+    def die(news: WorkProgress) -> None:
         if news.iteration == 2:
             raise KeyboardInterrupt
 

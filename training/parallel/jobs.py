@@ -20,7 +20,8 @@ import torch
 from semia.core.errors import InputError, SemiaError
 from semia.core.files import model_name_from_path
 from semia.core.machine import usable_cores
-from semia.training.request import OpenedRun, TrainRequest, WorkProgress
+from semia.training.base import WorkProgress
+from semia.training.request import OpenedRun, TrainRequest
 
 STATUS_INTERVAL_S = 1.0
 """Between two statuses of a running job."""
@@ -133,17 +134,10 @@ def run_jobs(
     on_status: Callable[[JobStatus], None],
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, JobStatus]:
-    """Run all jobs; one that fails does not stop the others.
+    """Run all jobs in their order, some at once; one that fails does not stop the others.
 
-    Args:
-        jobs: what to do, in this order.
-        engine: where.
-        at_once: how many jobs are started at a time.
-        on_status: called with every status; of each job the last is final.
-        should_stop: asked again and again; after a true answer no job is started, and those started are stopped.
-
-    Returns:
-        The final status of every job, by name.
+    ``on_status`` is told every status; of each job the last is final, and is what this returns by the job's name. After
+    a true answer of ``should_stop``, which is asked again and again, no job is started, and those started are stopped.
 
     Raises:
         TrainingError: if the engine cannot work.

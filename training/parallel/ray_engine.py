@@ -36,12 +36,9 @@ class RayEngine:
     """
 
     def __init__(self, address: str, *, cpus: int, device: str) -> None:
-        """Connect, or start a Ray.
+        """Connect, or start a Ray; a task takes a GPU where a request's ``device`` allows it and the cluster has any.
 
-        Args:
-            address: ``auto`` for the cluster this machine is a node of, ``host:port`` of its head, or `LOCAL`.
-            cpus: that a task takes, of its node's.
-            device: as in a request; a task takes a GPU if it may use one and the cluster has any.
+        The address is ``auto`` for the cluster that this machine is a node of, ``host:port`` of its head, or `LOCAL`.
 
         Raises:
             TrainingError: if there is no such cluster, or no GPU where one is asked for.
@@ -128,7 +125,8 @@ class RayEngine:
         except ray.exceptions.TaskCancelledError:
             return JobStatus(name, State.INTERRUPTED, note="cancelled before it began")
         except ray.exceptions.RayTaskError as error:  # `run_job` raises nothing: semia itself is not what it is here
-            return JobStatus(name, State.FAILED, note=f"cannot run on its node: {_first_line(error.cause)}")
+            cause = f"{type(error.cause).__name__}: {error.cause}".splitlines()[0]
+            return JobStatus(name, State.FAILED, note=f"cannot run on its node: {cause}")
         except ray.exceptions.RayError as error:
             reason = f"its process died ({type(error).__name__}, out of memory?)"
             return JobStatus(name, State.FAILED, note=f"{reason}; the same command with --resume goes on")
@@ -212,7 +210,3 @@ def _with_absolute_paths(request: TrainRequest) -> TrainRequest:
         run=request.run.absolute(),
         vgg_weights=request.vgg_weights and request.vgg_weights.absolute(),
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

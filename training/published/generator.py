@@ -127,13 +127,7 @@ class Generator(SceneGenerator):
     """
 
     def __init__(self, width: int = 32, depth: int = 3, ratio_limit: float | None = None) -> None:
-        """Build an untrained generator.
-
-        Args:
-            width: b, the channels before the first down block.
-            depth: n, how often the picture is halved.
-            ratio_limit: feature ratios are clamped to this, either sign; None, as published, leaves them.
-        """
+        """Build an untrained generator; the arguments are fields of `semia.training.settings.TrainingSettings`."""
         super().__init__()
         self.width = width
         self.depth = depth

@@ -41,12 +41,7 @@ class SpectralNorm(nn.Module):
     _v: Tensor  # float32 [in·k·k], of length 1: the right one
 
     def __init__(self, weight: Tensor, *, transposed: bool) -> None:
-        """Begin with random vectors and some power iterations.
-
-        Args:
-            weight: float32 ``[out, in, k, k]``.
-            transposed: whether it is ``[in, out, k, k]`` instead.
-        """
+        """Begin with random vectors; the weight is float32 ``[out, in, k, k]``, transposed ``[in, out, k, k]``."""
         super().__init__()
         self.transposed = transposed
         matrix = (weight.detach().transpose(0, 1) if transposed else weight.detach()).flatten(1)

@@ -54,14 +54,9 @@ WANTED = "a VGG19 state dict in torchvision's layout"
 def read_state_dict(path: Path, *, noun: str, wanted: str, error: type[TrainingError]) -> dict[str, Tensor]:
     """Read a file of named tensors, onto the CPU.
 
-    Args:
-        path: the file.
-        noun: what messages call what is in it, such as "checkpoint".
-        wanted: which file to give instead, such as "a published latest_net_G.pth".
-        error: what is raised.
-
     Raises:
-        TrainingError: of the type ``error``, if the file is missing, broken, or holds anything but tensors by name.
+        TrainingError: of the type ``error``, if the file is missing, broken, or holds anything but tensors by name; the
+            message calls it a ``noun``, and says which file is ``wanted``.
     """
     try:
         with warnings.catch_warnings():
@@ -82,13 +77,9 @@ def read_state_dict(path: Path, *, noun: str, wanted: str, error: type[TrainingE
 
 
 def read_published_generator(path: Path) -> Generator:
-    """Read a published generator; width and depth are told from its tensors.
+    """Read a published generator, in inference mode, float32, onto the CPU; its tensors tell width and depth.
 
-    Args:
-        path: a state dict of CPU or GPU tensors as ``torch.save`` writes it; loaded as data, never as code.
-
-    Returns:
-        The generator in inference mode, float32, on the CPU.
+    The file is a state dict of CPU or GPU tensors as ``torch.save`` writes it, loaded as data, never as code.
 
     Raises:
         CheckpointError: if the file is missing or broken, is no such state dict, lacks an entry, has one too many,

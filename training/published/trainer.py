@@ -1,6 +1,8 @@
 """One iteration of alternating training: sampling or reconstruction (Li et al. 2020, algorithm 1)."""
 
 import contextlib
+import functools
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -64,14 +66,17 @@ class AlternatingTrainer:
         self.generator = Generator.from_settings(settings).to(device)
         self.discriminator = Discriminator(settings.discriminator_width).to(device)
         self.segmentation = SegmentationNetwork(settings.segmentation_width).to(device)
+        self._networks: dict[str, nn.Module] = {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "segmentation": self.segmentation,
+        }
         for network in self._networks.values():
             initialize(network, settings.initial_gain)
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
-        self.optimizers = {
-            "generator": _adam(self.generator, settings.generator_rate),
-            "discriminator": _adam(self.discriminator, settings.discriminator_rate),
-            "segmentation": _adam(self.segmentation, settings.generator_rate),
-        }
+        self._rates = dict.fromkeys(self._networks, settings.generator_rate)
+        self._rates["discriminator"] = settings.discriminator_rate
+        self.optimizers = {name: _adam(network, self._rates[name]) for name, network in self._networks.items()}
         upsampling = [layer for layer in self.generator.modules() if isinstance(layer, nn.ConvTranspose2d)]
         self._upsampling_kernels = [layer.get_parameter("parametrizations.weight.original") for layer in upsampling]
         self._even_out_phases()
@@ -94,22 +99,15 @@ class AlternatingTrainer:
             optimizer.load_state_dict(state[f"{name}_optimiser"])
             _suit_device(optimizer)  # the state may come from another
 
-    @property
-    def _networks(self) -> dict[str, nn.Module]:
-        return {
-            "generator": self.generator,
-            "discriminator": self.discriminator,
-            "segmentation": self.segmentation,
-        }
-
     def iterate(self, iteration: int, progress: float) -> dict[str, float]:
         """Run one iteration and return its losses, unweighted, as they were at its last steps.
 
         ``progress`` is the share of the run that was done before it, in [0, 1].
         """
         torch.manual_seed((self.seed * 1_000_003 + iteration) % 2**63)
-        for name, rate in self._rates(progress).items():
-            weights, affine = self.optimizers[name].param_groups
+        for name, optimizer in self.optimizers.items():
+            rate = self._rates[name] * self.settings.rate_share(progress)
+            weights, affine = optimizer.param_groups
             _set_rate(weights, rate)
             _set_rate(affine, rate * self.settings.affine_rate_factor)
         augmented = self._augment(progress)
@@ -149,15 +147,6 @@ class AlternatingTrainer:
                 generator(self.photograph.image, self.photograph.labels, augmented.labels)
         return generator.eval()
 
-    def _rates(self, progress: float) -> dict[str, float]:
-        share = self.settings.rate_share(progress)
-        generator_rate = self.settings.generator_rate * share
-        return {
-            "generator": generator_rate,
-            "discriminator": self.settings.discriminator_rate * share,
-            "segmentation": generator_rate,
-        }
-
     def _augment(self, progress: float) -> LabeledImage:
         strength = self.settings.augmentation_strength(progress)
         height, width = self.scene.image.shape[2:]
@@ -178,7 +167,6 @@ class AlternatingTrainer:
 
     def _sampling_step(self, synthesis: Synthesis | None = None) -> dict[str, Tensor]:
         """G(I, P, P_aug) must look real, align with P_aug, and be made of I's patches."""
-        weights = self.settings.weights
         output = (synthesis or self._generate()).image
         with self.autocast():
             fake = self.discriminator(output)
@@ -189,14 +177,7 @@ class AlternatingTrainer:
                 "coherence": self._coherence(output),
                 "supervision": F.l1_loss(output, self.target.image),
             }
-        self._generator_step(
-            weights.adversarial * terms["adversarial"]
-            + weights.feature_matching * terms["feature_matching"]
-            + weights.alignment * terms["alignment"]
-            + weights.coherence * terms["coherence"]
-            + weights.supervision * terms["supervision"]
-        )
-        return _detached(terms)
+        return self._generator_step(terms)
 
     def _first_reconstruction_step(self) -> dict[str, Tensor]:
         """A step of the discriminator and of S, then the first generator step."""
@@ -208,7 +189,6 @@ class AlternatingTrainer:
 
     def _reconstruction_step(self, synthesis: Synthesis | None = None) -> dict[str, Tensor]:
         """G(I_aug, P_aug, P_aug) must give I_aug, translating nothing."""
-        weights = self.settings.weights
         synthesis = synthesis or self._generate()
         with self.autocast():
             fake = self.discriminator(synthesis.image)
@@ -218,13 +198,7 @@ class AlternatingTrainer:
                 "reconstruction": F.l1_loss(synthesis.image, self.target.image),
                 "fixed_point": losses.fixed_point(synthesis.translation),
             }
-        self._generator_step(
-            weights.adversarial * terms["adversarial"]
-            + weights.feature_matching * terms["feature_matching"]
-            + weights.reconstruction * terms["reconstruction"]
-            + weights.fixed_point * terms["fixed_point"]
-        )
-        return _detached(terms)
+        return self._generator_step(terms)
 
     def _generate(self) -> Synthesis:
         image = self.source.image
@@ -244,9 +218,12 @@ class AlternatingTrainer:
         with torch.no_grad(), self.autocast():
             self._real: Judgement = self.discriminator(self.target.image)
 
-    def _generator_step(self, loss: Tensor) -> None:
-        _step(self.optimizers["generator"], loss, inputs=list(self.generator.parameters()))
+    def _generator_step(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A step down the weighted sum of the terms, each called as its weight is in `LossWeights`; returns them."""
+        weighted = (getattr(self.settings.weights, name) * term for name, term in terms.items())
+        self._step("generator", functools.reduce(operator.add, weighted))
         self._even_out_phases()
+        return {name: term.detach() for name, term in terms.items()}
 
     def _even_out_phases(self) -> None:
         if self.settings.even_phases:
@@ -262,13 +239,20 @@ class AlternatingTrainer:
         with self.autocast():
             real, fake = self.discriminator(self.target.image), self.discriminator(output)
             loss = losses.least_squares_real(real) + losses.least_squares_fake(fake)
-        _step(self.optimizers["discriminator"], loss, inputs=list(self.discriminator.parameters()))
-        return loss.detach()
+        return self._step("discriminator", loss)
 
     def _segmentation_step(self) -> Tensor:
         with self.autocast():
             loss = F.l1_loss(self.segmentation(self.target.image), self.target.labels)
-        _step(self.optimizers["segmentation"], loss, inputs=list(self.segmentation.parameters()))
+        return self._step("segmentation", loss)
+
+    def _step(self, name: str, loss: Tensor) -> Tensor:
+        """A step of one network; returns its loss, detached."""
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
+        # Only this network's gradients: the others rest, and their weight gradients would be half the cost.
+        torch.autograd.backward(loss, inputs=list(self._networks[name].parameters()))
+        optimizer.step()
         return loss.detach()
 
 
@@ -279,12 +263,9 @@ class StepRecorder:
     """
 
     def __init__(self, device: torch.device, *, eager_iterations: int) -> None:
-        """Record nothing yet.
+        """Record nothing yet; on a CPU steps just run, as they do in the first ``eager_iterations`` everywhere.
 
-        Args:
-            device: where the steps compute; on a CPU they just run.
-            eager_iterations: how many iterations just run before any is recorded: what the steps allocate and choose
-                at their first time has to be there by then.
+        What they allocate and choose at their first time has to be there before they are recorded.
         """
         self._eager_iterations = eager_iterations
         self._recorded: dict[str, tuple[torch.cuda.CUDAGraph, dict[str, Tensor]]] = {}
@@ -341,17 +322,6 @@ def _set_rate(group: dict[str, Any], rate: float) -> None:
         group["lr"] = rate
 
 
-def _step(optimizer: torch.optim.Optimizer, loss: Tensor, inputs: list[nn.Parameter]) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    # Only this network's gradients: the others rest, and their weight gradients would be half the cost.
-    torch.autograd.backward(loss, inputs=inputs)
-    optimizer.step()
-
-
 def _channels_last(image: Tensor) -> Tensor:
     """The layout that convolutions are fastest in, on CPUs and on tensor cores."""
     return image.contiguous(memory_format=torch.channels_last)
-
-
-def _detached(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: term.detach() for name, term in terms.items()}

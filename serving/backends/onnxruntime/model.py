@@ -155,13 +155,7 @@ class BoundGraph:
     """A session that reads and writes memory set aside for each size of batch."""
 
     def __init__(self, session: Any, device: int | None, *, record: bool = False) -> None:
-        """Bind nothing yet.
-
-        Args:
-            session: an ``InferenceSession``.
-            device: the number of the GPU that runs it; None: the CPU.
-            record: whether the session records CUDA graphs.
-        """
+        """Bind nothing yet; the ``InferenceSession`` runs on a GPU of this number, None: on the CPU."""
         self.session = session
         self._device = device
         self._memory = ("cpu", 0) if device is None else (GPU, device)
@@ -169,14 +163,7 @@ class BoundGraph:
         self._bindings: dict[tuple[Any, ...], Binding] = {}
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Run the graph on one request's arrays.
-
-        Args:
-            inputs: an array per input.
-
-        Returns:
-            An array per output, good until the same thread runs the graph again.
-        """
+        """Run the graph on one request's arrays; the outputs' are good until the same thread runs it again."""
         # What a GPU wrote is copied out at once, so that its memory serves every thread.
         thread = threading.get_ident() if self._device is None else 0
         key = (*((name, array.shape) for name, array in inputs.items()), thread)
