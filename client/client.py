@@ -53,9 +53,11 @@ class Outcome:
 
 
 class Progress:
-    """Counts what is done, and tells; threads may share it."""
+    """Counts what is done of many targets, and tells; threads may share it."""
 
-    def __init__(self, on_progress: OnProgress | None) -> None:
+    def __init__(self, concurrency: int, on_progress: OnProgress | None) -> None:
+        if not 1 <= concurrency <= 1000:
+            raise ClientSettingsError(f"concurrency must be 1 to 1000 calls in flight, not {concurrency}")
         self._on_progress = on_progress
         self._done = 0
         self._lock = Lock()
@@ -76,16 +78,6 @@ class Progress:
             if self._on_progress is not None:
                 self._on_progress(self._done)
         return outcome
-
-
-def check_concurrency(concurrency: int) -> None:
-    """Make sure that it is a number of calls.
-
-    Raises:
-        ClientSettingsError: if not.
-    """
-    if not 1 <= concurrency <= 1000:
-        raise ClientSettingsError(f"concurrency must be 1 to 1000 calls in flight, not {concurrency}")
 
 
 class SynthesisClient(BaseClient):
@@ -186,8 +178,7 @@ class SynthesisClient(BaseClient):
         Raises:
             ClientSettingsError: at the call, if ``concurrency`` is impossible; nothing is sent then.
         """
-        check_concurrency(concurrency)
-        return self._synthesize_many(model, targets, version, concurrency, Progress(on_progress))
+        return self._synthesize_many(model, targets, version, concurrency, Progress(concurrency, on_progress))
 
     def _synthesize_many(
         self, model: str, targets: Iterable[Target], version: str, concurrency: int, progress: Progress
@@ -267,8 +258,7 @@ class AsyncSynthesisClient(BaseClient):
         Raises:
             ClientSettingsError: with the first outcome, if ``concurrency`` is impossible; nothing is sent then.
         """
-        check_concurrency(concurrency)
-        progress, calls = Progress(on_progress), asyncio.Semaphore(concurrency)
+        progress, calls = Progress(concurrency, on_progress), asyncio.Semaphore(concurrency)
 
         async def synthesize(index: int, target: Target) -> Outcome:
             async with calls:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
-import onnx_ir
 import onnx_ir as ir
 import torch
 import torch.fx.traceback
@@ -43,19 +42,15 @@ TRAINING_OPERATORS = {"BatchNormalization", "Dropout"}
 """Operators that are folded away before export; one that is left would compute something else at inference."""
 
 
-def traced_stages(program: ONNXProgram) -> dict[str, str]:
-    """The stage of every traced node that has one, by the node's name."""
-    assert program.exported_program is not None
-    nodes = program.exported_program.graph.nodes
-    return {node.name: name for node in nodes if (name := node.meta.get("custom", {}).get(STAGE_KEY))}
-
-
-def label_nodes(model: onnx_ir.Model, stages: Mapping[str, str]) -> None:
-    """Write the stages that `traced_stages` found into the nodes' metadata.
+def label_nodes(program: ONNXProgram) -> None:
+    """Write the stages of traced nodes into the metadata of the nodes made of them.
 
     They take the place of what the exporter notes there: paths of this machine.
     """
-    for node in model.graph.all_nodes():
+    assert program.exported_program is not None
+    traced = program.exported_program.graph.nodes
+    stages = {node.name: node.meta.get("custom", {}).get(STAGE_KEY) for node in traced}
+    for node in program.model.graph.all_nodes():
         scopes = node.metadata_props.get(SCOPES_PROPERTY)
         node.metadata_props.clear()
         if scopes is not None and (name := stages.get(ast.literal_eval(scopes)[-1])):
@@ -117,7 +112,7 @@ def write_onnx(graph: SceneGraph, path: Path, opset: int = OPSET) -> None:
             if program is None:
                 raise RuntimeError("the exporter gave no program")
             inline(program.model)
-            label_nodes(program.model, traced_stages(program))
+            label_nodes(program)
             fold_constants(program.model, output_size_limit=LARGEST_FOLDED)
             remove_unused_nodes(program.model)
             _read_shape_after_cast(program.model)

@@ -121,13 +121,15 @@ def model_config(card: ModelCard, card_sha256: str, settings: ServingSettings = 
         input=[pb.ModelInput(name=INPUT_NAME, data_type=pb.TYPE_UINT8, dims=label_map)],
         output=[pb.ModelOutput(name=OUTPUT_NAME, data_type=pb.TYPE_UINT8, dims=[*label_map, 3])],
         # KIND_AUTO is the GPU where Triton has one. Left out altogether, a CPU would get two instances.
-        instance_group=[pb.ModelInstanceGroup(count=settings.instances, kind=pb.ModelInstanceGroup.KIND_AUTO)],
+        instance_group=[Group(count=settings.instances, kind=Group.KIND_AUTO)],
         dynamic_batching=_queue(settings),
         version_policy=pb.ModelVersionPolicy(latest=pb.ModelVersionPolicy.Latest(num_versions=1)),
         # The first inference is the slowest; no caller should be the one to wait for it.
         model_warmup=[pb.ModelWarmup(name="zeros", batch_size=1, inputs={INPUT_NAME: zeros})],
-        parameters={key: pb.ModelParameter(string_value=value) for key, value in _parameters(card, settings).items()}
-        | {CARD_HASH_PARAMETER: pb.ModelParameter(string_value=card_sha256)},
+        parameters={
+            key: pb.ModelParameter(string_value=value)
+            for key, value in _parameters(card, card_sha256, settings).items()
+        },
     )
     accelerate(config, card, settings.accelerator, settings.engine_cache)
     return config
@@ -205,12 +207,13 @@ def _queue(settings: ServingSettings) -> pb.ModelDynamicBatching:
     return queue
 
 
-def _parameters(card: ModelCard, settings: ServingSettings) -> dict[str, str]:
+def _parameters(card: ModelCard, card_sha256: str, settings: ServingSettings) -> dict[str, str]:
     parameters = {
         "canvas_height": str(card.canvas_height),
         "canvas_width": str(card.canvas_width),
         "palette": json.dumps(card.palette),
         "class_names": json.dumps(card.class_names),
+        CARD_HASH_PARAMETER: card_sha256,
     }
     if settings.threads is not None:
         parameters["intra_op_thread_count"] = str(settings.threads)
@@ -241,7 +244,7 @@ def accelerate(
         _request_accelerator(config, accelerator, {"use_tf32": "0"})
         config.optimization.cuda.graphs = True  # our own backend heeds it, the C++ one has no use for it
     elif accelerator is Accelerator.OPENVINO:
-        _set_kind(config, Group.KIND_CPU)
+        config.instance_group[0].kind = Group.KIND_CPU
         asked = Accelerators.Accelerator(name=accelerator.value)
         config.optimization.execution_accelerators.cpu_execution_accelerator.append(asked)
 
@@ -260,7 +263,7 @@ def requested_accelerator(config: pb.ModelConfig) -> tuple[Accelerator | None, P
 
 
 def _request_accelerator(config: pb.ModelConfig, accelerator: Accelerator, options: dict[str, str]) -> None:
-    _set_kind(config, Group.KIND_GPU)
+    config.instance_group[0].kind = Group.KIND_GPU
     _warm_up_every_batch(config)
     asked = Accelerators.Accelerator(name=accelerator.value, parameters=options)
     config.optimization.execution_accelerators.gpu_execution_accelerator.append(asked)
@@ -298,13 +301,8 @@ def _serve_engine(config: pb.ModelConfig, card: ModelCard) -> None:
     config.backend = "tensorrt"
     config.default_model_filename = PLAN_FILE
     config.optimization.cuda.graphs = True
-    _set_kind(config, Group.KIND_GPU)
+    config.instance_group[0].kind = Group.KIND_GPU
     _warm_up_every_batch(config)
-
-
-def _set_kind(config: pb.ModelConfig, kind: int) -> None:
-    for group in config.instance_group:
-        group.kind = kind
 
 
 def _warm_up_every_batch(config: pb.ModelConfig) -> None:

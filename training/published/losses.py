@@ -83,36 +83,28 @@ class PatchCoherence:
     output_patches: int = 1024  # drawn uniformly from the output
     source_patches: int = 4096  # drawn from the source, evenly over its classes so that small ones are there
 
-    def to_source(self, source: Tensor, source_ids: Tensor, output_ids: Tensor) -> "CoherenceLoss":
+    def to_source(self, source: Tensor, source_ids: Tensor, output_ids: Tensor) -> Callable[[Tensor], Tensor]:
         """The loss of outputs with classes ``output_ids``; what depends on the source is computed here, once.
 
-        ``source`` is ``[1, 3, H, W]`` in [-1, 1], both class ids are ``[1, H, W]``.
+        ``source`` is ``[1, 3, H, W]`` in [-1, 1], both class ids are ``[1, H, W]``. The loss of an output, of the
+        source's shape and range, is the mean absolute difference of its patches from their nearest in the source:
+        float32, with gradients; 0 where the source has none of the output's classes. Patches are drawn anew at every
+        call, from the device's global generator.
         """
         with torch.no_grad():
             maps = self.features(source)
             banks = [_PatchBank.of(feature, source_ids, output_ids, self.class_count) for feature in maps]
-        return CoherenceLoss(self, banks)
 
+        def loss(output: Tensor) -> Tensor:
+            maps = self.features(output)
+            with torch.autocast(output.device.type, enabled=False):  # bfloat16 would mistake neighbors
+                losses = [
+                    bank.loss(feature, self.output_patches, self.source_patches)
+                    for bank, feature in zip(banks, maps, strict=True)
+                ]
+                return torch.stack(losses).mean()
 
-@dataclass(frozen=True)
-class CoherenceLoss:
-    """Patch coherence with one source; patches are drawn anew at every call, from the device's global generator."""
-
-    settings: PatchCoherence
-    banks: list["_PatchBank"]  # one per feature map
-
-    def __call__(self, output: Tensor) -> Tensor:
-        """Mean absolute difference of patches of ``[1, 3, H, W]`` in [-1, 1] from their nearest in the source.
-
-        Float32, with gradients; 0 where the source has none of the output's classes.
-        """
-        maps = self.settings.features(output)
-        with torch.autocast(output.device.type, enabled=False):  # bfloat16 would mistake neighbors
-            losses = [
-                bank.loss(feature, self.settings.output_patches, self.settings.source_patches)
-                for bank, feature in zip(self.banks, maps, strict=True)
-            ]
-            return torch.stack(losses).mean()
+        return loss
 
 
 @dataclass(frozen=True)
