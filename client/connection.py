@@ -1,12 +1,11 @@
 """A client's settings, and what it holds in each process and event loop that uses it."""
 
 import asyncio
-import functools
 import math
 import os
 from collections.abc import Callable
 from threading import Lock
-from typing import Any, ClassVar, Concatenate, NamedTuple, ParamSpec, Self, TypeVar
+from typing import Any, ClassVar, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from tritonclient.grpc import InferenceServerClient
@@ -107,18 +106,13 @@ class BaseClient:
         self._live: LiveConnection | None = None
         self._closed = False
 
-    def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
-        """Pickle the settings alone: another process makes a connection of its own."""
-        make = functools.partial(
-            type(self),
-            self._url,
-            timeout_s=self._timeout_s,
-            tls=self._access.tls,
-            admin_key=self._access.admin_key,
-            retries=self._retries,
-            shared_memory=self._shared_memory,
-        )
-        return make, ()
+    def __getstate__(self) -> dict[str, Any]:
+        """The settings alone: another process makes a connection of its own."""
+        return vars(self) | {"_live": None, "_closed": False}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        keep_freed_memory()
 
     async def _run(
         self,

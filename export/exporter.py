@@ -135,7 +135,12 @@ def export_run(
                 opset=precision.opset,
                 generator_sha256=run.generator_sha256(),
                 graph_sha256=sha256_of_file(model),
-                versions=_versions(),
+                versions={
+                    "semia": __version__,
+                    "torch": torch.__version__,
+                    "onnx": onnx.__version__,
+                    "onnxruntime": onnxruntime.__version__,
+                },
                 parity_tolerance=tolerance,
                 parity=parity,
                 exported_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -152,12 +157,3 @@ def export_run(
 def parity_targets(scene: Scene) -> Mapping[str, ClassIds]:
     """What a graph is checked on: the source layout, the same mirrored, and every target of the scene."""
     return {"source": scene.labels, "mirrored": scene.labels[:, ::-1].copy(), **scene.targets}
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "semia": __version__,
-        "torch": torch.__version__,
-        "onnx": onnx.__version__,
-        "onnxruntime": onnxruntime.__version__,
-    }

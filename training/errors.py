@@ -1,6 +1,9 @@
 """What can go wrong while a generator is trained or prepared. What is also an `InputError` exits 2, the rest 1."""
 
-from semia.core.errors import InputError, SemiaError
+import contextlib
+from collections.abc import Iterator
+
+from semia.core.errors import ImageError, InputError, SemiaError
 
 
 class TrainingError(SemiaError):
@@ -29,3 +32,12 @@ class RunError(TrainingError, InputError):
 
 class EvaluationError(TrainingError, InputError):
     """What is to be judged is missing or does not fit together, or an evaluation cannot be read."""
+
+
+@contextlib.contextmanager
+def writing(what: str, advice: str = "", kind: type[TrainingError] = TrainingError) -> Iterator[None]:
+    """What the disk refuses within is an error of ours: what cannot be done, why, and what to do about it."""
+    try:
+        yield
+    except (ImageError, OSError) as error:
+        raise kind(f"cannot {what}: {error}" + (f"; {advice}" if advice else "")) from error

@@ -14,7 +14,7 @@ from typing import Any
 
 from semia.core.files import write_text
 from semia.core.labels import Canvas
-from semia.training.errors import EvaluationError, TrainingError
+from semia.training.errors import EvaluationError, writing
 
 EVALUATION_FILE = "evaluation.json"
 EVALUATION_SHEET = "evaluation.png"
@@ -107,10 +107,8 @@ class Evaluation:
         Raises:
             TrainingError: if the disk refuses.
         """
-        try:
+        with writing(f"write {path}"):
             write_text(path, json.dumps({"format": FORMAT, **self.to_dict()}, indent=2) + "\n")
-        except OSError as error:
-            raise TrainingError(f"cannot write {path}: {error}") from error
 
     @classmethod
     def read(cls, path: Path) -> "Evaluation":

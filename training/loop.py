@@ -13,11 +13,10 @@ from typing import Self
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from semia.core.errors import ImageError
 from semia.core.files import write_text
 from semia.core.images import RGB, write_rgb
 from semia.training.base import Renderer, WorkProgress, sample_sheet
-from semia.training.errors import DivergedError, RunError, SettingsError, TrainingError
+from semia.training.errors import DivergedError, RunError, SettingsError, writing
 from semia.training.machine import prepare_process
 from semia.training.published.losses import FeatureMaps, rgb_features
 from semia.training.published.trainer import AlternatingTrainer
@@ -177,13 +176,11 @@ class RunLog:
         """
         line = {"iteration": iteration, "seconds": round(seconds, 3)}
         line |= {name: round(value, 6) for name, value in losses.items()}
-        try:
+        with writing(f"record losses in {self._run}", RESUME):
             self._metrics.write(json.dumps(line) + "\n")
             self._metrics.flush()
             for name, value in losses.items():
                 self._events.add_scalar(f"loss/{name}", value, iteration)  # raises what an earlier one met
-        except OSError as error:
-            raise TrainingError(f"cannot record losses in {self._run}: {error}; {RESUME}") from error
 
     def sheet(self, iteration: int, sheet: RGB) -> Path:
         """Keep a sample sheet made after ``iteration`` iterations; returns its path.
@@ -192,11 +189,9 @@ class RunLog:
             TrainingError: if the disk refuses.
         """
         path = self._run / SAMPLES_FOLDER / f"{iteration:06d}.png"
-        try:
+        with writing("keep a sample sheet", RESUME):
             write_rgb(path, sheet)
             self._events.add_image("samples", sheet, iteration, dataformats="HWC")
-        except (ImageError, OSError) as error:
-            raise TrainingError(f"cannot keep a sample sheet: {error}; {RESUME}") from error
         return path
 
 

@@ -41,7 +41,7 @@ from semia.core.palette import Palette
 from semia.core.staging import staged_directory
 from semia.training.base import Renderer, SceneGenerator
 from semia.training.copying.settings import CopyingSettings
-from semia.training.errors import RunError, SettingsError, TrainingError
+from semia.training.errors import RunError, SettingsError, writing
 from semia.training.published.generator import Generator
 from semia.training.scene import Scene, load_scene, save_scene
 from semia.training.settings import TrainingSettings, settings_from_dict
@@ -207,14 +207,11 @@ class RunFolder(os.PathLike[str]):
     ) -> "RunFolder":
         if path.exists() and not cls.is_run(path) and not (path.is_dir() and not any(path.iterdir())):
             raise RunError(f"{path} exists and is not a run folder: choose another with --run")
-        try:
-            with staged_directory(path) as staging:
-                write_text(staging / CONFIG_FILE, config.to_json())
-                save_scene(scene, staging / SCENE_FOLDER)
-                if generator is not None:
-                    write_bytes(staging / GENERATOR_FILE, _generator_bytes(generator, {}))
-        except OSError as error:
-            raise RunError(f"cannot create the run folder {path}: {error}") from error
+        with writing(f"create the run folder {path}", kind=RunError), staged_directory(path) as staging:
+            write_text(staging / CONFIG_FILE, config.to_json())
+            save_scene(scene, staging / SCENE_FOLDER)
+            if generator is not None:
+                write_bytes(staging / GENERATOR_FILE, _generator_bytes(generator, {}))
         run = cls(path, config)
         vars(run)["scene"] = scene  # as it would be read back
         return run
@@ -258,14 +255,10 @@ class RunFolder(os.PathLike[str]):
         Raises:
             TrainingError: if the disk refuses.
         """
-        try:
+        with writing(f"write the generator to {self.path}", "the same command prepares it anew"):
             # The generator last: it is what makes the run finished.
             write_text(self.path / PREPARED_FILE, json.dumps({"seconds": round(seconds, 3)}) + "\n")
             write_bytes(self.path / GENERATOR_FILE, _generator_bytes(generator, {}))
-        except OSError as error:
-            raise TrainingError(
-                f"cannot write the generator to {self.path}: {error}; the same command prepares it anew"
-            ) from error
 
     @property
     def preparation_s(self) -> float | None:
@@ -291,14 +284,10 @@ class RunFolder(os.PathLike[str]):
         buffer = io.BytesIO()
         torch.save(vars(checkpoint), buffer)
         header = {"iterations": str(checkpoint.iteration), "seconds": str(checkpoint.seconds)}
-        try:
+        with writing(f"write a checkpoint to {self.path}", "--resume goes on from the one before"):
             # The generator first: if only it is written before a kill, the run is finished or resumed all the same.
             write_bytes(self.path / GENERATOR_FILE, _generator_bytes(generator, header))
             write_bytes(self.path / CHECKPOINT_FILE, buffer.getvalue())
-        except OSError as error:
-            raise TrainingError(
-                f"cannot write a checkpoint to {self.path}: {error}; --resume goes on from the one before"
-            ) from error
 
     def load_checkpoint(self, device: torch.device) -> Checkpoint | None:
         """What `save_checkpoint` wrote, its tensors on a device; None before the first one.

@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from semia.training.base import stage
-from semia.training.published.generator import Decoder, Generator, TranslationHead
+from semia.training.published.generator import Generator, TranslationHead
 from semia.training.published.layers import LEAK, ResidualBlock
 from semia.training.tensors import SceneTensors, colors_from_ids, edge_indices, pixels_from_tensor
 
@@ -59,12 +59,7 @@ def with_faster_layers(generator: Generator) -> Generator:
         for level, head in enumerate(heads):
             assert isinstance(head, TranslationHead)
             heads[level] = ShortTranslationHead(head)
-    _upsample_by_phases(generator.decoder)
-    return generator
-
-
-def _upsample_by_phases(decoder: Decoder) -> None:
-    for up in decoder.ups:
+    for up in generator.decoder.ups:
         assert isinstance(up, nn.Sequential)
         *before, transposed, folded_norm, activation = up
         assert isinstance(transposed, nn.ConvTranspose2d)
@@ -73,6 +68,7 @@ def _upsample_by_phases(decoder: Decoder) -> None:
         for layer in range(len(before), len(up)):
             up[layer] = nn.Identity()
         up[len(before)] = PhaseUpsampling(transposed)
+    return generator
 
 
 class PhaseUpsampling(nn.Module):

@@ -178,9 +178,12 @@ class OnDemandProxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generi
         name = _read(message, field, request)
         if name is None:
             return await self._forward(SERVICE + method, request, context)  # Triton says what is wrong with it
-        async with _refusals(context), self.in_memory(name):
-            return await self._forward(SERVICE + method, request, context)
-        raise AssertionError("either block ends the call")
+        try:
+            async with self.in_memory(name):
+                return await self._forward(SERVICE + method, request, context)
+        except ServingError as error:
+            await context.abort(STATUS[type(error)], str(error))
+        raise AssertionError("aborting ends the call")
 
     async def _model_ready(self, request: bytes, context: Context) -> bytes:
         name, version = (_read(kserve.ModelReadyRequest, field, request) for field in ("name", "version"))
@@ -242,15 +245,6 @@ class OnDemandProxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generi
 
     async def _on_disk(self) -> dict[str, int]:
         return await asyncio.to_thread(newest_versions, self._repository)
-
-
-@contextlib.asynccontextmanager
-async def _refusals(context: Context) -> AsyncIterator[None]:
-    """End the call with its status if a model cannot be had."""
-    try:
-        yield
-    except ServingError as error:
-        await context.abort(STATUS[type(error)], str(error))
 
 
 def _read(message: Any, field: str, request: bytes) -> str | None:

@@ -54,7 +54,13 @@ def overview(repository: Path | None, url: str | None = None, *, access: ServerA
     Raises:
         RepositoryError: if there is no such repository.
     """
-    states, server_problem = _ask(url, access)
+    states: dict[str, ModelState] | None = None
+    server_problem = None
+    if url is not None:
+        try:
+            states = model_states(url, access=access)
+        except (ServerUnreachableError, AccessRefusedError) as error:
+            server_problem = str(error)
     listed = {} if repository is None else {model.name: model for model in list_models(repository)}
     interrupted = {} if repository is None else interruption(repository)
     models = []
@@ -90,15 +96,6 @@ def interruption(repository: Path) -> dict[str, str]:
         return {}
     interrupted = f"publishing version {unfinished.version} was interrupted"
     return {unfinished.model: f"{interrupted}: whoever changes or serves {repository} next takes it back"}
-
-
-def _ask(url: str | None, access: ServerAccess) -> tuple[dict[str, ModelState] | None, str | None]:
-    if url is None:
-        return None, None
-    try:
-        return model_states(url, access=access), None
-    except (ServerUnreachableError, AccessRefusedError) as error:
-        return None, str(error)
 
 
 def _state(state: ModelState | None, versions: tuple[int, ...]) -> tuple[State, str | None]:

@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from semia.core.machine import usable_cores
 from semia.core.staging import temporary_directory
-from semia.training.errors import TrainingError
+from semia.training.errors import TrainingError, writing
 from semia.training.parallel.jobs import LOCAL, LOCAL_ENVIRONMENT, Job, JobStatus, State, run_job
 from semia.training.request import TrainRequest
 
@@ -135,11 +135,9 @@ class RayEngine:
         """A file that nodes which share the run folder's storage see."""
         folder = run.parent
         if folder not in self._marker_of_folder:
-            try:
+            with writing(f"write to {folder}"):
                 folder.mkdir(parents=True, exist_ok=True)
                 marker = tempfile.NamedTemporaryFile(dir=folder, prefix=".semia-shared-")  # noqa: SIM115  # closed by the stack
-            except OSError as error:
-                raise TrainingError(f"cannot write to {folder}: {error}") from error
             self._cleanup.enter_context(marker)
             self._marker_of_folder[folder] = Path(marker.name)
         return self._marker_of_folder[folder]

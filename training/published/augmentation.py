@@ -50,11 +50,12 @@ def draw_grid(settings: AugmentationSettings, strength: float, height: int, widt
     flip, zoom, rotation, spline = torch.rand(4).tolist()
     shift = (torch.rand(2) * 2 - 1) * 2 * settings.max_shift * strength
     offsets = (torch.rand(SPLINE_SIDE, SPLINE_SIDE, 2) * 2 - 1) * 2 * settings.max_spline_offset * strength
+    offsets[:: SPLINE_SIDE - 1, :: SPLINE_SIDE - 1] = 0  # corners are held still
     offsets[..., 1] *= width / height  # a share of the width on both axes, in units of half the height
 
     grid = identity_grid(height, width, device)
     if spline < settings.spline_probability and strength > 0:
-        grid = grid + spline_displacement(grid, _pin_corners(offsets).to(device))
+        grid = grid + spline_displacement(grid, offsets.to(device))
     aspect = width / height
     angle = math.radians(settings.max_rotation_degrees) * strength * (2 * rotation - 1)
     scale = 1 / (1 + settings.max_zoom * strength * zoom)
@@ -84,13 +85,6 @@ def warp_ids(class_ids: Tensor, grid: Tensor) -> Tensor:
     values = class_ids.unsqueeze(1).float()
     sampled = F.grid_sample(values, grid, mode="nearest", padding_mode="reflection", align_corners=False)
     return sampled.squeeze(1).to(class_ids.dtype)
-
-
-def _pin_corners(offsets: Tensor) -> Tensor:
-    """Control-point offsets ``[3, 3, 2]`` with the four corners held still."""
-    pinned = offsets.clone()
-    pinned[:: SPLINE_SIDE - 1, :: SPLINE_SIDE - 1] = 0
-    return pinned
 
 
 def spline_displacement(grid: Tensor, offsets: Tensor) -> Tensor:
