@@ -74,11 +74,7 @@ class ModelDescription:
 
     @classmethod
     def from_parameters(cls, name: str, versions: tuple[str, ...], parameters: Mapping[str, str]) -> "ModelDescription":
-        """Read the parameters that `semia publish` writes.
-
-        Raises:
-            NotASemiaModelError: if one is missing or makes no sense.
-        """
+        """Read the parameters that `semia publish` writes, or raise a NotASemiaModelError."""
         try:
             canvas = Canvas(int(parameters["canvas_height"]), int(parameters["canvas_width"]))
             if min(canvas) < 1:

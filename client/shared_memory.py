@@ -40,11 +40,7 @@ class Region:
     """Memory for one label map and its picture: ``uint8[H, W]``, then ``uint8[H, W, 3]``."""
 
     def __init__(self, canvas: Canvas) -> None:
-        """Make it under a new name that the server can open, if it runs as the same user.
-
-        Raises:
-            OSError: if there is no shared memory here, or none left.
-        """
+        """Make it under a new name that a server of the same user can open; an OSError if no shared memory is left."""
         self.canvas = canvas
         self.name = f"semia-{secrets.token_hex(16)}"
         self.pixels = canvas.height * canvas.width

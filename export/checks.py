@@ -30,11 +30,7 @@ TURNS, TURNS_S = (11, 51), 10.0
 def measure_parity(
     model: Path, render: Callable[[ClassIds], RGB], targets: Mapping[str, ClassIds]
 ) -> tuple[TargetParity, ...]:
-    """Run ``model.onnx`` in ONNX Runtime on the CPU beside another renderer, on every target.
-
-    Raises:
-        ExportError: if ONNX Runtime cannot load or run the graph.
-    """
+    """Run ``model.onnx`` on the CPU beside another renderer, on every target; an ExportError if ONNX Runtime cannot."""
     draw = OnnxRenderer(model)
     return tuple(compare(stem, render(ids), draw(ids)) for stem, ids in targets.items())
 
@@ -46,11 +42,7 @@ def compare(target: str, drawn: RGB, expected: RGB) -> TargetParity:
 
 
 def check_parity(parity: tuple[TargetParity, ...], tolerance: int, reference: str = "PyTorch") -> None:
-    """Refuse an export that differs from its reference by more than ``tolerance`` levels anywhere.
-
-    Raises:
-        ParityError: naming every target beyond the tolerance.
-    """
+    """Raise a ParityError that names all targets with a pixel more than ``tolerance`` levels from the reference."""
     beyond = [f"{entry.target} by {entry.max_abs}" for entry in parity if entry.max_abs > tolerance]
     if beyond:
         raise ParityError(
@@ -60,11 +52,7 @@ def check_parity(parity: tuple[TargetParity, ...], tolerance: int, reference: st
 
 
 def measure_fidelity(reference: Path, model: Path, targets: Mapping[str, ClassIds]) -> dict[str, float]:
-    """How close a graph's pictures are to another's, in ONNX Runtime on the CPU: PSNR in dB by target.
-
-    Raises:
-        ExportError: if ONNX Runtime cannot run one of them.
-    """
+    """How close two graphs' pictures are in ONNX Runtime on the CPU: PSNR in dB by target, or an ExportError."""
     draw_reference, draw = (OnnxRenderer(_for_the_cpu(path)) for path in (reference, model))
     return {stem: round(psnr(draw(ids), draw_reference(ids)), 2) for stem, ids in targets.items()}
 

@@ -77,11 +77,7 @@ def shapes_at_batch_1(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def flops_of(node: onnx.NodeProto, shapes: Shapes) -> int:
-    """Twice the multiply-adds of a node; 0 if it is none of the counted operators.
-
-    Raises:
-        ExportError: if a shape that it takes is unknown.
-    """
+    """Twice a node's multiply-adds, 0 if it is not counted; an ExportError if a shape that it takes is unknown."""
     try:
         return 2 * _multiply_adds(node, shapes)
     except KeyError as error:

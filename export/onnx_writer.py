@@ -88,11 +88,7 @@ def _first(stages: Mapping[str, str], values: Sequence[str]) -> str:
 
 
 def write_onnx(graph: SceneGraph, path: Path, opset: int = OPSET) -> None:
-    """Export a synthesis graph, in the given ONNX operator set, and check the file.
-
-    Raises:
-        ExportError: if PyTorch cannot export it, or ONNX's checker refuses the result.
-    """
+    """Export a synthesis graph, in the given ONNX operator set, and check the file, or raise an ExportError."""
     example = torch.zeros(TRACED_BATCH, *graph.canvas, dtype=torch.uint8)
     try:
         # Stages are annotations of the traced nodes, which tracing drops unless told otherwise.

@@ -63,11 +63,7 @@ class OnnxRenderer:
     """An exported graph as a function from class ids to pictures; threads may share it."""
 
     def __init__(self, model: Path | bytes, *, threads: int = 0, providers: Sequence[str] = CPU_ONLY) -> None:
-        """Load a ``model.onnx``, or its bytes, as `open_session` does; 0 threads: as many as the machine has cores.
-
-        Raises:
-            ExportError: as `open_session`.
-        """
+        """Load a ``model.onnx``, or its bytes, as `open_session` does; 0 threads: as many as the machine has cores."""
         self._name = model if isinstance(model, Path) else "the exported graph"
         self._session = open_session(model, session_options(threads), providers)
 
@@ -78,11 +74,7 @@ class OnnxRenderer:
         return name
 
     def __call__(self, target: ClassIds) -> RGB:
-        """Render a target layout ``uint8[H, W]`` on the canvas as ``uint8[H, W, 3]``.
-
-        Raises:
-            ExportError: if ONNX Runtime cannot run the graph on it.
-        """
+        """Render a target layout ``uint8[H, W]`` on the canvas as ``uint8[H, W, 3]``, or raise an ExportError."""
         try:
             (pictures,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: target[np.newaxis]})
         except Exception as error:  # as above

@@ -145,11 +145,7 @@ def config_text(card: ModelCard, card_sha256: str, settings: ServingSettings = D
 
 
 def parse_config(text: str) -> pb.ModelConfig:
-    """The configuration in a ``config.pbtxt``, which may have keys of later Tritons.
-
-    Raises:
-        text_format.ParseError: if it is none.
-    """
+    """The configuration in a ``config.pbtxt``, which may have keys of later Tritons, or a text_format.ParseError."""
     return text_format.Parse(text, pb.ModelConfig(), allow_unknown_field=True)
 
 
@@ -250,11 +246,7 @@ def accelerate(
 
 
 def requested_accelerator(config: pb.ModelConfig) -> tuple[Accelerator | None, PurePosixPath]:
-    """The accelerator and the engine cache that a configuration asks for: what `accelerate` was told.
-
-    Raises:
-        ValueError: if it asks for an accelerator that is none of ours.
-    """
+    """The accelerator, a ValueError if it is none of ours, and the engine cache that a configuration asks for."""
     policy = config.optimization.execution_accelerators
     for asked in [*policy.gpu_execution_accelerator, *policy.cpu_execution_accelerator]:
         cache = asked.parameters.get("trt_engine_cache_path", str(DEFAULT_ENGINE_CACHE))

@@ -102,21 +102,13 @@ class Evaluation:
         }
 
     def write(self, path: Path) -> None:
-        """Write the evaluation as indented JSON, whole or not at all.
-
-        Raises:
-            TrainingError: if the disk refuses.
-        """
+        """Write the evaluation as indented JSON, whole or not at all; a TrainingError if the disk refuses."""
         with writing(f"write {path}"):
             write_text(path, json.dumps({"format": FORMAT, **self.to_dict()}, indent=2) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> "Evaluation":
-        """Read an evaluation.
-
-        Raises:
-            EvaluationError: if the file is missing or is something else.
-        """
+        """Read an evaluation; an EvaluationError if the file is missing or is something else."""
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if content["format"] != FORMAT:

@@ -28,11 +28,7 @@ RESUME = "--resume goes on from the last checkpoint"
 
 
 def device_from_name(name: str) -> torch.device:
-    """The device for ``auto``, ``cpu`` or ``cuda``.
-
-    Raises:
-        SettingsError: if CUDA is asked for and not there, or the name is another.
-    """
+    """The device for ``auto``, ``cpu`` or ``cuda``; a SettingsError for other names, or where CUDA is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
@@ -169,11 +165,7 @@ class RunLog:
                 each.close()
 
     def record(self, iteration: int, losses: dict[str, float], seconds: float) -> None:
-        """Note one iteration's losses and duration.
-
-        Raises:
-            TrainingError: if the disk refuses.
-        """
+        """Note one iteration's losses and duration; a TrainingError if the disk refuses."""
         line = {"iteration": iteration, "seconds": round(seconds, 3)}
         line |= {name: round(value, 6) for name, value in losses.items()}
         with writing(f"record losses in {self._run}", RESUME):
@@ -183,11 +175,7 @@ class RunLog:
                 self._events.add_scalar(f"loss/{name}", value, iteration)  # raises what an earlier one met
 
     def sheet(self, iteration: int, sheet: RGB) -> Path:
-        """Keep a sample sheet made after ``iteration`` iterations; returns its path.
-
-        Raises:
-            TrainingError: if the disk refuses.
-        """
+        """Keep a sample sheet made after ``iteration`` iterations; its path, or a TrainingError if the disk refuses."""
         path = self._run / SAMPLES_FOLDER / f"{iteration:06d}.png"
         with writing("keep a sample sheet", RESUME):
             write_rgb(path, sheet)

@@ -64,11 +64,7 @@ class TrainRequest:
 
     @property
     def is_prepared(self) -> bool:
-        """Whether the generator asked for is prepared, not trained.
-
-        Raises:
-            InputError: as `settings` does.
-        """
+        """Whether the generator asked for is prepared, not trained; errors are those of `settings`."""
         return isinstance(self.settings(), CopyingSettings)
 
     def _check_nothing_is_trained(self) -> None:

@@ -117,11 +117,7 @@ class TrainingSettings:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "TrainingSettings":
-        """The inverse of `to_dict`; fields that did not exist when they were written have their defaults.
-
-        Raises:
-            SettingsError: if a field is unknown or out of range.
-        """
+        """The inverse of `to_dict`, missing fields by default; a SettingsError if one is unknown or out of range."""
         # Until the copying generator had settings of its own, its numbers stood among these.
         content = {name: value for name, value in content.items() if name not in ("generator", "copying")}
         try:
@@ -171,11 +167,7 @@ PRESETS: dict[str, TrainingSettings | CopyingSettings] = {
 
 
 def settings_from_dict(content: dict[str, Any]) -> TrainingSettings | CopyingSettings:
-    """The inverse of either settings' ``to_dict``.
-
-    Raises:
-        SettingsError: if there is no such generator, or a field is unknown, missing or out of range.
-    """
+    """The inverse of either settings' ``to_dict``; a SettingsError if it is neither's."""
     generator = content.get("generator", TrainingSettings.generator)  # once there was one generator, and no such field
     for kind in (TrainingSettings, CopyingSettings):
         if generator == kind.generator:

@@ -12,6 +12,7 @@ folded norms and LeakyReLU are homogeneous, and between two modulations a genera
 every bias divided by a power of two, what leaves is divided by just that, to the last bit.
 """
 
+import contextlib
 import copy
 import math
 from collections.abc import Sequence
@@ -57,16 +58,13 @@ class Rescale(nn.Module):
 class Range:
     """The largest values that entered a part and that it computed, in magnitude."""
 
-    def __init__(self, parts: Sequence[nn.Module]) -> None:
-        """Watch parts that follow one another from now on, until `close`."""
+    def __init__(self, parts: Sequence[nn.Module], hooks: contextlib.ExitStack) -> None:
+        """Watch parts that follow one another from now on, until ``hooks`` is closed."""
         self.entering = self.largest = 0.0
-        self._handles = [parts[0].register_forward_pre_hook(self._enter)]
-        self._handles += [layer.register_forward_hook(self._leave) for part in parts for layer in part.modules()]
-
-    def close(self) -> None:
-        """Watch no longer."""
-        for handle in self._handles:
-            handle.remove()
+        hooks.enter_context(parts[0].register_forward_pre_hook(self._enter))
+        for part in parts:
+            for layer in part.modules():
+                hooks.enter_context(layer.register_forward_hook(self._leave))
 
     @property
     def factor(self) -> float:
@@ -88,14 +86,10 @@ class Range:
 
 def measure_ranges(graph: nn.Module, chains: Sequence[Sequence[nn.Module]], layouts: Sequence[ClassIds]) -> list[Range]:
     """Draw layouts, ``uint8[H, W]`` each, and return what became of each chain of parts."""
-    ranges = [Range(parts) for parts in chains]
-    try:
-        with torch.no_grad():
-            for layout in layouts:
-                graph(torch.from_numpy(layout.copy()).unsqueeze(0))
-    finally:
-        for found in ranges:
-            found.close()
+    with contextlib.ExitStack() as hooks, torch.no_grad():
+        ranges = [Range(parts, hooks) for parts in chains]
+        for layout in layouts:
+            graph(torch.from_numpy(layout.copy()).unsqueeze(0))
     return ranges
 
 

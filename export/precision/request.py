@@ -34,11 +34,7 @@ class PrecisionRequest:
     for_another_machine: bool = False  # then it need not be faster on this one
 
     def check(self, generator: GeneratorKind) -> None:
-        """Refuse, before any work, what no export can give.
-
-        Raises:
-            NoPrecisionError: if the generator has no form of this precision, or fp32 is given a limit.
-        """
+        """Refuse, before any work, what no export can give, by a NoPrecisionError."""
         if self.precision == "fp32":
             if self.min_psnr is not None or self.for_another_machine:
                 raise NoPrecisionError(
@@ -109,11 +105,7 @@ def lower_precision(
 
 
 def check_precision(precision: Precision, check: PrecisionCheck) -> None:
-    """Refuse a precision that costs too much, or that brings nothing where it is meant to run.
-
-    Raises:
-        PrecisionError: naming every target beyond the limit, or the speed.
-    """
+    """Raise a PrecisionError if a precision costs too much, or brings nothing where it is meant to run."""
     below = [f"{target} at {psnr:.1f}" for target, psnr in check.psnr.items() if not psnr >= check.min_psnr]
     if below:
         raise PrecisionError(

@@ -65,11 +65,7 @@ class BatchProfile:
 
     @classmethod
     def parse(cls, text: str) -> "BatchProfile":
-        """Read ``OPT:MAX``.
-
-        Raises:
-            InputError: if it is anything else.
-        """
+        """Read ``OPT:MAX``, or raise an InputError."""
         try:
             tuned_for, largest = map(int, text.split(":"))
         except ValueError:
@@ -109,11 +105,7 @@ class BuildObserver(Protocol):
 
 
 def this_machine() -> Machine:
-    """The machine, if it can build engines.
-
-    Raises:
-        TensorRTMissingError: if it has no TensorRT, or PyTorch sees no GPU.
-    """
+    """The machine; a TensorRTMissingError if it has no TensorRT, or PyTorch sees no GPU."""
     version = str(import_tensorrt().__version__)
     if not torch.cuda.is_available():
         raise TensorRTMissingError(f"PyTorch sees no CUDA GPU here; {REQUIREMENTS}")
@@ -164,11 +156,7 @@ def build_plan(
 
 
 def import_tensorrt() -> Any:
-    """The package, which has no types.
-
-    Raises:
-        TensorRTMissingError: if it, or its libraries, are not there.
-    """
+    """The package, which has no types; a TensorRTMissingError if it, or its libraries, are not there."""
     try:
         import tensorrt
     except (ImportError, OSError) as error:  # OSError: the package is there, its libraries are not

@@ -62,20 +62,12 @@ class EngineRenderer:
             raise EngineError(f"TensorRT {trt.__version__} cannot load {plan}: {self._logger.last_error}")
 
     def __call__(self, target: ClassIds) -> RGB:
-        """Render a target layout ``uint8[H, W]`` on the canvas as ``uint8[H, W, 3]``.
-
-        Raises:
-            EngineError: if the engine fails.
-        """
+        """Render a target layout ``uint8[H, W]`` on the canvas as ``uint8[H, W, 3]``, or raise an EngineError."""
         picture: RGB = self.render_batch(target[np.newaxis])[0]
         return picture
 
     def render_batch(self, targets: ClassIds) -> RGB:
-        """Render layouts ``uint8[N, H, W]`` as ``uint8[N, H, W, 3]``.
-
-        Raises:
-            EngineError: if the engine fails, or does not take so many.
-        """
+        """Render layouts ``uint8[N, H, W]`` as ``uint8[N, H, W, 3]``; an EngineError if it fails or takes fewer."""
         context = self._context
         if not context.set_input_shape(INPUT_NAME, targets.shape):
             raise EngineError(f"the engine takes no label maps of {targets.shape}: {self._logger.last_error}")

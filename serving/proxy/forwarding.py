@@ -275,11 +275,7 @@ class ProxyThread:
         self._thread = threading.Thread(target=self._run, name="semia-proxy", daemon=True)
 
     def start(self) -> None:
-        """Return when it listens.
-
-        Raises:
-            ServerStartError: if it cannot listen on its address.
-        """
+        """Return when it listens on its address; a ServerStartError if it cannot."""
         self._thread.start()
         self._listening.result()
 

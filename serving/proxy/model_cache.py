@@ -39,11 +39,7 @@ class ModelControl(Protocol):
     """Loads and unloads models."""
 
     async def load(self, name: str) -> None:
-        """Load a model; return when it answers.
-
-        Raises:
-            ModelLoadError: if it cannot be loaded, and is not in memory.
-        """
+        """Load a model and return when it answers; a ModelLoadError if it cannot be loaded, and is not in memory."""
 
     async def unload(self, name: str) -> None:
         """Unload a model; return when its memory is free."""

@@ -128,11 +128,7 @@ def present_settings(repository: Path, name: str) -> ServingSettings:
 
 
 def present_config(repository: Path, name: str) -> str:
-    """The config.pbtxt of a model's newest version; empty for a model that is not there.
-
-    Raises:
-        PublishError: if it cannot be read.
-    """
+    """The config.pbtxt of a model's newest version, empty if there is none; a PublishError if it is unreadable."""
     try:
         return (repository / name / CONFIG_FILE).read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
@@ -318,11 +314,7 @@ def read_newest(model: Path) -> tuple[ModelCard, Path]:
 
 
 def read_config(path: Path) -> pb.ModelConfig:
-    """A model's config.pbtxt.
-
-    Raises:
-        RepositoryError: if it is missing, or is none.
-    """
+    """A model's config.pbtxt; a RepositoryError if it is missing, or is none."""
     try:
         return parse_config(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, text_format.ParseError) as error:

@@ -159,11 +159,7 @@ def find_libpython(folders: Iterable[Path], version: str = PYTHON_VERSION) -> Pa
 
 
 def find_python(executable: Path) -> Path:
-    """The ``python3`` beside the running interpreter, for Triton's stub looks for that name alone.
-
-    Raises:
-        TritonNotFoundError: if there is none, or it is another Python.
-    """
+    """The ``python3`` beside the running interpreter, as Triton's stub calls it, or a TritonNotFoundError."""
     python = executable.parent / "python3"
     if not python.exists() or python.resolve() != executable.resolve():
         raise TritonNotFoundError(
