@@ -128,7 +128,8 @@ class BaseClient:
             return await operation(live.operations, call, *arguments, **options)
         except (Exception, asyncio.CancelledError) as error:
             # Closed by another thread or task; gRPC cancels the calls of a closed channel.
-            if self._closed and not (self._awaits and _is_cancelled()):
+            task = asyncio.current_task() if self._awaits else None
+            if self._closed and not (task is not None and task.cancelling()):
                 raise self._closed_error() from error
             raise
 
@@ -189,8 +190,3 @@ class BaseClient:
 
     def _closed_error(self) -> ClientUseError:
         return ClientUseError(f"the client of {self._url} is closed: make a new one")
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and bool(task.cancelling())

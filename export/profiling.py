@@ -91,7 +91,11 @@ def profile_stages(model: Path, target: ClassIds, runs: int, threads: int) -> St
     try:
         with tempfile.TemporaryDirectory() as folder:
             optimized = Path(folder) / "optimized.onnx"
-            session = _profiling_session(model, optimized, threads)
+            options = _options(threads)
+            options.enable_profiling = True
+            options.profile_file_prefix = str(optimized.with_name("profile"))
+            options.optimized_model_filepath = str(optimized)
+            session = open_session(model, options)
             peaks = _alternate(session, target, runs, threads)
             profile = Path(session.end_profiling())
             stages = kernel_stages(onnx.load(model).graph, onnx.load(optimized).graph)
@@ -120,15 +124,6 @@ def kernel_stages(original: onnx.GraphProto, optimized: onnx.GraphProto) -> dict
             known[number] = told[0]
     stages = stages_of(optimized, known)
     return {node.name: (stages[number], number not in known) for number, node in enumerate(optimized.node)}
-
-
-def _profiling_session(model: Path, optimized: Path, threads: int) -> Any:
-    """A session that records every kernel, and writes the graph that it runs."""
-    options = _options(threads)
-    options.enable_profiling = True
-    options.profile_file_prefix = str(optimized.with_name("profile"))
-    options.optimized_model_filepath = str(optimized)
-    return open_session(model, options)
 
 
 def _options(threads: int) -> Any:

@@ -136,7 +136,8 @@ def rollback(
         model = model_folder(folder, name)
         version = _version_to_return_to(model, to)
         if not change_classes:
-            _check_classes_again(folder, model, version)
+            card = dataclasses.replace(ModelCard.read(model / str(version) / CARD_FILE), name=name)
+            check_classes(present_config(folder, name), card, "roll back with --change-classes if that is meant")
         stage = functools.partial(_stage_again, model, version)
         if url is not None:
             return Rollback(_put_into_service(stage, name, folder, url, timeout_s, access), version)
@@ -298,11 +299,6 @@ def _version_to_return_to(model: Path, to: int | None) -> int:
     if to == newest:
         raise RepositoryError(f"version {to} of {model.name!r} is the newest already; it has {known}")
     return to
-
-
-def _check_classes_again(repository: Path, model: Path, version: int) -> None:
-    card = dataclasses.replace(ModelCard.read(model / str(version) / CARD_FILE), name=model.name)
-    check_classes(present_config(repository, model.name), card, "roll back with --change-classes if that is meant")
 
 
 def _stage_again(model: Path, version: int, staging: Path) -> Path:

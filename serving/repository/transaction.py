@@ -86,19 +86,14 @@ def recover(repository: Path) -> UnfinishedVersion | None:
 def staging_folder(repository: Path) -> contextlib.AbstractContextManager[Path]:
     """A private folder on the repository's disk; those that killed writers left behind are removed first.
 
-    Whatever is in it at the end is deleted: renaming a folder into it takes it out of the repository at once.
-    """
-    return private_directory(_staging_place(repository), f".{repository.name}.publish-", ".partial")
-
-
-def _staging_place(repository: Path) -> Path:
-    """Beside the repository, for Triton takes any folder in it, hidden or not, for a model.
-
-    Inside only where it must be: if the repository is a mounted disk, or its parent is not ours to write.
+    Whatever is in it at the end is deleted: renaming a folder into it takes it out of the repository at once. It lies
+    beside the repository, for Triton takes any folder in that, hidden or not, for a model; inside only where it must:
+    if the repository is a mounted disk, or its parent is not ours to write.
     """
     beside = repository.parent
     same_disk = beside.stat().st_dev == repository.stat().st_dev
-    return beside if same_disk and os.access(beside, os.W_OK) else repository
+    place = beside if same_disk and os.access(beside, os.W_OK) else repository
+    return private_directory(place, f".{repository.name}.publish-", ".partial")
 
 
 def unfinished_version(repository: Path) -> UnfinishedVersion | None:

@@ -20,7 +20,6 @@ from semia.core.machine import usable_cores
 from semia.core.staging import temporary_directory
 from semia.training.errors import TrainingError, writing
 from semia.training.parallel.jobs import LOCAL, LOCAL_ENVIRONMENT, Job, JobStatus, State, run_job
-from semia.training.request import TrainRequest
 
 POLL_S = 0.5
 """How long to wait for a status at a time."""
@@ -82,8 +81,15 @@ class RayEngine:
 
     def start(self, job: Job) -> None:
         """Hand the job to Ray, which finds a node for it when there is room."""
-        job = dataclasses.replace(job, request=_with_absolute_paths(job.request))
-        task = self._task.options(name=job.name).remote(job, self._actor, self._marker_beside(job.request.run))
+        asked = job.request
+        request = dataclasses.replace(  # tasks run in other folders than the one the paths are relative to
+            asked,
+            scene=asked.scene.absolute(),
+            run=asked.run.absolute(),
+            vgg_weights=asked.vgg_weights and asked.vgg_weights.absolute(),
+        )
+        job = dataclasses.replace(job, request=request)
+        task = self._task.options(name=job.name).remote(job, self._actor, self._marker_beside(request.run))
         self._jobs[task] = job
 
     def stop(self) -> None:
@@ -198,13 +204,3 @@ class _StatusSender:
             return any(ray.get(answered))
         except ray.exceptions.RayActorError:
             return True  # the caller is gone
-
-
-def _with_absolute_paths(request: TrainRequest) -> TrainRequest:
-    """Tasks run in other folders than the one the paths are relative to."""
-    return dataclasses.replace(
-        request,
-        scene=request.scene.absolute(),
-        run=request.run.absolute(),
-        vgg_weights=request.vgg_weights and request.vgg_weights.absolute(),
-    )
