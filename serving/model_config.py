@@ -37,7 +37,6 @@ from semia.serving.errors import BundleError
 WORKSPACE_BYTES = 4 << 30
 """Scratch memory that TensorRT may try algorithms with; ONNX Runtime's default of 1 GiB rules fast ones out."""
 
-Accelerators = pb.ModelOptimizationPolicy.ExecutionAccelerators
 Group = pb.ModelInstanceGroup
 
 CARD_HASH_PARAMETER = "model_card_sha256"
@@ -231,18 +230,24 @@ def accelerate(
     Raises:
         InputError: if the configuration allows batches that the card's engine does not take.
     """
+    asked = config.optimization.execution_accelerators
     if served_file(card, accelerator) == PLAN_FILE:
         _serve_engine(config, card)
     elif accelerator is Accelerator.TENSORRT:
-        _request_accelerator(config, accelerator, _tensorrt_options(config, card, engine_cache))
+        options = _tensorrt_options(config, card, engine_cache)
+        asked.gpu_execution_accelerator.add(name=accelerator, parameters=options)
     elif accelerator is Accelerator.CUDA:
         # TensorFloat-32, on by default, would round the factors of float32 products to 10 bits.
-        _request_accelerator(config, accelerator, {"use_tf32": "0"})
+        asked.gpu_execution_accelerator.add(name=accelerator, parameters={"use_tf32": "0"})
         config.optimization.cuda.graphs = True  # our own backend heeds it, the C++ one has no use for it
     elif accelerator is Accelerator.OPENVINO:
+        asked.cpu_execution_accelerator.add(name=accelerator)
         config.instance_group[0].kind = Group.KIND_CPU
-        asked = Accelerators.Accelerator(name=accelerator.value)
-        config.optimization.execution_accelerators.cpu_execution_accelerator.append(asked)
+        return
+    else:
+        return
+    config.instance_group[0].kind = Group.KIND_GPU
+    _warm_up_every_batch(config)
 
 
 def requested_accelerator(config: pb.ModelConfig) -> tuple[Accelerator | None, PurePosixPath]:
@@ -252,13 +257,6 @@ def requested_accelerator(config: pb.ModelConfig) -> tuple[Accelerator | None, P
         cache = asked.parameters.get("trt_engine_cache_path", str(DEFAULT_ENGINE_CACHE))
         return Accelerator(asked.name), PurePosixPath(cache)
     return None, DEFAULT_ENGINE_CACHE
-
-
-def _request_accelerator(config: pb.ModelConfig, accelerator: Accelerator, options: dict[str, str]) -> None:
-    config.instance_group[0].kind = Group.KIND_GPU
-    _warm_up_every_batch(config)
-    asked = Accelerators.Accelerator(name=accelerator.value, parameters=options)
-    config.optimization.execution_accelerators.gpu_execution_accelerator.append(asked)
 
 
 def _tensorrt_options(config: pb.ModelConfig, card: ModelCard, engine_cache: PurePosixPath) -> dict[str, str]:
@@ -293,8 +291,6 @@ def _serve_engine(config: pb.ModelConfig, card: ModelCard) -> None:
     config.backend = "tensorrt"
     config.default_model_filename = PLAN_FILE
     config.optimization.cuda.graphs = True
-    config.instance_group[0].kind = Group.KIND_GPU
-    _warm_up_every_batch(config)
 
 
 def _warm_up_every_batch(config: pb.ModelConfig) -> None:

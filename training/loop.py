@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -145,7 +144,7 @@ def _check_finite(losses: dict[str, float], iteration: int) -> None:
             )
 
 
-class RunLog:
+class RunLog(contextlib.AbstractContextManager["RunLog"]):
     """Appends to a run's records, from an iteration on: later lines of a killed run are dropped."""
 
     def __init__(self, run: Path, first_iteration: int) -> None:
@@ -155,9 +154,6 @@ class RunLog:
             write_text(metrics, "".join(_lines_before(metrics, first_iteration)))
         self._metrics = metrics.open("a", encoding="utf-8")
         self._events = SummaryWriter(log_dir=str(run), purge_step=first_iteration)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         for each in (self._metrics, self._events):

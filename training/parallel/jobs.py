@@ -13,7 +13,7 @@ from enum import StrEnum
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from types import FrameType
-from typing import Protocol, Self
+from typing import Protocol
 
 import torch
 
@@ -79,15 +79,11 @@ class JobStatus:
     scene_notes: tuple[str, ...] = ()  # what of the scene's files was not taken as it stands, a line each; said once
 
 
-class Engine(Protocol):
+class Engine(contextlib.AbstractContextManager["Engine"], Protocol):
     """Starts jobs, each in a process of its own, and collects their statuses.
 
     As a context manager: what still runs at its end is killed.
     """
-
-    def __enter__(self) -> "Engine": ...
-
-    def __exit__(self, *exception: object) -> None: ...
 
     def start(self, job: Job) -> None:
         """Have a job done, soon if not at once."""
@@ -216,7 +212,7 @@ def prepare_environment(address: str) -> None:
         os.environ.update(LOCAL_ENVIRONMENT)
 
 
-class LocalEngine:
+class LocalEngine(contextlib.AbstractContextManager["LocalEngine"]):
     """Starts processes of `run_job`; they end with this one, however it dies; training keeps what it learnt.
 
     Processes rather than threads or one pool: a scene that runs out of memory or crashes takes no other with it, and
@@ -227,9 +223,6 @@ class LocalEngine:
         """Make the engine; ``initializer``, which must be picklable, is called in each process before its work."""
         self._initializer = initializer
         self._workers: list[_Worker] = []
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         for worker in self._workers:

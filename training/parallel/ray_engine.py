@@ -10,7 +10,7 @@ import ipaddress
 import logging
 import tempfile
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import ray
 import ray.exceptions
@@ -28,7 +28,7 @@ OBJECT_STORE_BYTES = 100_000_000
 """Of a Ray that we start: only statuses pass through it; by default it would take a third of the memory."""
 
 
-class RayEngine:
+class RayEngine(contextlib.AbstractContextManager["RayEngine"]):
     """Starts Ray tasks of `run_job`, each in a process of its own.
 
     They are not retried: what a killed one learnt is in its run folder, and resuming goes on from there.
@@ -63,9 +63,6 @@ class RayEngine:
         self._jobs: dict[ray.ObjectRef[JobStatus], Job] = {}
         self._begun: set[str] = set()
         self._marker_of_folder: dict[Path, Path] = {}
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         for task in self._jobs:
