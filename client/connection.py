@@ -128,8 +128,7 @@ class BaseClient:
             return await operation(live.operations, call, *arguments, **options)
         except (Exception, asyncio.CancelledError) as error:
             # Closed by another thread or task; gRPC cancels the calls of a closed channel.
-            task = asyncio.current_task() if self._awaits else None
-            if self._closed and not (task is not None and task.cancelling()):
+            if self._closed and not (self._awaits and _is_cancelled()):
                 raise self._closed_error() from error
             raise
 
@@ -190,3 +189,13 @@ class BaseClient:
 
     def _closed_error(self) -> ClientUseError:
         return ClientUseError(f"the client of {self._url} is closed: make a new one")
+
+
+def _is_cancelled() -> bool:
+    """Whether the running task is to end.
+
+    A function of its own: a task among the variables of a frame that fails would be in a cycle with its own error, and
+    keep the connection until the garbage collector comes. Where that comes in a forked process, gRPC waits forever.
+    """
+    task = asyncio.current_task()
+    return task is not None and bool(task.cancelling())

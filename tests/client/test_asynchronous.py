@@ -1,7 +1,9 @@
 """The asyncio client: against a real Triton, and against a server that can be slow."""
 
 import asyncio
+import gc
 import time
+import weakref
 from pathlib import Path
 
 import grpc
@@ -144,3 +146,26 @@ def test_closing_ends_calls_in_flight_with_an_error_of_ours() -> None:
 
     with running(FakeTriton(delay_s=1.0)) as fake:
         asyncio.run(call(fake))
+
+
+def test_a_call_that_failed_does_not_keep_the_connection() -> None:
+    """A garbage collector in a forked process would end it there, where gRPC waits forever for threads it has not."""
+
+    async def call(fake: FakeTriton) -> "weakref.ref[object]":
+        client = AsyncSynthesisClient(fake.url)
+        await client.describe("fake")
+        assert client._live is not None
+        connection = weakref.ref(client._live.triton)
+        task = asyncio.create_task(client.synthesize("fake", IDS))
+        await asyncio.sleep(0.1)
+        await client.close()
+        await asyncio.wait([task])
+        assert isinstance(task.exception(), ClientUseError)
+        return connection
+
+    with running(FakeTriton(delay_s=1.0)) as fake:
+        gc.disable()
+        try:
+            assert asyncio.run(call(fake))() is None
+        finally:
+            gc.enable()
