@@ -61,8 +61,8 @@ def class_light(image: Tensor, shares: Tensor, halvings: int) -> Tensor:
         halvings: how often the canvas is halved for the answer.
 
     Returns:
-        Levels above middle gray, whole numbers within 127, float32 ``[K, 3, h, w]``; all 0 for most classes. No pixel
-        of the photograph leaves [0, 255] where they are taken off, so that adding them gives it back.
+        Levels above middle gray or another level, whole numbers within 127, float32 ``[K, 3, h, w]``; all 0 for most
+        classes. No pixel of the photograph leaves [0, 255] where they are taken off, so that adding them gives it back.
     """
     inner = 1 - F.max_pool2d(1 - shares, 2 * OUTLINE + 1, 1, OUTLINE)
     inner = torch.where(inner.flatten(1).any(1)[:, None, None], inner, shares)
@@ -75,11 +75,16 @@ def class_light(image: Tensor, shares: Tensor, halvings: int) -> Tensor:
 
 
 def _fitting(levels: Tensor, mask: Tensor, light: Tensor, halvings: int) -> Tensor:
-    """The largest eighths of a light ``[3, h, w]``, rounded, that may be taken off levels ``[3, H, W]`` in a mask."""
+    """The largest eighths of a light ``[3, h, w]``, rounded, that may be taken off levels ``[3, H, W]`` in a mask.
+
+    Each channel may be lighter or darker by a number: else a single dark pixel beside an outline could forbid it all.
+    """
     for eighths in range(8, 0, -1):
-        lit = torch.floor(light * eighths / 8 + 0.5).clamp(-127, 127)
+        lit = torch.floor(light * eighths / 8 + 0.5)
         rest = (levels - lit.repeat_interleave(2**halvings, 1).repeat_interleave(2**halvings, 2))[:, mask]
-        if ((rest >= 0) & (rest <= 255)).all():
+        darkest, brightest = rest.amin(1), rest.amax(1)
+        lit = lit + torch.minimum(darkest, (brightest - 255).clamp(min=0))[:, None, None]
+        if (brightest - darkest <= 255).all() and lit.abs().amax() <= 127:
             return lit
     return torch.zeros_like(light)
 

@@ -75,3 +75,15 @@ def test_no_color_leaves_its_range_without_its_light(image: Tensor, shares: Tens
     rest = image * 255 - class_light(image, shares, 2)[0].repeat_interleave(4, 1).repeat_interleave(4, 2)
     assert rest[:, :40].min() >= 0
     assert rest[:, :40].max() <= 255
+
+
+def test_a_dark_pixel_leaves_the_light_its_gradient(image: Tensor, shares: Tensor) -> None:
+    """As of a leaf's tip that was labelled sky: the light is as much darker everywhere as the pixel needs."""
+    speck = image.clone()
+    speck[:, 21, 100] = 0
+    light, without = class_light(speck, shares, 2)[0], class_light(image, shares, 2)[0]
+    rest = speck * 255 - light.repeat_interleave(4, 1).repeat_interleave(4, 2)
+    assert rest[:, 21, 100].min() == 0
+    assert rest[:, :40].max() <= 255
+    assert ((light - light.mean()) - (without - without.mean())).abs().max() < 3
+    assert without.mean() - light.mean() > 50
