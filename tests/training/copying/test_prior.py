@@ -85,5 +85,5 @@ def test_a_dark_pixel_leaves_the_light_its_gradient(image: Tensor, shares: Tenso
     rest = speck * 255 - light.repeat_interleave(4, 1).repeat_interleave(4, 2)
     assert rest[:, 21, 100].min() == 0
     assert rest[:, :40].max() <= 255
-    assert ((light - light.mean()) - (without - without.mean())).abs().max() < 3
+    assert light.amax() - light.amin() > 0.8 * (without.amax() - without.amin())
     assert without.mean() - light.mean() > 50
