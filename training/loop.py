@@ -16,12 +16,16 @@ from semia.core.files import write_text
 from semia.core.images import RGB, write_rgb
 from semia.training.base import Renderer, WorkProgress, sample_sheet
 from semia.training.errors import DivergedError, RunError, SettingsError, writing
+from semia.training.examples import paint_examples
 from semia.training.machine import prepare_process
 from semia.training.published.losses import FeatureMaps, rgb_features
 from semia.training.published.trainer import AlternatingTrainer
 from semia.training.run_folder import METRICS_FILE, SAMPLES_FOLDER, Checkpoint, RunFolder
 from semia.training.scene import Scene
 from semia.training.settings import TrainingSettings
+
+EXAMPLES_SHARE = 0.1
+"""Of a run's minutes, where it has any: what painting examples takes at most, but for the first."""
 
 RESUME = "--resume goes on from the last checkpoint"
 
@@ -95,7 +99,12 @@ def train(
     began = time.monotonic()
     prepare_process()
     tensors = run.scene_tensors(device)
-    trainer = AlternatingTrainer(tensors, settings, run.config.seed, patch_features)
+
+    def painted_enough() -> bool:
+        return settings.minutes is not None and time.monotonic() - began >= EXAMPLES_SHARE * 60 * settings.minutes
+
+    examples = paint_examples(run.scene, settings.examples, run.config.seed, tensors, enough=painted_enough)
+    trainer = AlternatingTrainer(tensors, settings, run.config.seed, patch_features, examples)
     checkpoint = run.load_checkpoint(device)
     first, seconds_before = (0, 0.0) if checkpoint is None else (checkpoint.iteration, checkpoint.seconds)
     if checkpoint is not None:

@@ -7,7 +7,15 @@ import pytest
 
 from semia.training.copying.settings import CopyingSettings
 from semia.training.errors import SettingsError
-from semia.training.settings import DEFAULT, PAPER, PRESETS, LossWeights, TrainingSettings, settings_from_dict
+from semia.training.settings import (
+    DEFAULT,
+    PAPER,
+    PAPER_SHORT,
+    PRESETS,
+    LossWeights,
+    TrainingSettings,
+    settings_from_dict,
+)
 
 
 def test_the_paper_preset_is_the_published_schedule() -> None:
@@ -23,6 +31,8 @@ def test_the_paper_preset_is_the_published_schedule() -> None:
     assert PAPER.ratio_limit is None
     assert PAPER.weights.supervision == 0
     assert (PAPER.even_phases, PAPER.interpolation) == (False, "bilinear")
+    assert (PAPER.momentum, PAPER.square_decay) == (0, 0.9)
+    assert (PAPER.begin_as_autoencoder, PAPER.examples, PAPER.weights.distribution) == (False, 0, 0)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -36,6 +46,7 @@ def test_schedules_scale_with_the_iterations() -> None:
     half = PAPER.with_iterations(1250)
     assert (half.progressive_iterations, half.constant_iterations) == (500, 500)
     assert half.rate_share(1) == pytest.approx(0.1)
+    assert [PAPER_SHORT.with_iterations(count).examples for count in (1, 110, 220, 2200)] == [1, 75, 150, 150]
 
 
 def test_progress_is_the_share_of_the_iterations() -> None:
@@ -80,6 +91,9 @@ IMPOSSIBLE: list[dict[str, Any]] = [
     {"generator_width": 6},
     {"generator_steps": 0},
     {"interpolation": "cubic"},
+    {"momentum": 1.0},
+    {"square_decay": -0.1},
+    {"examples": -1},
     {"generator": "best"},
     {"minutes": 0.0},
     {"minutes": math.inf},

@@ -44,12 +44,24 @@ class SpectralNorm(nn.Module):
         """Begin with random vectors; the weight is float32 ``[out, in, k, k]``, transposed ``[in, out, k, k]``."""
         super().__init__()
         self.transposed = transposed
-        matrix = (weight.detach().transpose(0, 1) if transposed else weight.detach()).flatten(1)
-        u, v = F.normalize(torch.randn(matrix.shape[0]), dim=0), F.normalize(torch.randn(matrix.shape[1]), dim=0)
-        for _ in range(INITIAL_POWER_ITERATIONS):
-            u, v, _ = _power_iteration(matrix, v)
+        u, v = self._singular_vectors(weight)
         self.register_buffer("_u", u)
         self.register_buffer("_v", v)
+
+    @torch.no_grad()
+    def restart(self, weight: Tensor) -> None:
+        """Begin again, as for a new weight, of the same shape."""
+        for known, found in zip((self._u, self._v), self._singular_vectors(weight), strict=True):
+            known.copy_(found)
+
+    def _singular_vectors(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The left and the right one, from random ones by some power iterations."""
+        matrix = (weight.detach().transpose(0, 1) if self.transposed else weight.detach()).flatten(1)
+        u, v = F.normalize(torch.randn(matrix.shape[0]), dim=0), F.normalize(torch.randn(matrix.shape[1]), dim=0)
+        u, v = u.to(matrix.device), v.to(matrix.device)
+        for _ in range(INITIAL_POWER_ITERATIONS):
+            u, v, _ = _power_iteration(matrix, v)
+        return u, v
 
     def forward(self, weight: Tensor) -> Tensor:
         """The normalized weight, float32, of the same shape."""

@@ -8,6 +8,7 @@ the class. Shapes do not depend on the label maps, so that a step can be recorde
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -108,6 +109,62 @@ class PatchCoherence:
 
 
 @dataclass(frozen=True)
+class PatchDistribution:
+    """Sliced Wasserstein distance of patches, class by class, at full and half the size (Elnekave and Weiss 2022)."""
+
+    class_count: int  # of the palette: class ids are below it
+    patch: int = 7  # side of the square patches
+    directions: int = 48  # random ones, drawn anew at every call, that patches are projected on
+    samples: int = 1024  # patches of each class, drawn uniformly
+
+    def __call__(self, output: Tensor, output_ids: Tensor, source: Tensor, source_ids: Tensor) -> Tensor:
+        """How far apart the sorted projections of both pictures' patches are; 0 for classes that one of them lacks.
+
+        Args:
+            output: ``[1, 3, H, W]`` in [-1, 1].
+            output_ids: its class ids, ``[1, H, W]``.
+            source: the picture to resemble, likewise.
+            source_ids: its class ids.
+
+        Returns:
+            Float32, with gradients into ``output``: the mean over sizes, classes by their share of the output.
+        """
+        distances = [
+            self._distance(
+                _Labeled(F.avg_pool2d(output.float(), scale), output_ids[0, ::scale, ::scale]),
+                _Labeled(F.avg_pool2d(source.float(), scale), source_ids[0, ::scale, ::scale]),
+            )
+            for scale in (1, 2)
+        ]
+        return _mean(distances)
+
+    def _distance(self, output: "_Labeled", source: "_Labeled") -> Tensor:
+        directions = torch.randn(self.directions, 3, self.patch, self.patch, device=output.image.device)
+        directions = directions / directions.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        ours, shares = self._sorted(output, directions)
+        theirs, source_shares = self._sorted(source, directions)
+        return ((ours - theirs).abs().mean((0, 2)) * shares * (source_shares > 0)).sum()
+
+    def _sorted(self, labeled: "_Labeled", directions: Tensor) -> tuple[Tensor, Tensor]:
+        """Sorted projections of some patches of each class, ``[directions, K, samples]``, and their shares ``[K]``."""
+        projected = F.conv2d(labeled.image, directions)[0].flatten(1)
+        feature = FeatureMap(labeled.image, self.patch)
+        classes = _classes_at(labeled.class_ids.unsqueeze(0), feature)
+        every = torch.arange(self.class_count, device=classes.device)
+        counts = (classes == every.unsqueeze(1)).sum(1)
+        drawn = _draw(classes.argsort(stable=True), counts, self.samples)
+        samples = projected[:, drawn].view(len(projected), self.class_count, self.samples)
+        return samples.sort(-1).values, counts / len(classes)
+
+
+class _Labeled(NamedTuple):
+    """A picture and its classes."""
+
+    image: Tensor  # [1, 3, H, W]
+    class_ids: Tensor  # [H, W]
+
+
+@dataclass(frozen=True)
 class _PatchBank:
     """One feature map of the source, its patches sorted by class."""
 
@@ -129,7 +186,8 @@ class _PatchBank:
         drawn = torch.randint(len(self.output_classes), (output_patches,), device=device)
         queries = _patches(FeatureMap(output.values.float(), output.patch), drawn)
         classes = self.output_classes[drawn]
-        candidates = self._draw(max(1, source_patches // len(self.counts) // GROUP) * GROUP)
+        count = max(1, source_patches // len(self.counts) // GROUP) * GROUP
+        candidates = _draw(self.positions, self.counts, count)
         keys = _patches(self.source, candidates)
         nearest = keys[_nearest(queries.detach(), classes, keys, len(self.counts))]
         distances = (queries.unsqueeze(1) - nearest).abs().mean((1, 2))
@@ -137,13 +195,23 @@ class _PatchBank:
         known = self.counts[classes] > 0
         return (distances * known).sum() / known.sum().clamp(min=1)
 
-    def _draw(self, count: int) -> Tensor:
-        """Positions int64 ``[K·count]`` of patches of the source, as many of each class; any, of classes it lacks."""
-        ends = self.counts.cumsum(0)
-        random = torch.rand(len(self.counts), count, device=self.counts.device)
-        within = (random * self.counts.unsqueeze(1)).long()
-        drawn = (ends - self.counts).unsqueeze(1) + within
-        return self.positions[drawn.clamp(max=len(self.positions) - 1).flatten()]
+
+def _draw(positions: Tensor, counts: Tensor, count: int) -> Tensor:
+    """As many patches of each class, at random; any, of classes that there are none of.
+
+    Args:
+        positions: int64 ``[M]``, of all patches, class by class.
+        counts: int64 ``[K]``, how many of each class there are.
+        count: how many of each are drawn.
+
+    Returns:
+        Positions, int64 ``[K·count]``.
+    """
+    ends = counts.cumsum(0)
+    random = torch.rand(len(counts), count, device=counts.device)
+    within = (random * counts.unsqueeze(1)).long()
+    drawn = (ends - counts).unsqueeze(1) + within
+    return positions[drawn.clamp(max=len(positions) - 1).flatten()]
 
 
 def _nearest(queries: Tensor, classes: Tensor, keys: Tensor, class_count: int) -> Tensor:

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +14,13 @@ from torch import Tensor, nn
 from semia.training.machine import has_fast_bfloat16
 from semia.training.published import losses
 from semia.training.published.augmentation import draw_grid, warp, warp_ids
+from semia.training.published.autoencoder import begin_as_autoencoder
 from semia.training.published.generator import Generator, Synthesis
 from semia.training.published.layers import even_out_phases, initialize
-from semia.training.published.losses import FeatureMaps, PatchCoherence
+from semia.training.published.losses import FeatureMaps, PatchCoherence, PatchDistribution
 from semia.training.published.networks import Discriminator, Judgement, SegmentationNetwork
 from semia.training.settings import TrainingSettings
 from semia.training.tensors import SceneTensors
-
-ADAM_BETAS = (0.0, 0.9)
 
 CALIBRATION_PASSES = 8
 """Augmentations that the final batch-norm statistics are averaged over."""
@@ -56,13 +55,31 @@ class AlternatingTrainer:
     take several times as long as the kernels themselves.
     """
 
-    def __init__(self, scene: SceneTensors, settings: TrainingSettings, seed: int, patch_features: FeatureMaps) -> None:
+    def __init__(
+        self,
+        scene: SceneTensors,
+        settings: TrainingSettings,
+        seed: int,
+        patch_features: FeatureMaps,
+        examples: Sequence[LabeledImage] = (),
+    ) -> None:
+        """Begin with first weights.
+
+        Args:
+            scene: the photograph and its labels.
+            settings: of the run.
+            seed: of all randomness.
+            patch_features: what patch coherence compares.
+            examples: pictures of other layouts of the photograph; if there are any, the targets of sampling iterations.
+        """
         device = scene.image.device
         torch.manual_seed(seed)
         self.scene = scene
         self.settings = settings
         self.seed = seed
+        self.examples = examples
         self.coherence = PatchCoherence(patch_features, len(scene.palette))
+        self.distribution = PatchDistribution(len(scene.palette))
         self.generator = Generator.from_settings(settings).to(device)
         self.discriminator = Discriminator(settings.discriminator_width).to(device)
         self.segmentation = SegmentationNetwork(settings.segmentation_width).to(device)
@@ -73,10 +90,13 @@ class AlternatingTrainer:
         }
         for network in self._networks.values():
             initialize(network, settings.initial_gain)
+        if settings.begin_as_autoencoder:
+            begin_as_autoencoder(self.generator, scene.image)
+        for network in self._networks.values():
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         self._rates = dict.fromkeys(self._networks, settings.generator_rate)
         self._rates["discriminator"] = settings.discriminator_rate
-        self.optimizers = {name: _adam(network, self._rates[name]) for name, network in self._networks.items()}
+        self.optimizers = {name: _adam(network, settings, self._rates[name]) for name, network in self._networks.items()}
         upsampling = [layer for layer in self.generator.modules() if isinstance(layer, nn.ConvTranspose2d)]
         self._upsampling_kernels = [layer.get_parameter("parametrizations.weight.original") for layer in upsampling]
         self._even_out_phases()
@@ -110,9 +130,10 @@ class AlternatingTrainer:
             weights, affine = optimizer.param_groups
             _set_rate(weights, rate)
             _set_rate(affine, rate * self.settings.affine_rate_factor)
-        augmented = self._augment(progress)
+        reconstructs = self.settings.is_reconstruction(iteration)
+        augmented = self._augment(progress) if reconstructs or not self.examples else self._example()
         first, further = self._first_sampling_step, self._sampling_step
-        if self.settings.is_reconstruction(iteration):
+        if reconstructs:
             first, further = self._first_reconstruction_step, self._reconstruction_step
             source, target = augmented, augmented
         elif torch.rand(()).item() < self.settings.swap_probability:
@@ -143,8 +164,8 @@ class AlternatingTrainer:
         torch.manual_seed(self.seed)
         with torch.no_grad():
             for _ in range(CALIBRATION_PASSES):
-                augmented = self._augment(1.0)
-                generator(self.photograph.image, self.photograph.labels, augmented.labels)
+                target = self._example() if self.examples else self._augment(1.0)
+                generator(self.photograph.image, self.photograph.labels, target.labels)
         return generator.eval()
 
     def _augment(self, progress: float) -> LabeledImage:
@@ -156,27 +177,41 @@ class AlternatingTrainer:
         labels = self.scene.colors(class_ids)
         return LabeledImage(_channels_last(image), class_ids, _channels_last(labels))
 
+    def _example(self) -> LabeledImage:
+        return self.examples[int(torch.randint(len(self.examples), ()))]
+
     def _first_sampling_step(self) -> dict[str, Tensor]:
         """A discriminator step, then the first generator step on the picture that it has seen."""
         synthesis = self._generate()
         self._discriminator_step(synthesis.image.detach())
         self._judge_real()
-        with self.autocast():
-            self._coherence = self.coherence.to_source(self.source.image, self.source.class_ids, self.target.class_ids)
+        if self.settings.weights.coherence:
+            with self.autocast():
+                source = self.source
+                self._coherence = self.coherence.to_source(source.image, source.class_ids, self.target.class_ids)
         return self._sampling_step(synthesis)
 
     def _sampling_step(self, synthesis: Synthesis | None = None) -> dict[str, Tensor]:
-        """G(I, P, P_aug) must look real, align with P_aug, and be made of I's patches."""
+        """G(I, P, P_aug) must look real, align with P_aug, and be made of I's patches.
+
+        What costs time and has no weight is left out.
+        """
+        weights = self.settings.weights
         output = (synthesis or self._generate()).image
         with self.autocast():
             fake = self.discriminator(output)
             terms = {
                 "adversarial": losses.least_squares_real(fake),
                 "feature_matching": losses.feature_matching(fake, self._real),
-                "alignment": losses.semantic_alignment(self.segmentation(output), self.target.labels),
-                "coherence": self._coherence(output),
                 "supervision": F.l1_loss(output, self.target.image),
             }
+            if weights.alignment:
+                terms["alignment"] = losses.semantic_alignment(self.segmentation(output), self.target.labels)
+            if weights.coherence:
+                terms["coherence"] = self._coherence(output)
+        if weights.distribution:
+            source = self.photograph
+            terms["distribution"] = self.distribution(output, self.target.class_ids, source.image, source.class_ids)
         return self._generator_step(terms)
 
     def _first_reconstruction_step(self) -> dict[str, Tensor]:
@@ -296,12 +331,13 @@ class StepRecorder:
         return dict(outputs)
 
 
-def _adam(network: nn.Module, rate: float) -> torch.optim.Adam:
+def _adam(network: nn.Module, settings: TrainingSettings, rate: float) -> torch.optim.Adam:
     """Adam over two groups: convolutions' weights, then biases and norms' scales."""
     parameters = list(network.parameters())
     weights = [parameter for parameter in parameters if parameter.ndim > 1]
     affine = [parameter for parameter in parameters if parameter.ndim == 1]
-    optimizer = torch.optim.Adam([{"params": weights}, {"params": affine}], lr=rate, betas=ADAM_BETAS, fused=True)
+    betas = (settings.momentum, settings.square_decay)
+    optimizer = torch.optim.Adam([{"params": weights}, {"params": affine}], lr=rate, betas=betas, fused=True)
     _suit_device(optimizer)
     return optimizer
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from semia.training.published.layers import spectral_norm
+from semia.training.published.layers import SpectralNorm, spectral_norm
 
 LAYERS: dict[str, Callable[[], nn.Conv2d | nn.ConvTranspose2d]] = {
     "1x1": lambda: nn.Conv2d(8, 4, 1),
@@ -80,3 +80,16 @@ def test_a_weight_of_zeros_leaves_the_vectors_finite() -> None:
         next(parameter for parameter in layer.parameters() if parameter.ndim == 4).zero_()
     weight_of(layer)
     assert all(torch.isfinite(value).all() for value in layer.state_dict().values())
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_it_begins_again_with_another_weight(kind: str) -> None:
+    layer = spectral_norm(LAYERS[kind]())
+    weight = torch.randn_like(weight_of(layer))
+    layer.get_parameter("parametrizations.weight.original").data.copy_(weight)
+    normalization = layer.get_submodule("parametrizations.weight.0")
+    assert isinstance(normalization, SpectralNorm)
+    normalization.restart(weight)
+    normalized = weight_of(layer.eval()).detach()
+    matrix = normalized.transpose(0, 1) if kind.endswith("transposed") else normalized
+    assert torch.linalg.matrix_norm(matrix.flatten(1), 2).item() == pytest.approx(1, rel=1e-2)

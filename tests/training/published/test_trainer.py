@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from semia.training.published.losses import rgb_features
-from semia.training.published.trainer import AlternatingTrainer
+from semia.training.published.trainer import AlternatingTrainer, LabeledImage
 from semia.training.settings import PAPER_SHORT, TrainingSettings
 from semia.training.tensors import SceneTensors
 
@@ -27,6 +27,40 @@ def test_a_sampling_iteration_trains_generator_and_discriminator(trainer: Altern
     after = [weights(network) for network in (trainer.generator, trainer.discriminator, trainer.segmentation)]
     changed = [not torch.equal(old, new) for old, new in zip(before, after, strict=True)]
     assert changed == [True, True, False]
+
+
+def test_what_has_no_weight_is_left_out(tensors: SceneTensors, settings: TrainingSettings) -> None:
+    weights = dataclasses.replace(settings.weights, alignment=0.0, coherence=0.0, distribution=1.0)
+    trainer = AlternatingTrainer(tensors, dataclasses.replace(settings, weights=weights), 0, rgb_features)
+    assert set(trainer.iterate(1, 0.0)) == {
+        "adversarial", "feature_matching", "supervision", "distribution", "discriminator"
+    }  # fmt: skip
+
+
+def test_examples_are_the_targets_of_sampling_iterations(tensors: SceneTensors, settings: TrainingSettings) -> None:
+    class_ids = tensors.class_ids.flip(2)
+    example = LabeledImage(tensors.image.flip(3), class_ids, tensors.colors(class_ids))
+    settings = dataclasses.replace(settings, swap_probability=0.0)
+    trainer = AlternatingTrainer(tensors, settings, 0, rgb_features, [example])
+    trainer.iterate(1, 0.5)
+    assert torch.equal(trainer.source.image, tensors.image)
+    assert torch.equal(trainer.target.image, example.image)
+    assert torch.equal(trainer.target.class_ids, class_ids)
+    trainer.iterate(settings.reconstruction_every, 0.5)
+    assert not torch.equal(trainer.target.image, example.image)
+
+
+def test_an_autoencoder_of_the_photograph_to_begin_with_where_asked(
+    tensors: SceneTensors, settings: TrainingSettings
+) -> None:
+    errors = []
+    for begins in (False, True):
+        wanted = dataclasses.replace(settings, generator_width=16, begin_as_autoencoder=begins)
+        trainer = AlternatingTrainer(tensors, wanted, 0, rgb_features)
+        with torch.no_grad():
+            image = trainer.generator(tensors.image, tensors.labels, tensors.labels).image
+        errors.append((image - tensors.image).abs().mean().item())
+    assert errors[1] < 0.7 * errors[0]
 
 
 def test_a_reconstruction_iteration_trains_all_three(trainer: AlternatingTrainer) -> None:
