@@ -36,7 +36,7 @@ class WorkProgress:
     seconds: float  # that it has taken; where a run is trained, in its whole life
     iteration: int = 0  # iterations of training done, likewise
     losses: Mapping[str, float] = field(default_factory=dict)  # of the last iteration
-    stage: str = ""  # of the preparation
+    stage: str = ""  # of the preparation, or of what comes before the iterations
 
     @property
     def left_s(self) -> float | None:

@@ -33,7 +33,7 @@ STRIPS = (0.1, 0.4)
 
 
 def paint_examples(
-    scene: Scene, count: int, seed: int, like: SceneTensors, *, enough: Callable[[], bool] = lambda: False
+    scene: Scene, count: int, seed: int, like: SceneTensors, *, enough: Callable[[int], bool] = lambda _: False
 ) -> list[LabeledImage]:
     """Draw layouts and have the copying generator paint them: some 0.2 s each on one core, at 350x197.
 
@@ -42,7 +42,7 @@ def paint_examples(
         count: how many; the copying generator is prepared only if there are any.
         seed: of the layouts.
         like: the scene's tensors as the published generator wants them, padded and on its device.
-        enough: asked after every picture; a true answer leaves it at those.
+        enough: asked after every picture, with how many there are; a true answer leaves it at those.
 
     Returns:
         Pictures and layouts, padded, on the device.
@@ -63,7 +63,7 @@ def paint_examples(
             class_ids = pad(class_ids, like.multiple)
             labels = like.colors(class_ids).contiguous(memory_format=torch.channels_last)
             examples.append(LabeledImage(image.contiguous(memory_format=torch.channels_last), class_ids, labels))
-            if enough():
+            if enough(len(examples)):
                 break
     return examples
 

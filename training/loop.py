@@ -83,7 +83,8 @@ def train(
     that a kill destroyed. Such a run ends after the first iteration that reaches its time; it makes at least one.
 
     Patch coherence compares ``patch_features``, for which the run's config must have been made. After every iteration
-    ``on_progress`` is told and ``should_stop`` asked: a true answer writes a checkpoint and ends.
+    ``on_progress`` is told and ``should_stop`` asked: a true answer writes a checkpoint and ends. So it is after every
+    example that is painted beforehand, where there is nothing to keep yet.
 
     Raises:
         RunError: if the checkpoint is broken, the run was imported, or its generator is not one that is trained.
@@ -100,13 +101,26 @@ def train(
     prepare_process()
     tensors = run.scene_tensors(device)
 
-    def painted_enough() -> bool:
-        return settings.minutes is not None and time.monotonic() - began >= EXAMPLES_SHARE * 60 * settings.minutes
-
-    examples = paint_examples(run.scene, settings.examples, run.config.seed, tensors, enough=painted_enough)
-    trainer = AlternatingTrainer(tensors, settings, run.config.seed, patch_features, examples)
     checkpoint = run.load_checkpoint(device)
     first, seconds_before = (0, 0.0) if checkpoint is None else (checkpoint.iteration, checkpoint.seconds)
+
+    def seconds_done() -> float:
+        return seconds_before + time.monotonic() - began
+
+    stopped = False
+
+    def painted_enough(count: int) -> bool:
+        nonlocal stopped
+        stage = f"painting example {count} of {settings.examples}"
+        on_progress(WorkProgress(settings.progress(first, seconds_done()), seconds_done(), first, stage=stage))
+        stopped = should_stop()
+        in_time = settings.minutes is None or time.monotonic() - began < EXAMPLES_SHARE * 60 * settings.minutes
+        return stopped or not in_time
+
+    examples = paint_examples(run.scene, settings.examples, run.config.seed, tensors, enough=painted_enough)
+    if stopped:
+        return False
+    trainer = AlternatingTrainer(tensors, settings, run.config.seed, patch_features, examples)
     if checkpoint is not None:
         try:
             trainer.load_state_dict(checkpoint.trainer)
@@ -115,10 +129,6 @@ def train(
                 f"cannot resume {run.path}: another version of semia, with other networks, began it; "
                 "start anew with --overwrite"
             ) from error
-
-    def seconds_done() -> float:
-        return seconds_before + time.monotonic() - began
-
     with RunLog(run.path, first) as log:
         saved_at = shown_at = time.monotonic()
         for iteration in itertools.count(first):

@@ -149,13 +149,20 @@ class StepDisplay(_Display):
         super().__init__(title, total, event, {**fields, "total": total}, *columns)
         self._steps = total
         self._first: int | None = None
+        self._prepared_s = 0.0
+
+    def prepare(self, detail: str) -> None:
+        """Say what goes on before the first step; how long that takes does not tell how long steps do."""
+        self._bar.update(self._task, detail=detail)
+        self._say_if_due(f"0/{self._steps}", self._elapsed_s, None, detail, due=False)
+        self._prepared_s = self._elapsed_s
 
     def update(self, done: int, detail: str = "", **fields: object) -> None:
         """Say that ``done`` steps of the total are done; for a log with the event's fields."""
         self._bar.update(self._task, completed=done, detail=detail)
         if self._first is None:
             self._first = done - 1  # a resumed run begins in the middle; only steps made here tell the speed
-        left_s = self._elapsed_s / (done - self._first) * (self._steps - done)
+        left_s = (self._elapsed_s - self._prepared_s) / (done - self._first) * (self._steps - done)
         due = done >= self._steps
         self._say_if_due(f"{done}/{self._steps}", self._elapsed_s, left_s, detail, due=due, done=done, **fields)
 

@@ -211,10 +211,16 @@ def _display(scene: str, settings: "TrainingSettings") -> "Iterator[Callable[[Wo
     event = "training_progress"
     if settings.minutes is None:
         with StepDisplay("iteration", settings.iterations, event, scene=scene) as steps:
-            yield lambda at: steps.update(at.iteration, format_losses(at.losses), **_fields(at))
+            yield (
+                lambda at: (
+                    steps.prepare(at.stage)
+                    if at.stage
+                    else steps.update(at.iteration, format_losses(at.losses), **_fields(at))
+                )
+            )
     else:
         with ClockDisplay("iteration", 60 * settings.minutes, event, scene=scene) as clock:
-            yield lambda at: clock.update(at.iteration, at.seconds, format_losses(at.losses), **_fields(at))
+            yield lambda at: clock.update(at.iteration, at.seconds, at.stage or format_losses(at.losses), **_fields(at))
 
 
 def _fields(progress: "WorkProgress") -> dict[str, object]:

@@ -35,7 +35,14 @@ def test_examples_are_pictures_of_their_layouts(scene: Scene, tensors: SceneTens
 
 
 def test_painting_stops_when_there_are_enough(scene: Scene, tensors: SceneTensors) -> None:
-    assert len(paint_examples(scene, 5, 0, tensors, enough=lambda: True)) == 1
+    counts: list[int] = []
+
+    def enough(count: int) -> bool:
+        counts.append(count)
+        return count == 2
+
+    assert len(paint_examples(scene, 5, 0, tensors, enough=enough)) == 2
+    assert counts == [1, 2]
 
 
 def test_no_examples_need_no_copying_generator(

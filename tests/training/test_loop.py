@@ -93,6 +93,19 @@ def test_a_stopped_run_keeps_what_was_learnt(tmp_path: Path, scene: Scene, setti
     assert not run.finished
 
 
+def test_a_run_that_is_stopped_while_examples_are_painted_has_learnt_nothing(
+    tmp_path: Path, scene: Scene, settings: TrainingSettings
+) -> None:
+    settings = dataclasses.replace(settings, examples=3)
+    run = RunFolder.create(tmp_path / "run", scene, settings, seed=0)
+    told: list[WorkProgress] = []
+    assert not train(run, CPU, on_progress=told.append, should_stop=lambda: len(told) == 2)
+    assert [at.stage for at in told] == ["painting example 1 of 3", "painting example 2 of 3"]
+    assert run.iterations_done == 0
+    assert train(run, CPU, on_progress=told.append)
+    assert told[-1].share == 1
+
+
 def test_a_full_disk_stops_training_and_what_was_learnt_stays(
     small_disk: SmallDisk, scene: Scene, settings: TrainingSettings
 ) -> None:

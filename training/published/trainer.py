@@ -96,7 +96,9 @@ class AlternatingTrainer:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         self._rates = dict.fromkeys(self._networks, settings.generator_rate)
         self._rates["discriminator"] = settings.discriminator_rate
-        self.optimizers = {name: _adam(network, settings, self._rates[name]) for name, network in self._networks.items()}
+        self.optimizers = {
+            name: _adam(network, settings, self._rates[name]) for name, network in self._networks.items()
+        }
         upsampling = [layer for layer in self.generator.modules() if isinstance(layer, nn.ConvTranspose2d)]
         self._upsampling_kernels = [layer.get_parameter("parametrizations.weight.original") for layer in upsampling]
         self._even_out_phases()
