@@ -146,12 +146,7 @@ class OpenedRun:
         """
         settings = self.run.config.settings
         if isinstance(settings, CopyingSettings):
-            return prepare_run(
-                self.run,
-                self.device,
-                on_progress=lambda at: on_progress(WorkProgress(at.share, at.seconds, stage=at.stage)),
-                should_stop=should_stop,
-            )
+            return prepare_run(self.run, self.device, on_progress=on_progress, should_stop=should_stop)
         return train(
             self.run,
             self.device,

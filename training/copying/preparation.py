@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 
 from semia.core.errors import ImageError
 from semia.core.images import write_rgb
-from semia.training.base import Renderer, sample_sheet
+from semia.training.base import Renderer, WorkProgress, sample_sheet
 from semia.training.copying.generator import CopyingGenerator
 from semia.training.copying.settings import CopyingSettings
 from semia.training.errors import RunError, TrainingError
@@ -16,20 +15,6 @@ from semia.training.machine import one_thread, prepare_process
 from semia.training.run_folder import SAMPLES_FOLDER, RunFolder
 
 SHEET_FILE = "prepared.png"
-
-
-@dataclass(frozen=True)
-class PreparationProgress:
-    """How a preparation gets on."""
-
-    stage: str  # that begins, or in which there is news
-    share: float  # of the preparation that is done, in [0, 1]
-    seconds: float  # since it began
-
-    @property
-    def left_s(self) -> float | None:
-        """About how many seconds it will go on; None while nothing tells."""
-        return self.seconds * (1 / self.share - 1) if self.share > 0 else None
 
 
 class _StoppedError(Exception):
@@ -40,7 +25,7 @@ def prepare_run(
     run: RunFolder,
     device: torch.device,
     *,
-    on_progress: Callable[[PreparationProgress], None] = lambda _: None,
+    on_progress: Callable[[WorkProgress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Prepare a run's generator, if it has none yet; returns whether it has one now.
@@ -71,7 +56,7 @@ def prepare_run(
     def on_stage(stage: str, share: float) -> None:
         if should_stop():
             raise _StoppedError
-        on_progress(PreparationProgress(stage, share, time.monotonic() - began))
+        on_progress(WorkProgress(share, time.monotonic() - began, stage=stage))
 
     try:
         generator.prepare(on_stage)

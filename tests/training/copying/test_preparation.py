@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from semia.core.images import read_rgb
+from semia.training.base import WorkProgress
 from semia.training.copying.generator import CopyingGenerator
-from semia.training.copying.preparation import PreparationProgress, prepare_run
+from semia.training.copying.preparation import prepare_run
 from semia.training.copying.settings import CopyingSettings
 from semia.training.errors import RunError, TrainingError
 from semia.training.run_folder import GENERATOR_FILE, PREPARED_FILE, RunFolder
@@ -37,7 +38,7 @@ def prepare_and_kill(path: Path, in_write: bool) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return replace(staged, target)
 
-    def die(progress: PreparationProgress) -> None:
+    def die(progress: WorkProgress) -> None:
         if progress.share > 0 and not in_write:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -46,7 +47,7 @@ def prepare_and_kill(path: Path, in_write: bool) -> None:
 
 
 def test_a_prepared_run_holds_nothing_of_a_training(run: RunFolder, copying: CopyingGenerator) -> None:
-    seen: list[PreparationProgress] = []
+    seen: list[WorkProgress] = []
     assert not run.finished
     assert run.preparation_s is None
     assert prepare_run(run, CPU, on_progress=seen.append)
@@ -69,7 +70,7 @@ def test_a_prepared_run_holds_nothing_of_a_training(run: RunFolder, copying: Cop
 def test_a_finished_one_is_left_as_it_is(run: RunFolder) -> None:
     prepare_run(run, CPU)
     before = (run.path / GENERATOR_FILE).stat().st_mtime_ns
-    seen: list[PreparationProgress] = []
+    seen: list[WorkProgress] = []
     assert prepare_run(run, CPU, on_progress=seen.append)
     assert seen == []
     assert (run.path / GENERATOR_FILE).stat().st_mtime_ns == before
