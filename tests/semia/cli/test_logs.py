@@ -99,7 +99,7 @@ def test_training_logs_its_events(scene_folder: Path, tmp_path: Path) -> None:
     events = {event["event"]: event for event in events_of(result)}
     wanted = ["command_started", "scene_loaded", "training_started", "training_progress", "training_finished"]
     assert [name for name in events if name in wanted] == wanted
-    assert {"adversarial", "alignment"} <= events["training_progress"]["losses"].keys()
+    assert {"adversarial", "distribution"} <= events["training_progress"]["losses"].keys()
     assert events["training_finished"]["iteration"] == 2
     assert events["training_finished"]["duration_s"] > 0
     assert events["command_finished"]["exit_status"] == 0
