@@ -61,8 +61,7 @@ def paint_examples(
             class_ids = draw_layout(unpadded.class_ids, random, pastes=index % PASTED_EVERY == 0)
             image = pad(paint(class_ids).float().clamp(-1, 1), like.multiple)
             class_ids = pad(class_ids, like.multiple)
-            labels = like.colors(class_ids).contiguous(memory_format=torch.channels_last)
-            examples.append(LabeledImage(image.contiguous(memory_format=torch.channels_last), class_ids, labels))
+            examples.append(LabeledImage.of(image, class_ids, like.colors(class_ids)))
             if enough(len(examples)):
                 break
     return examples

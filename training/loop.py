@@ -100,7 +100,6 @@ def train(
     began = time.monotonic()
     prepare_process()
     tensors = run.scene_tensors(device)
-
     checkpoint = run.load_checkpoint(device)
     first, seconds_before = (0, 0.0) if checkpoint is None else (checkpoint.iteration, checkpoint.seconds)
 

@@ -54,6 +54,7 @@ GENERATOR_FILE = "generator.safetensors"
 METRICS_FILE = "metrics.jsonl"
 PREPARED_FILE = "prepared.json"
 SAMPLES_FOLDER = "samples"
+PREPARE_ANEW = "the same command prepares it anew"  # what to do where the disk refuses a prepared generator
 CPU = torch.device("cpu")
 FORMAT = 1
 """Raised when a run folder's meaning changes."""
@@ -255,7 +256,7 @@ class RunFolder(os.PathLike[str]):
         Raises:
             TrainingError: if the disk refuses.
         """
-        with writing(f"write the generator to {self.path}", "the same command prepares it anew"):
+        with writing(f"write the generator to {self.path}", PREPARE_ANEW):
             # The generator last: it is what makes the run finished.
             write_text(self.path / PREPARED_FILE, json.dumps({"seconds": round(seconds, 3)}) + "\n")
             write_bytes(self.path / GENERATOR_FILE, _generator_bytes(generator, {}))

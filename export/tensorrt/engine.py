@@ -72,7 +72,7 @@ class EngineRenderer:
         if not context.set_input_shape(INPUT_NAME, targets.shape):
             raise EngineError(f"the engine takes no label maps of {targets.shape}: {self._logger.last_error}")
         # A stream of its own: on the default one TensorRT waits for the whole GPU around every call.
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch does not annotate it
         with torch.cuda.stream(stream):
             label_maps = torch.from_numpy(targets.copy()).to(DEVICE)  # PyTorch takes no read-only memory
             pictures = torch.empty(tuple(context.get_tensor_shape(OUTPUT_NAME)), dtype=torch.uint8, device=DEVICE)

@@ -122,7 +122,7 @@ def option_group(
 
         own = [each for each in _explained_parameters(command) if each.name != parameter]
         _declare(with_options, [*own, *options])
-        return with_options  # type: ignore[return-value]
+        return with_options  # type: ignore[return-value]  # Typer, its only caller, reads the signature set here
 
     return decorate
 
@@ -130,7 +130,7 @@ def option_group(
 def _declare(command: Callable[..., Any], parameters: list[inspect.Parameter]) -> None:
     """What Typer reads of a command: its signature, its annotations, its docstring."""
     command.__doc__ = (inspect.getdoc(command) or "").partition(SECTION)[0]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # `inspect` takes it from any callable
     command.__annotations__ = {each.name: each.annotation for each in parameters}
 
 

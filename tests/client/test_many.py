@@ -88,7 +88,7 @@ class Counting(FakeTriton):
             self.now += 1
             self.most = max(self.most, self.now)
         try:
-            return super().model_infer(request, context)  # type: ignore[arg-type]
+            return super().model_infer(request, context)  # type: ignore[arg-type]  # it only passes them on
         finally:
             with self.lock:
                 self.now -= 1

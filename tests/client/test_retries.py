@@ -114,4 +114,4 @@ def test_waits_grow_and_differ() -> None:
 )
 def test_impossible_repetitions_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ClientSettingsError):
-        RetryOptions(**settings)  # type: ignore[arg-type]
+        RetryOptions(**settings)  # type: ignore[arg-type]  # `attempts` is an int, in all of them

@@ -190,7 +190,7 @@ def test_only_loopback_is_surely_this_machine(url: str, expected: bool) -> None:
 
 def test_other_wishes_are_refused() -> None:
     with pytest.raises(ClientSettingsError, match="'auto', True or False"):
-        SynthesisClient(shared_memory="always")  # type: ignore[arg-type]
+        SynthesisClient(shared_memory="always")  # type: ignore[arg-type]  # as a caller without a type checker might
 
 
 LARGE = (427, 640)

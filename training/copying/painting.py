@@ -157,12 +157,11 @@ def paint(
         while means[-1].shape[2] > sizes[0].tables.grid.height:
             means.append(F.avg_pool2d(means[-1], 2))
     painted: _Painted | None = None
-    for size in sizes:
+    for size, mean in zip(sizes, reversed(means), strict=False):  # large canvases are not searched at full size
         grid = size.tables.grid
         with stage(f"search at {grid.width}x{grid.height}"):
-            here = rounded(next(mean for mean in means if mean.shape[2] == grid.height))
             chosen = None if painted is None else enlarged(painted.chosen, painted.size.tables.grid, grid)
-            painted = _search(size, here, chosen)
+            painted = _search(size, rounded(mean), chosen)
     assert painted is not None
     with stage("composition"):
         picture, agreement = (

@@ -5,14 +5,13 @@ from collections.abc import Callable
 
 import torch
 
-from semia.core.errors import ImageError
 from semia.core.images import write_rgb
 from semia.training.base import Renderer, WorkProgress, sample_sheet
 from semia.training.copying.generator import CopyingGenerator
 from semia.training.copying.settings import CopyingSettings
-from semia.training.errors import RunError, TrainingError
+from semia.training.errors import RunError, writing
 from semia.training.machine import one_thread, prepare_process
-from semia.training.run_folder import SAMPLES_FOLDER, RunFolder
+from semia.training.run_folder import PREPARE_ANEW, SAMPLES_FOLDER, RunFolder
 
 SHEET_FILE = "prepared.png"
 
@@ -66,9 +65,7 @@ def prepare_run(
         return False
     with one_thread():
         sheet = sample_sheet(run.scene, Renderer(generator, tensors))
-    try:
+    with writing("keep a sample sheet", PREPARE_ANEW):
         write_rgb(run.path / SAMPLES_FOLDER / SHEET_FILE, sheet)
-    except ImageError as error:
-        raise TrainingError(f"cannot keep a sample sheet: {error}; the same command prepares it anew") from error
     run.save_prepared(generator, seconds)
     return True

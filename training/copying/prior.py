@@ -79,7 +79,9 @@ def _fitting(levels: Tensor, mask: Tensor, light: Tensor, halvings: int) -> Tens
 
     Each channel may be lighter or darker by a number: else a single dark pixel beside an outline could forbid it all.
     """
-    for eighths in range(8, 0, -1) if light.any() else ():
+    if not light.any():  # most classes', those that the photograph lacks among them
+        return light
+    for eighths in range(8, 0, -1):
         lit = torch.floor(light * eighths / 8 + 0.5)
         rest = (levels - lit.repeat_interleave(2**halvings, 1).repeat_interleave(2**halvings, 2))[:, mask]
         darkest, brightest = rest.amin(1), rest.amax(1)

@@ -8,7 +8,6 @@ the class. Shapes do not depend on the label maps, so that a step can be recorde
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -129,39 +128,25 @@ class PatchDistribution:
         Returns:
             Float32, with gradients into ``output``: the mean over sizes, classes by their share of the output.
         """
-        distances = [
-            self._distance(
-                _Labeled(F.avg_pool2d(output.float(), scale), output_ids[0, ::scale, ::scale]),
-                _Labeled(F.avg_pool2d(source.float(), scale), source_ids[0, ::scale, ::scale]),
-            )
-            for scale in (1, 2)
-        ]
+        distances = []
+        for scale in (1, 2):
+            directions = torch.randn(self.directions, 3, self.patch, self.patch, device=output.device)
+            directions = directions / directions.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+            ours, shares = self._sorted(output, output_ids, directions, scale)
+            theirs, source_shares = self._sorted(source, source_ids, directions, scale)
+            distances.append(((ours - theirs).abs().mean((0, 2)) * shares * (source_shares > 0)).sum())
         return _mean(distances)
 
-    def _distance(self, output: "_Labeled", source: "_Labeled") -> Tensor:
-        directions = torch.randn(self.directions, 3, self.patch, self.patch, device=output.image.device)
-        directions = directions / directions.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-        ours, shares = self._sorted(output, directions)
-        theirs, source_shares = self._sorted(source, directions)
-        return ((ours - theirs).abs().mean((0, 2)) * shares * (source_shares > 0)).sum()
-
-    def _sorted(self, labeled: "_Labeled", directions: Tensor) -> tuple[Tensor, Tensor]:
+    def _sorted(self, image: Tensor, ids: Tensor, directions: Tensor, scale: int) -> tuple[Tensor, Tensor]:
         """Sorted projections of some patches of each class, ``[directions, K, samples]``, and their shares ``[K]``."""
-        projected = F.conv2d(labeled.image, directions)[0].flatten(1)
-        feature = FeatureMap(labeled.image, self.patch)
-        classes = _classes_at(labeled.class_ids.unsqueeze(0), feature)
+        feature = FeatureMap(F.avg_pool2d(image.float(), scale), self.patch)
+        projected = F.conv2d(feature.values, directions)[0].flatten(1)
+        classes = _classes_at(ids[:, ::scale, ::scale], feature)
         every = torch.arange(self.class_count, device=classes.device)
         counts = (classes == every.unsqueeze(1)).sum(1)
         drawn = _draw(classes.argsort(stable=True), counts, self.samples)
         samples = projected[:, drawn].view(len(projected), self.class_count, self.samples)
         return samples.sort(-1).values, counts / len(classes)
-
-
-class _Labeled(NamedTuple):
-    """A picture and its classes."""
-
-    image: Tensor  # [1, 3, H, W]
-    class_ids: Tensor  # [H, W]
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,12 @@ class LabeledImage:
     class_ids: Tensor  # [1, H, W]
     labels: Tensor  # the class ids as colors, [1, 3, H, W] in [-1, 1]
 
+    @classmethod
+    def of(cls, image: Tensor, class_ids: Tensor, labels: Tensor) -> "LabeledImage":
+        """Them in the memory layout that convolutions are fastest in, on CPUs and on tensor cores."""
+        image, labels = (each.contiguous(memory_format=torch.channels_last) for each in (image, labels))
+        return cls(image, class_ids, labels)
+
     def clone(self) -> "LabeledImage":
         """The same in memory of its own."""
         return LabeledImage(self.image.clone(), self.class_ids.clone(), self.labels.clone())
@@ -102,7 +108,7 @@ class AlternatingTrainer:
         upsampling = [layer for layer in self.generator.modules() if isinstance(layer, nn.ConvTranspose2d)]
         self._upsampling_kernels = [layer.get_parameter("parametrizations.weight.original") for layer in upsampling]
         self._even_out_phases()
-        self.photograph = LabeledImage(_channels_last(scene.image), scene.class_ids, _channels_last(scene.labels))
+        self.photograph = LabeledImage.of(scene.image, scene.class_ids, scene.labels)
         self.source, self.target = self.photograph.clone(), self.photograph.clone()
         self._recorder = StepRecorder(device, eager_iterations=settings.reconstruction_every)
 
@@ -176,8 +182,7 @@ class AlternatingTrainer:
         grid = draw_grid(self.settings.augmentation, strength, height, width, self.scene.image.device)
         class_ids = warp_ids(self.scene.class_ids, grid)
         image = warp(self.scene.image, grid, self.settings.interpolation)
-        labels = self.scene.colors(class_ids)
-        return LabeledImage(_channels_last(image), class_ids, _channels_last(labels))
+        return LabeledImage.of(image, class_ids, self.scene.colors(class_ids))
 
     def _example(self) -> LabeledImage:
         return self.examples[int(torch.randint(len(self.examples), ()))]
@@ -358,8 +363,3 @@ def _set_rate(group: dict[str, Any], rate: float) -> None:
         group["lr"].fill_(rate)
     else:
         group["lr"] = rate
-
-
-def _channels_last(image: Tensor) -> Tensor:
-    """The layout that convolutions are fastest in, on CPUs and on tensor cores."""
-    return image.contiguous(memory_format=torch.channels_last)
