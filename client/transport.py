@@ -116,7 +116,7 @@ class RetryOptions:
 
     attempts: int = 6  # the first one counts; 1: never repeat
     first_wait_s: float = 0.1  # before the second attempt
-    longest_wait_s: float = 1.5  # by default all waits come to 4.3 s, which is longer than Triton takes to restart
+    longest_wait_s: float = 1.5  # by default all waits come to 4.3 s; an idle machine restarts Triton in less
     factor: float = 3.0  # by which waits grow
 
     def __post_init__(self) -> None:

@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from semia import serving
-from semia.client import ClientError, SynthesisClient
+from semia.client import ClientError, RetryOptions, SynthesisClient
+
+PATIENT = RetryOptions(attempts=25)
+"""A restart takes less than the 4 s of the default, but for a machine that is busy with other tests."""
 
 
 def test_callers_do_not_notice_a_restart(
@@ -19,7 +22,7 @@ def test_callers_do_not_notice_a_restart(
 
     def call(shared_memory: bool) -> None:
         url = f"127.0.0.1:{options.grpc_port}"
-        with SynthesisClient(url, shared_memory=shared_memory) as client:
+        with SynthesisClient(url, shared_memory=shared_memory, retries=PATIENT) as client:
             while not over.is_set():
                 try:
                     assert client.synthesize("tiny", ids).getpixel((0, 0)) == (0, 255, 0)
