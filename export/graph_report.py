@@ -24,7 +24,8 @@ def report_graph(path: Path) -> GraphReport:
     """Count a graph's nodes by operator, and every stage's nodes and FLOPs at batch 1.
 
     FLOPs are two for each multiply-add of Conv, ConvTranspose, MatMul, Gemm and Einsum, biases, padding and all other
-    operators left out. Multiplications by a padding's zeros count, as in most published figures.
+    operators left out. Multiplications by a padding's zeros count, as in most published figures; products of nothing
+    but stored values do not, for a runtime works them out once, when it loads the graph.
 
     Raises:
         ExportError: if the file cannot be read, or leaves the shape of a counted operator open.
@@ -38,10 +39,14 @@ def report_graph(path: Path) -> GraphReport:
     operators = Counter[str]()
     numbers: dict[str, list[int]] = {}
     flops = Counter[str]()
+    constant = {tensor.name for tensor in model.graph.initializer}
     for number, (node, stage) in enumerate(zip(model.graph.node, stages, strict=True)):
         if node.op_type not in UNCOUNTED_OPERATORS:
             operators[node.op_type] += 1
             numbers.setdefault(stage, []).append(number)
+        if constant.issuperset(filter(None, node.input)):  # an input that is left out has an empty name
+            constant.update(node.output)
+        else:
             flops[stage] += flops_of(node, shapes)
     # Stages overlap where the exporter moved a shape's computation forward; their middles are in the true order.
     in_order = sorted(numbers, key=lambda stage: statistics.median(numbers[stage]))

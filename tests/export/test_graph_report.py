@@ -65,6 +65,16 @@ def test_gemm_sums_over_the_side_that_both_share(write_graph: WriteGraph, transp
     assert report_graph(path).stages[0].flops == 2 * 3 * 5 * 7
 
 
+def test_products_of_stored_values_do_not_count(write_graph: WriteGraph) -> None:
+    nodes = [
+        helper.make_node("Neg", ["v"], ["negative"]),
+        helper.make_node("MatMul", ["negative", "w"], ["product"]),
+        helper.make_node("MatMul", ["x", "product"], ["y"]),
+    ]
+    report = report_graph(write_graph(nodes, {"x": [2, 3]}, {"y": [2, 5]}, {"v": [3, 4], "w": [4, 5]}))
+    assert (sum(report.operators.values()), report.stages[0].flops) == (3, 2 * 2 * 3 * 5)
+
+
 def test_inserted_nodes_belong_to_their_neighbors(write_graph: WriteGraph) -> None:
     nodes = [
         helper.make_node("Neg", ["x"], ["negative"]),
