@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from semia.core.errors import InputError, SemiaError
+from semia.core.launcher import bound_to_this_process
 from semia.studio.errors import BusyError, StudioError
 from semia.studio.scenes import SceneFolder
 from semia.studio.triton import Triton
@@ -179,7 +180,7 @@ class Workshop:
         self._begin(job, stage)
         job.say(f"$ semia {' '.join(arguments)}")
         self._process = await asyncio.create_subprocess_exec(
-            *(*self._semia, "--log-format", "json", *arguments),
+            *bound_to_this_process([*self._semia, "--log-format", "json", *arguments]),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

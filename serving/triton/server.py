@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from semia.core.access import ADMIN_KEY_NAME, ServerAccess, read_admin_key
 from semia.core.errors import InputError
+from semia.core.launcher import bound_to_this_process
 from semia.core.staging import keep, remove_abandoned, temporary_directory
 from semia.serving.errors import (
     RepositoryError,
@@ -41,8 +41,6 @@ from semia.serving.triton.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from semia.serving.proxy.forwarding import ProxyThread
-
-LAUNCHER = Path(__file__).with_name("launcher.py")
 
 KIND = "server"
 """Of the temporary directories in which servers run."""
@@ -244,15 +242,10 @@ class TritonServer:
             ) from error
 
     def _spawn(self, triton: TritonCommand) -> None:
-        command = [
-            # -I -S: the launcher needs the standard library alone, and starts faster without the rest.
-            *(sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid())),
-            *(str(triton.program), *triton.arguments),
-            *flags(self._arguments()),
-        ]
+        command = [str(triton.program), *triton.arguments, *flags(self._arguments())]
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                command,
+                bound_to_this_process(command),
                 env=triton.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

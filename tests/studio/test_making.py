@@ -1,6 +1,8 @@
 """From the page to a model that answers: prepared, exported, published, with news on the way."""
 
 import asyncio
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +91,33 @@ def test_a_training_is_cancelled(scene_folder: Path, tmp_path: Path) -> None:
 
     visit(settings_in(tmp_path / "work", scene_folder), errand)
     assert not (tmp_path / "work" / "bundles").exists()
+
+
+STUDIO = """
+import asyncio, sys
+from pathlib import Path
+from semia.studio.jobs import MakeRequest, Workshop
+from semia.studio.scenes import SceneFolder
+
+async def make():
+    workshop = Workshop(Path("runs"), Path("bundles"), None, (sys.executable, "-c", sys.argv[1], sys.argv[2]))
+    workshop.start(SceneFolder(Path("scene")), MakeRequest())
+    await workshop._task
+
+asyncio.run(make())
+"""
+
+COMMAND = "import sys, time; out = open(sys.argv[1], 'w', buffering=1); out.write('began\\n'); time.sleep(600)"
+"""Holds a pipe open for as long as it lives."""
+
+
+def test_what_it_runs_does_not_outlive_a_killed_studio(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen([sys.executable, "-c", STUDIO, COMMAND, pipe]) as studio, pipe.open() as reader:
+        assert reader.readline() == "began\n"
+        studio.kill()
+        assert reader.read() == ""
 
 
 def test_what_goes_wrong_is_said(scene_folder: Path, tmp_path: Path) -> None:
