@@ -20,8 +20,8 @@ from semia.serving.errors import (
 )
 from semia.serving.model_config import ServingSettings, config_text, model_config
 from semia.serving.repository.inventory import ModelOverview, Overview, Verification, overview, verify, verify_exported
-from semia.serving.repository.layout import PublishedModel, RepositoryModel, list_models, present_settings, publish
-from semia.serving.repository.lifecycle import Rollback, Update, prune, publish_and_load, remove, rollback
+from semia.serving.repository.layout import PublishedModel, RepositoryModel, list_models, present_settings
+from semia.serving.repository.lifecycle import Rollback, Update, prune, publish, publish_and_load, remove, rollback
 from semia.serving.repository.object_store import ObjectRepository, StoredVersion, cache_folder, is_object_store, mirror
 from semia.serving.triton.control import ModelState, check_answer, load_model, model_states, unload_model
 from semia.serving.triton.options import ServerOptions, ServerTls

@@ -26,7 +26,7 @@ from semia.core.labels import Canvas, ClassIds
 from semia.core.machine import peak_memory_mb, process_tree
 from semia.core.staging import temporary_directory
 from semia.serving.model_config import ServingSettings
-from semia.serving.repository.layout import publish
+from semia.serving.repository.lifecycle import publish
 from semia.serving.triton.options import ServerOptions
 from semia.serving.triton.server import TritonServer
 

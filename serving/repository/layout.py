@@ -1,4 +1,4 @@
-"""The model repository: publishing a bundle as the next version of a model, and listing what is there.
+"""The model repository: what is where, and how a version gets there.
 
 A repository is Triton's own layout and nothing else::
 
@@ -35,15 +35,7 @@ from semia.serving.model_config import (
     served_file,
     settings_from_config,
 )
-from semia.serving.repository.transaction import (
-    CONFIG_FILE,
-    UnfinishedVersion,
-    begin,
-    finish,
-    locked,
-    staging_folder,
-    undone_on_failure,
-)
+from semia.serving.repository.transaction import CONFIG_FILE, UnfinishedVersion, begin
 
 logger = logging.getLogger(__name__)
 
@@ -71,49 +63,6 @@ class RepositoryModel:
     versions: tuple[int, ...]  # oldest first
     card: ModelCard | None  # of the newest version; None where the folder is broken
     problem: str | None  # one line saying what is broken, or None
-
-
-def publish(
-    bundle: Path,
-    repository: Path,
-    *,
-    name: str | None = None,
-    settings: ServingSettings | None = None,
-    change_classes: bool = False,
-) -> PublishedModel:
-    """Add a bundle to a repository (made if need be) as a new model or the next version of one.
-
-    The version is staged whole, then renamed into place, and config.pbtxt is replaced last. A process killed
-    between these two renames leaves the new version under the old configuration: `list_models` reports it, and
-    the next writer or server of the repository takes it back. Publishers of one repository wait for each other.
-    No server is told: `semia.serving.publish_and_load` does that.
-
-    Args:
-        bundle: folder of ``model.onnx`` and ``model_card.json``, and of ``model.plan`` where there is an engine.
-        repository: the model repository.
-        name: what to call the served model; None: as its card does.
-        settings: how the model is run; None: as it is now, see `present_settings`.
-        change_classes: publish also if class ids mean other classes than in the version before.
-
-    Raises:
-        BundleError: if the bundle lacks a file or its graph is not the one its card describes.
-        InputError: if ``name`` cannot name a model, or the bundle's engine cannot be served as told.
-        ClassesChangedError: if class ids mean other classes than before.
-        PublishError: if the disk refuses; the repository is then as it was.
-    """
-    card = read_bundle_card(bundle, name)
-    try:
-        repository = repository.resolve()  # a link's target has its neighbors on its own disk
-        with locked(repository), undone_on_failure(repository):
-            settings = settings or present_settings(repository, card.name)
-            if not change_classes:
-                check_classes(present_config(repository, card.name), card)
-            with staging_folder(repository) as staging:
-                published = add_version(stage_bundle(bundle, card, settings, staging), repository)
-            finish(repository)
-            return published
-    except OSError as error:
-        raise PublishError(f"cannot publish {card.name!r} to {repository}: {error}") from error
 
 
 def present_settings(repository: Path, name: str) -> ServingSettings:
@@ -170,11 +119,23 @@ def list_models(repository: Path) -> list[RepositoryModel]:
     """The models of a repository by name; a broken one is listed with its problem.
 
     Raises:
-        RepositoryError: if there is no such folder.
+        RepositoryError: if there is no such folder, or it is something else.
     """
-    if not repository.is_dir():
-        raise RepositoryError(f"no such model repository: {repository}")
+    check_is_repository(repository)
     return [_read_model(folder) for folder in sorted(_model_folders(repository))]
+
+
+def check_is_repository(repository: Path, *, may_be_missing: bool = False) -> None:
+    """Make sure that a folder is a model repository, which may be empty.
+
+    Raises:
+        RepositoryError: if there is none, or it is a bundle, a version or a model.
+    """
+    if not repository.is_dir() and not may_be_missing:
+        raise RepositoryError(f"no such model repository: {repository}")
+    for file, kind in ((CARD_FILE, "bundle"), (CONFIG_FILE, "model")):
+        if (repository / file).is_file():
+            raise RepositoryError(f"{repository} is a {kind}, not a model repository, which is a folder of models")
 
 
 def newest_versions(repository: Path) -> dict[str, int]:
@@ -278,8 +239,7 @@ def model_folder(repository: Path, name: str) -> Path:
         RepositoryError: if it has no such model.
         InputError: if that cannot be a model's name.
     """
-    if not repository.is_dir():
-        raise RepositoryError(f"no such model repository: {repository}")
+    check_is_repository(repository)
     folder = repository / check_model_name(name)
     if not folder.is_dir():
         known = ", ".join(sorted(path.name for path in _model_folders(repository)))

@@ -1,4 +1,4 @@
-"""What becomes of published models: new versions put into service, rolled back, pruned, removed.
+"""Changes to a model repository: bundles published and put into service, versions rolled back, pruned, removed.
 
 Version numbers only grow, and the newest version is the one that serves; config.pbtxt belongs to it. Rolling back
 therefore publishes the older version again, as the newest: its files are hard links, so it takes no room, its
@@ -25,6 +25,7 @@ from semia.serving.repository.layout import (
     PublishedModel,
     add_version,
     check_classes,
+    check_is_repository,
     first_of_the_same,
     model_folder,
     present_config,
@@ -68,6 +69,43 @@ class Rollback:
     repeats: int  # the version that it is again
 
 
+def publish(
+    bundle: Path,
+    repository: Path,
+    *,
+    name: str | None = None,
+    settings: ServingSettings | None = None,
+    change_classes: bool = False,
+) -> PublishedModel:
+    """Add a bundle to a repository (made if need be) as a new model or the next version of one.
+
+    The version is staged whole, then renamed into place, and config.pbtxt is replaced last. A process killed
+    between these two renames leaves the new version under the old configuration: `list_models` reports it, and
+    the next writer or server of the repository takes it back. Publishers of one repository wait for each other.
+    No server is told: `publish_and_load` does that.
+
+    Args:
+        bundle: folder of ``model.onnx`` and ``model_card.json``, and of ``model.plan`` where there is an engine.
+        repository: the model repository.
+        name: what to call the served model; None: as its card does.
+        settings: how the model is run; None: as it is now, see `semia.serving.present_settings`.
+        change_classes: publish also if class ids mean other classes than in the version before.
+
+    Raises:
+        BundleError: if the bundle lacks a file or its graph is not the one its card describes.
+        RepositoryError: if the repository is something else, such as a bundle.
+        InputError: if ``name`` cannot name a model, or the bundle's engine cannot be served as told.
+        ClassesChangedError: if class ids mean other classes than before.
+        PublishError: if the disk refuses; the repository is then as it was.
+    """
+    card = read_bundle_card(bundle, name)
+    with (
+        _writing(repository, f"publish {card.name!r} to") as folder,
+        _added(_staged_bundle(bundle, card, folder, settings, change_classes), folder) as published,
+    ):
+        return published
+
+
 def publish_and_load(
     bundle: Path,
     repository: Path,
@@ -86,12 +124,12 @@ def publish_and_load(
     only then are old ones pruned. If anything of that fails, the version is taken out of the repository again, which
     is then as it was, and the old one goes on serving. Writers of one repository wait for each other.
 
-    Bundle, repository, name, settings and ``change_classes`` are as `semia.serving.publish` takes them. The server at
+    Bundle, repository, name, settings and ``change_classes`` are as `publish` takes them. The server at
     ``url``, HOST:PORT of its gRPC interface, must run with ``--model-control-mode explicit``. ``keep`` versions stay on
     the disk, at least 1; ``timeout_s`` bounds loading, and the first picture.
 
     Raises:
-        BundleError, ClassesChangedError, PublishError: as `semia.serving.publish`.
+        BundleError, RepositoryError, ClassesChangedError, PublishError: as `publish`.
         InputError: if ``name`` cannot name a model, or ``keep`` is below 1.
         ServerUnreachableError: if no server answers at ``url``.
         AccessRefusedError: if it keeps loading to its operators, and ``access`` lacks the right key.
@@ -101,9 +139,7 @@ def publish_and_load(
     _check_keep(keep)
     card = read_bundle_card(bundle, name)
     with _writing(repository, f"publish {card.name!r} to") as folder:
-        if not change_classes:
-            check_classes(present_config(folder, card.name), card)
-        stage = functools.partial(stage_bundle, bundle, card, settings or present_settings(folder, card.name))
+        stage = _staged_bundle(bundle, card, folder, settings, change_classes)
         published = _put_into_service(stage, card.name, folder, url, timeout_s, access)
         return Update(published, _prune(folder / card.name, keep, spared=published.version))
 
@@ -131,21 +167,16 @@ def rollback(
         PublishError: if the disk refuses.
         ServerError: as `publish_and_load`.
     """
-    model_folder(repository, name)  # before a lock is made
-    with _writing(repository, f"roll back {name!r} in") as folder:
-        model = model_folder(folder, name)
+    with _changing(repository, name, "roll back {} in") as model:
         version = _version_to_return_to(model, to)
         if not change_classes:
             card = dataclasses.replace(ModelCard.read(model / str(version) / CARD_FILE), name=name)
-            check_classes(present_config(folder, name), card, "roll back with --change-classes if that is meant")
+            check_classes(present_config(model.parent, name), card, "roll back with --change-classes if that is meant")
         stage = functools.partial(_stage_again, model, version)
         if url is not None:
-            return Rollback(_put_into_service(stage, name, folder, url, timeout_s, access), version)
-        with undone_on_failure(folder):
-            with staging_folder(folder) as staging:
-                published = add_version(stage(staging), folder)
-            finish(folder)
-        return Rollback(published, version)
+            return Rollback(_put_into_service(stage, name, model.parent, url, timeout_s, access), version)
+        with _added(stage, model.parent) as published:
+            return Rollback(published, version)
 
 
 def prune(
@@ -168,9 +199,7 @@ def prune(
         ModelLoadError: if the server could not load a version that is there: then nothing is deleted.
     """
     _check_keep(keep)
-    model_folder(repository, name)
-    with _writing(repository, f"prune {name!r} in") as folder:
-        model = model_folder(folder, name)
+    with _changing(repository, name, "prune {} in") as model:
         state = ModelState(None, None) if url is None else _state(url, name, access)
         if state.problem is not None and (model / str(state.failed_version)).is_dir():
             raise ModelLoadError(
@@ -191,12 +220,10 @@ def remove(repository: Path, name: str, *, url: str | None = None, access: Serve
         ServerUnreachableError: if no server answers at ``url``.
         ModelUnloadError: if the server does not let go of the model; it is then still there.
     """
-    model_folder(repository, name)
-    with _writing(repository, f"remove {name!r} from") as folder:
-        model = model_folder(folder, name)
+    with _changing(repository, name, "remove {} from") as model:
         if url is not None and _state(url, name, access).newest:
             unload_model(url, name, access=access)
-        with staging_folder(folder) as staging:
+        with staging_folder(model.parent) as staging:
             model.rename(staging / name)
 
 
@@ -208,12 +235,40 @@ def _check_keep(keep: int) -> None:
 @contextlib.contextmanager
 def _writing(repository: Path, what: str) -> Iterator[Path]:
     """Hold a repository; what its disk refuses is an error of ours. Yields its real path."""
+    check_is_repository(repository, may_be_missing=True)
     try:
         folder = repository.resolve()  # a link's target has its neighbors on its own disk
         with locked(folder):
             yield folder
     except OSError as error:
         raise PublishError(f"cannot {what} {repository}: {error}") from error
+
+
+@contextlib.contextmanager
+def _changing(repository: Path, name: str, what: str) -> Iterator[Path]:
+    """Hold a repository for the sake of a model that it has; yields the model's folder."""
+    model_folder(repository, name)  # before a lock is made
+    with _writing(repository, what.format(repr(name))) as folder:
+        yield model_folder(folder, name)
+
+
+def _staged_bundle(
+    bundle: Path, card: ModelCard, repository: Path, settings: ServingSettings | None, change_classes: bool
+) -> Stage:
+    """How a bundle is laid out beside the version that a repository has, once its classes are known to be the same."""
+    if not change_classes:
+        check_classes(present_config(repository, card.name), card)
+    return functools.partial(stage_bundle, bundle, card, settings or present_settings(repository, card.name))
+
+
+@contextlib.contextmanager
+def _added(stage: Stage, repository: Path, above: int = 0) -> Iterator[PublishedModel]:
+    """Add a version to a repository that is held; it is taken back if the ``with`` block fails."""
+    with undone_on_failure(repository):
+        with staging_folder(repository) as staging:
+            published = add_version(stage(staging), repository, above=above)
+        yield published
+        finish(repository)
 
 
 def _state(url: str, name: str, access: ServerAccess) -> ModelState:
@@ -226,12 +281,9 @@ def _put_into_service(
     before = _state(url, name, access)  # a server that is not there is said before anything is published
     published: PublishedModel | None = None
     try:
-        with undone_on_failure(repository):
-            with staging_folder(repository) as staging:
-                # A number that the server has tried before means something else to it, and maybe to callers.
-                published = add_version(stage(staging), repository, above=before.newest)
+        # A number that the server has tried before means something else to it, and maybe to callers.
+        with _added(stage, repository, above=before.newest) as published:
             _load(published, repository, url, timeout_s, access)
-            finish(repository)
     except BaseException as error:
         if published is None:
             raise

@@ -41,12 +41,12 @@ from semia.serving.repository.layout import (
     RepositoryModel,
     check_classes,
     list_models,
-    publish,
     read_bundle_card,
     read_newest,
     settings_or_defaults,
     versions_of,
 )
+from semia.serving.repository.lifecycle import publish
 from semia.serving.repository.transaction import CONFIG_FILE
 
 SCHEME = "s3://"

@@ -1,6 +1,7 @@
 """Publishing is whole or not at all, whoever interferes."""
 
 import dataclasses
+import functools
 import json
 import mmap
 import os
@@ -48,6 +49,16 @@ def files_below(folder: Path) -> set[str]:
 
 def read_config(repository: Path, name: str = "tiny") -> pb.ModelConfig:
     return text_format.Parse((repository / name / "config.pbtxt").read_text(), pb.ModelConfig())
+
+
+def test_a_bundle_or_a_model_is_no_repository(tiny_bundle: Path, repository: Path) -> None:
+    published = publish(tiny_bundle, repository)
+    for place, kind in ((tiny_bundle, "bundle"), (published.folder, "bundle"), (published.folder.parent, "model")):
+        before = files_below(place)
+        for misuse in (functools.partial(publish, tiny_bundle), list_models, verify):
+            with pytest.raises(RepositoryError, match=f"is a {kind}, not a model repository"):
+                misuse(place)
+        assert files_below(place) == before
 
 
 def test_a_published_model_is_tritons_layout_and_nothing_else(tiny_bundle: Path, repository: Path) -> None:
@@ -298,8 +309,8 @@ def test_a_killed_publisher_is_invisible_and_the_next_one_cleans_up(tiny_bundle:
     script = f"""
 import os, signal
 from pathlib import Path
-from semia.serving.repository import layout as repository
-repository.add_version = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+from semia.serving.repository import lifecycle as repository
+repository.add_version = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 repository.publish(Path({str(tiny_bundle)!r}), Path({str(repository)!r}))
 """
     root = Path(__file__).parents[3]
