@@ -216,7 +216,7 @@ def onnxruntime_answer(settings: CheckSettings, *, generator: str, precision: Pr
     """A bundle's graph in ONNX Runtime: the CUDA provider with bound memory, with and without CUDA graphs."""
     import onnxruntime
 
-    from semia.export.session import BoundSession
+    from tests.load.bound_session import BoundSession
 
     provider = "CUDAExecutionProvider" if settings.device == "cuda" else "CPUExecutionProvider"
     run = settings.run(generator)
@@ -332,7 +332,7 @@ def _bundle(settings: CheckSettings, run: RunFolder, generator: str, precision: 
 
 def _recorded_session_ms(bundle: Path, scene: Scene, expected: RGB, settings: CheckSettings) -> float:
     """The answer time of a session whose CUDA graph is recorded; the picture must be the same."""
-    from semia.export.session import BoundSession
+    from tests.load.bound_session import BoundSession
 
     session = BoundSession(bundle / MODEL_FILE, settings.device, record=True)
     for _ in range(3):
