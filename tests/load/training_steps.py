@@ -1,4 +1,4 @@
-"""How long a training iteration and its parts take: ``python -m semia.bench.training_steps SCENE``."""
+"""How long a training iteration and its parts take: ``python -m tests.load.training_steps SCENE``."""
 
 import dataclasses
 import functools

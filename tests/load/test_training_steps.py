@@ -6,11 +6,11 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from semia.bench import training_steps
 from semia.training.published.losses import rgb_features
 from semia.training.published.trainer import AlternatingTrainer
 from semia.training.settings import TrainingSettings
 from semia.training.tensors import SceneTensors
+from tests.load import training_steps
 
 PARTS = [
     "label encoder", "translation heads", "image encoder", "decoder",
