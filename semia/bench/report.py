@@ -24,13 +24,16 @@ WAY_TITLES: dict[WayName, str] = {
 }
 """Ways as people call them."""
 
-NOTE = (
-    "Speed-up: against one forward pass of the published architecture, in the same run. Added: what Triton adds to the "
-    "session's median for one client. Kept: its share of the session's pictures per second, with the most clients. "
-    "Both are medians over the rounds, in each of which the ways took turns. "
-    "Where the time goes: by stage of the graph, counting two FLOP a multiply-add of convolutions and matrix products; "
-    "the peak is the better of two large float32 operations in the same run."
+NOTES = (
+    "speed-up: against one forward pass of the published architecture, in the same run",
+    "memory: peak of the processes that draw",
+    "added: what Triton adds to the session's median for one client",
+    "kept: its share of the session's pictures per second, with the most clients; both are medians over the rounds, in "
+    "each of which the ways took turns",
+    "GFLOP: two a multiply-add of convolutions and matrix products, by stage of the graph",
+    "of peak: the peak is the better of two large float32 operations in the same run",
 )
+"""What the columns are."""
 
 
 def canvases(benchmark: Benchmark) -> list[Canvas]:
@@ -79,7 +82,7 @@ def readme_section(benchmark: Benchmark) -> str:
     parts = [BEGIN]
     for canvas, heading, rows in _sections(benchmark):
         parts += [f"**{canvas}**, {heading}:", _markdown(rows)]
-    parts += [f"{NOTE} Memory: peak of the processes that draw.", f"*{conditions(benchmark)}.*", END]
+    parts += ["\n".join(f"- {note}" for note in NOTES), f"*{conditions(benchmark)}.*", END]
     return "\n\n".join(parts)
 
 
@@ -101,7 +104,7 @@ def rewrite_readme(path: Path, benchmark: Benchmark) -> None:
 
 
 def _latency_rows(benchmark: Benchmark, canvas: Canvas) -> list[list[str]]:
-    rows = [["", "", "median", "p95", "p99", "per second", "memory", "speed-up"]]
+    rows = [["model", "way", "median", "p95", "p99", "per second", "memory", "speed-up"]]
     for each in benchmark.measurements:
         if each.canvas != canvas or each.clients != 1:
             continue
@@ -115,7 +118,7 @@ def _latency_rows(benchmark: Benchmark, canvas: Canvas) -> list[list[str]]:
 def _throughput_rows(benchmark: Benchmark, canvas: Canvas) -> list[list[str]]:
     """Pictures per second by number of clients; for Triton, its share of the bare session's with the most clients."""
     counts = levels(benchmark)
-    rows = [["", "", *map(str, counts), "added", "kept"]]
+    rows = [["model", "way", *map(str, counts), "added", "kept"]]
     for subject in benchmark.subjects:
         if subject.canvas != canvas:
             continue
@@ -128,7 +131,7 @@ def _throughput_rows(benchmark: Benchmark, canvas: Canvas) -> list[list[str]]:
 
 def _stage_rows(benchmark: Benchmark, canvas: Canvas) -> list[list[str]]:
     """Every stage of every model, then what is in no stage."""
-    rows = [["", "", "GFLOP", "median", "GFLOP/s", "of peak"]]
+    rows = [["model", "stage", "GFLOP", "median", "GFLOP/s", "of peak"]]
     for each in benchmark.profiles:
         if each.canvas != canvas:
             continue

@@ -57,7 +57,7 @@ def bench(
         readme: Also write them between the performance markers of this Markdown file.
     """
     from semia.bench.records import Benchmark
-    from semia.bench.report import NOTE, conditions, rewrite_readme, screen_tables
+    from semia.bench.report import NOTES, conditions, rewrite_readme, screen_tables
 
     if plot is not None and plot.suffix.lower() not in IMAGE_SUFFIXES:
         raise InputError(f"--plot {plot} is no picture file: end it in .png")
@@ -68,7 +68,7 @@ def bench(
         benchmark = Benchmark.read(figures)
     for table in screen_tables(benchmark):
         stdout.print(table, "")
-    stdout.print(NOTE, "")
+    stdout.print(*NOTES, "", sep="\n")
     print_info(conditions(benchmark))
     if plot is not None:
         from semia.bench.plot import write_plot
