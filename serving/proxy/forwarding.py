@@ -100,9 +100,8 @@ class StreamForwarder:
         self, requests: AsyncIterator[bytes], call: "grpc.aio.StreamStreamCall[bytes, bytes]", context: Any
     ) -> None:
         async for request in requests:
-            try:
-                name = kserve.ModelInferRequest.FromString(request).model_name
-            except DecodeError:
+            name = _read("ModelInfer", "model_name", request)
+            if name is None:
                 await call.write(request)  # Triton says what is wrong with it
                 continue
             in_use = contextlib.AsyncExitStack()
@@ -130,11 +129,10 @@ class OnDemandProxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generi
         self._repository = repository
         self._triton = triton
         self._cache = cache
-        with_model = self._with_model
         self._handlers: dict[str, Handler] = {
-            f"{SERVICE}ModelInfer": partial(with_model, "ModelInfer", kserve.ModelInferRequest, "model_name"),
-            f"{SERVICE}ModelConfig": partial(with_model, "ModelConfig", kserve.ModelConfigRequest, "name"),
-            f"{SERVICE}ModelMetadata": partial(with_model, "ModelMetadata", kserve.ModelMetadataRequest, "name"),
+            f"{SERVICE}ModelInfer": partial(self._with_model, "ModelInfer", "model_name"),
+            f"{SERVICE}ModelConfig": partial(self._with_model, "ModelConfig", "name"),
+            f"{SERVICE}ModelMetadata": partial(self._with_model, "ModelMetadata", "name"),
             f"{SERVICE}ModelReady": self._model_ready,
             f"{SERVICE}RepositoryIndex": self._index,
             f"{SERVICE}RepositoryModelLoad": self._load,
@@ -174,8 +172,8 @@ class OnDemandProxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generi
         context.set_trailing_metadata(forwarded_metadata(await call.trailing_metadata()))
         return answer
 
-    async def _with_model(self, method: str, message: Any, field: str, request: bytes, context: Context) -> bytes:
-        name = _read(message, field, request)
+    async def _with_model(self, method: str, field: str, request: bytes, context: Context) -> bytes:
+        name = _read(method, field, request)
         if name is None:
             return await self._forward(SERVICE + method, request, context)  # Triton says what is wrong with it
         try:
@@ -186,7 +184,7 @@ class OnDemandProxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generi
         raise AssertionError("aborting ends the call")
 
     async def _model_ready(self, request: bytes, context: Context) -> bytes:
-        name, version = (_read(kserve.ModelReadyRequest, field, request) for field in ("name", "version"))
+        name, version = (_read("ModelReady", field, request) for field in ("name", "version"))
         if name is not None and self._is_loadable(name) and self._cache.recent_failure(name) is None:
             newest = (await self._on_disk()).get(name)
             if newest is not None and version in ("", str(newest)):
@@ -217,19 +215,18 @@ class OnDemandProxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generi
 
     async def _load(self, request: bytes, context: Context) -> bytes:
         """Make room for a model as for a call of it, then have Triton load what is newest."""
-        name = _read(kserve.RepositoryModelLoadRequest, "model_name", request)
-        load = partial(self._with_model, "RepositoryModelLoad", kserve.RepositoryModelLoadRequest, "model_name")
-        if name is None:
-            return await load(request, context)
-        await self._check_operator(context)
-        self._cache.allow(name)
+        name = _read("RepositoryModelLoad", "model_name", request)
+        if name is not None:
+            await self._check_operator(context)
+            self._cache.allow(name)
         try:
-            return await load(request, context)
+            return await self._with_model("RepositoryModelLoad", "model_name", request, context)
         finally:
-            self._cache.allow(name)  # a failure was told: what is there is tried anew
+            if name is not None:
+                self._cache.allow(name)  # a failure was told: what is there is tried anew
 
     async def _unload(self, request: bytes, context: Context) -> bytes:
-        name = _read(kserve.RepositoryModelUnloadRequest, "model_name", request)
+        name = _read("RepositoryModelUnload", "model_name", request)
         if name is not None:
             await self._check_operator(context)
             if self._cache.is_loaded(name) or name in await self._on_disk():
@@ -247,10 +244,10 @@ class OnDemandProxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generi
         return await asyncio.to_thread(newest_versions, self._repository)
 
 
-def _read(message: Any, field: str, request: bytes) -> str | None:
-    """A field of a serialized request; None if it is not one."""
+def _read(method: str, field: str, request: bytes) -> str | None:
+    """A field of a method's serialized request; None if it is not one."""
     try:
-        value: str = getattr(message.FromString(request), field)
+        value: str = getattr(getattr(kserve, f"{method}Request").FromString(request), field)
     except DecodeError:
         return None
     return value

@@ -11,7 +11,14 @@ from semia.core.files import sha256_of_file
 from semia.core.model_card import CARD_FILE, MODEL_FILE, PLAN_FILE, ModelCard, hash_problem
 from semia.serving.errors import AccessRefusedError, RepositoryError, ServerUnreachableError
 from semia.serving.model_config import CARD_HASH_PARAMETER, model_config
-from semia.serving.repository.layout import first_of_the_same, list_models, model_folder, read_config, versions_of
+from semia.serving.repository.layout import (
+    RepositoryModel,
+    first_of_the_same,
+    list_models,
+    model_folder,
+    read_config,
+    versions_of,
+)
 from semia.serving.repository.transaction import CONFIG_FILE, is_being_changed, unfinished_version
 from semia.serving.triton.control import ANONYMOUS, ModelState, model_states
 
@@ -65,20 +72,20 @@ def overview(repository: Path | None, url: str | None = None, *, access: ServerA
     interrupted = {} if repository is None else interruption(repository)
     models = []
     for name in sorted({*listed, *(states or {})}):
-        model = listed.get(name)
-        versions = model.versions if model is not None else ()
-        repeats, size_bytes = ({}, 0) if repository is None or model is None else _read_folder(repository / name)
-        state, reason = _state(None if states is None else states.get(name, ModelState(None, None)), versions)
+        model = listed.get(name, RepositoryModel(name, (), None, None))
+        repeats, size_bytes = ({}, 0) if repository is None else _read_folder(repository / name)
+        served = None if states is None else states.get(name, ModelState(None, None))
+        state, reason = _state(served, model.versions)
         models.append(
             ModelOverview(
                 name=name,
-                versions=versions,
+                versions=model.versions,
                 repeats=repeats,
-                serving=states[name].version if states is not None and name in states else None,
+                serving=None if served is None else served.version,
                 state=state,
                 reason=reason,
-                problem=interrupted.get(name) or (model.problem if model is not None else None),
-                card=model.card if model is not None else None,
+                problem=interrupted.get(name) or model.problem,
+                card=model.card,
                 size_bytes=size_bytes,
             )
         )
