@@ -22,16 +22,7 @@ from types import FrameType
 from typing import Any, Self
 
 from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 # What users typed is shown as they typed it: nothing is markup, and ":sun:" is no picture.
@@ -99,21 +90,19 @@ def is_interactive() -> bool:
 class _Display:
     """A progress bar on a terminal; a line or an event now and then elsewhere."""
 
-    def __init__(
-        self, title: str, total: float | None, event: str, fields: dict[str, object], *columns: ProgressColumn
-    ) -> None:
+    def __init__(self, title: str, event: str, fields: dict[str, object]) -> None:
         self._title, self._event, self._fields = title, event, fields
         self._began_at = self._said_at = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            *columns,
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
             TextColumn("{task.fields[detail]}", markup=False),
             console=stdout,
-            speed_estimate_period=600,
             disable=not is_interactive(),
         )
-        self._task = self._bar.add_task(title, total=total, visible=total is not None, detail="", step=0, left="")
+        self._task = self._bar.add_task(title, total=1.0, figures="", detail="")
 
     def __enter__(self) -> Self:
         if not self._bar.disable:
@@ -128,91 +117,99 @@ class _Display:
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._began_at
 
-    def _say_if_due(
-        self, progress: str, elapsed_s: float, left_s: float | None, detail: str, *, due: bool, **fields: object
+    def _show(
+        self,
+        task: TaskID,
+        share: float,
+        figures: str,
+        detail: str,
+        fields: Mapping[str, object],
+        *,
+        elapsed_s: float | None = None,
+        left_s: float | None = None,
+        due: bool = False,
     ) -> None:
-        """Say a line, unless there is a bar, or it is too soon after the last and the line is not ``due`` anyway."""
-        now = time.monotonic()
-        if not self._bar.disable or not (due or now - self._said_at >= LINE_INTERVAL_S):
-            return
-        self._said_at = now
+        """Move a bar; where there are none, say a line, unless that is too soon after the last and not ``due`` anyway.
+
+        The time elapsed is by default that of this display; ``fields`` are the event's.
+        """
         left = "" if left_s is None else f", {format_duration(left_s)} left"
-        text = f"{self._title} {progress}, {format_duration(elapsed_s)} gone{left}  {detail}".rstrip()
-        print_info(text, self._event, **self._fields, **fields, duration_s=elapsed_s, left_s=left_s)
+        self._bar.update(task, completed=share, figures=figures + left, detail=detail)
+        now = time.monotonic()
+        if self._bar.disable and (due or now - self._said_at >= LINE_INTERVAL_S):
+            self._said_at = now
+            gone_s = self._elapsed_s if elapsed_s is None else elapsed_s
+            text = f"{self._title} {figures}, {format_duration(gone_s)} gone{left}  {detail}".rstrip()
+            print_info(text, self._event, **self._fields, **fields, duration_s=gone_s, left_s=left_s)
 
 
 class StepDisplay(_Display):
     """How many of a number of steps are done, and how long the others will take."""
 
     def __init__(self, title: str, total: int, event: str = "progress", **fields: object) -> None:
-        columns = MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-        super().__init__(title, total, event, {**fields, "total": total}, *columns)
+        super().__init__(title, event, {**fields, "total": total})
         self._steps = total
         self._first: int | None = None
         self._prepared_s = 0.0
 
     def prepare(self, detail: str) -> None:
         """Say what goes on before the first step; how long that takes does not tell how long steps do."""
-        self._bar.update(self._task, detail=detail)
-        self._say_if_due(f"0/{self._steps}", self._elapsed_s, None, detail, due=False)
+        self._show(self._task, 0.0, f"0/{self._steps}", detail, {})
         self._prepared_s = self._elapsed_s
 
     def update(self, done: int, detail: str = "", **fields: object) -> None:
         """Say that ``done`` steps of the total are done; for a log with the event's fields."""
-        self._bar.update(self._task, completed=done, detail=detail)
         if self._first is None:
             self._first = done - 1  # a resumed run begins in the middle; only steps made here tell the speed
         left_s = (self._elapsed_s - self._prepared_s) / (done - self._first) * (self._steps - done)
-        due = done >= self._steps
-        self._say_if_due(f"{done}/{self._steps}", self._elapsed_s, left_s, detail, due=due, done=done, **fields)
+        figures, due = f"{done}/{self._steps}", done >= self._steps
+        self._show(self._task, done / self._steps, figures, detail, {"done": done, **fields}, left_s=left_s, due=due)
 
 
 class ClockDisplay(_Display):
     """How many steps are done in a given time, and what is left of it."""
 
     def __init__(self, title: str, total_s: float, event: str = "progress", **fields: object) -> None:
-        columns = TextColumn("{task.fields[step]}"), TextColumn("{task.fields[left]} left", style="cyan")
-        super().__init__(title, total_s, event, fields, *columns)
+        super().__init__(title, event, fields)
         self._total_s = total_s
 
     def update(self, done: int, seconds: float, detail: str = "", **fields: object) -> None:
         """Say that ``done`` steps were made, and that ``seconds`` of the time are gone."""
-        left_s = max(0.0, self._total_s - seconds)
-        self._bar.update(self._task, completed=seconds, step=done, left=format_duration(left_s), detail=detail)
-        self._say_if_due(str(done), seconds, left_s, detail, due=seconds >= self._total_s, done=done, **fields)
+        share, left_s = seconds / self._total_s, max(0.0, self._total_s - seconds)
+        fields |= {"done": done}
+        self._show(self._task, share, str(done), detail, fields, elapsed_s=seconds, left_s=left_s, due=share >= 1)
 
 
 class StageDisplay(_Display):
     """Which stage a computation is in, and what share of it all is done."""
 
     def __init__(self, title: str, event: str = "progress", **fields: object) -> None:
-        super().__init__(title, 1.0, event, fields, TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
+        super().__init__(title, event, fields)
         self._stage = ""
 
     def update(self, stage: str, share: float) -> None:
         """Show the present stage, and what share of all stages is done."""
-        self._bar.update(self._task, completed=share, detail=stage)
         due, self._stage = share >= 1 or stage != self._stage, stage
-        self._say_if_due(f"{share:.0%}", self._elapsed_s, None, stage, due=due, stage=stage, share=share)
+        self._show(self._task, share, f"{share:.0%}", stage, {"stage": stage, "share": share}, due=due)
 
 
 class PhaseDisplay(_Display):
     """How a build with phases within phases goes: a bar for each on a terminal; a line now and then elsewhere."""
 
     def __init__(self, title: str) -> None:
-        super().__init__(f"{title}:", None, "progress", {}, MofNCompleteColumn(), TimeElapsedColumn())
+        super().__init__(f"{title}:", "progress", {})
+        self._bar.update(self._task, visible=False)
         self._phases: dict[str, tuple[int, TaskID]] = {}
 
     def start(self, phase: str, steps: int) -> None:
         """A phase of so many steps begins."""
-        self._phases[phase] = steps, self._bar.add_task(phase, total=steps, detail="")
+        self._phases[phase] = steps, self._bar.add_task("", total=1.0, figures=phase, detail="")
 
     def step(self, phase: str, step: int) -> None:
         """A step of a phase, counted from 0, is done."""
         (steps, bar), done = self._phases[phase], step + 1
-        self._bar.update(bar, completed=done)
         fields = {"phase": phase, "done": done, "total": steps}
-        self._say_if_due(f"{phase} {done}/{steps}", self._elapsed_s, None, "", due=False, **fields)
+        self._show(bar, done / steps, f"{phase} {done}/{steps}", "", fields)
 
     def finish(self, phase: str) -> None:
         """A phase is over."""
