@@ -118,12 +118,12 @@ class Benchmark:
         except (InputError, OSError, ValueError) as error:
             raise InputError(f"{path} is not a benchmark: {type(error).__name__}: {error}") from error
 
-    def find(self, way: WayName, canvas: Canvas, title: str | None = None, clients: int = 1) -> Measurement | None:
-        """One measurement, or None where it was not made."""
+    def find(self, way: WayName, canvas: Canvas, title: str | None = None, clients: int = 1) -> Measurement:
+        """One measurement; an InputError if the file that this was read from lacks it."""
         for each in self.measurements:
             if (each.way, each.canvas, each.clients) == (way, canvas, clients) and title in (None, each.title):
                 return each
-        return None
+        raise InputError(f"the benchmark has no measurement of {way} at {canvas}, {title or 'any'}, {clients} at once")
 
 
 def pooled(rounds: Sequence[Round]) -> tuple[dict[str, float], float]:

@@ -24,6 +24,9 @@ WAY_TITLES: dict[WayName, str] = {
 }
 """Ways as people call them."""
 
+FOR_MANY: tuple[WayName, ...] = ("onnxruntime", "grpc", "shared memory")
+"""Those that take several clients: the session, and Triton's two."""
+
 NOTES = (
     "speed-up: against one forward pass of the published architecture, in the same run",
     "memory: peak of the processes that draw",
@@ -48,9 +51,7 @@ def levels(benchmark: Benchmark) -> list[int]:
 
 def speed_up(benchmark: Benchmark, measurement: Measurement) -> float:
     """How many times faster a picture is there than one forward pass of the published architecture."""
-    reference = benchmark.find("reference", measurement.canvas)
-    assert reference is not None, "every canvas has its reference"
-    return reference.median_ms / measurement.median_ms
+    return benchmark.find("reference", measurement.canvas).median_ms / measurement.median_ms
 
 
 def _sections(benchmark: Benchmark) -> Iterator[tuple[Canvas, str, list[list[str]]]]:
@@ -122,10 +123,12 @@ def _throughput_rows(benchmark: Benchmark, canvas: Canvas) -> list[list[str]]:
     for subject in benchmark.subjects:
         if subject.canvas != canvas:
             continue
-        for way in ("onnxruntime", "grpc", "shared memory"):
-            found = [benchmark.find(way, canvas, subject.title, count) for count in counts]
-            cells = ["" if each is None else f"{each.pictures_per_s:.1f}" for each in found]
-            rows.append([subject.title, WAY_TITLES[way], *cells, *_beside_the_session(benchmark, found)])
+        found = {way: [benchmark.find(way, canvas, subject.title, count) for count in counts] for way in FOR_MANY}
+        session = found["onnxruntime"]
+        for way, measured in found.items():
+            added, kept = measured[0].added_ms(session[0]), measured[-1].kept(session[-1])
+            beside = ["", ""] if measured is session else [f"{added:+.1f} ms", f"{kept:.0%}"]
+            rows.append([subject.title, WAY_TITLES[way], *(f"{each.pictures_per_s:.1f}" for each in measured), *beside])
     return rows
 
 
@@ -145,18 +148,6 @@ def _stage_rows(benchmark: Benchmark, canvas: Canvas) -> list[list[str]]:
             share = rate / profile.peak_gflops_per_second
             rows.append([each.title, operation, "", "", f"{rate:.0f}", f"{share:.0%}"])
     return rows
-
-
-def _beside_the_session(benchmark: Benchmark, found: Sequence[Measurement | None]) -> list[str]:
-    """What Triton adds to the session's median for one client, and keeps of its throughput with the most clients."""
-    one, most = found[0], found[-1]
-    if one is None or most is None or one.way == "onnxruntime":
-        return ["", ""]
-    session_one = benchmark.find("onnxruntime", one.canvas, one.title)
-    session_most = benchmark.find("onnxruntime", one.canvas, one.title, most.clients)
-    assert session_one is not None, "Triton is never measured without the session"
-    assert session_most is not None, "nor with more clients"
-    return [f"{one.added_ms(session_one):+.1f} ms", f"{most.kept(session_most):.0%}"]
 
 
 def _table(title: str, rows: Sequence[Sequence[str]]) -> Table:
