@@ -1,7 +1,7 @@
 """Ask a server for pictures: ``SynthesisClient().synthesize("building", "painting.png")``."""
 
 from semia.client.client import DEFAULT_CONCURRENCY, AsyncSynthesisClient, Outcome, SynthesisClient
-from semia.client.connection import DEFAULT_TIMEOUT_S, DEFAULT_URL
+from semia.client.connection import DEFAULT_TIMEOUT_S
 from semia.client.errors import (
     AccessRefusedError,
     ClientError,
@@ -22,6 +22,7 @@ from semia.client.protocol import ModelDescription
 from semia.client.shared_memory import SharedMemory
 from semia.client.transport import RetryOptions
 from semia.core.access import TlsOptions, read_admin_key
+from semia.core.defaults import DEFAULT_URL
 from semia.core.labels import Target
 
 __all__ = [

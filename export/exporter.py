@@ -10,7 +10,8 @@ import onnxruntime
 import torch
 
 from semia.core import __version__
-from semia.core.files import BUNDLES_FOLDER, check_model_name, sha256_of_file
+from semia.core.defaults import BUNDLES_FOLDER, DEFAULT_TOLERANCE
+from semia.core.files import check_model_name, sha256_of_file
 from semia.core.labels import ClassIds
 from semia.core.model_card import CARD_FILE, MODEL_FILE, Bundle, ModelCard, Precision, PrecisionCheck, TargetParity
 from semia.core.staging import staged_directory
@@ -25,9 +26,6 @@ from semia.training.evaluation_file import quality_of_run
 from semia.training.run_folder import RunFolder
 from semia.training.scene import Scene
 from semia.training.settings import TrainingSettings
-
-DEFAULT_TOLERANCE = 2
-"""Of 255: rounding may fall the other way twice; more would be visible."""
 
 FP32 = PrecisionRequest()
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from semia.core.defaults import DEFAULT_KEEP, DEFAULT_WIDTH, REPOSITORY_FOLDER, RUNS_FOLDER
 from semia.core.errors import InputError
-from semia.core.files import REPOSITORY_FOLDER, RUNS_FOLDER, check_model_name, model_name_from_path
+from semia.core.files import check_model_name, model_name_from_path
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -145,7 +146,7 @@ def evaluate(
     *,
     scene: StrPath | None = None,
     targets: StrPath | None = None,
-    width: int = 280,
+    width: int = DEFAULT_WIDTH,
     on_progress: OnProgress = _ignore,
 ) -> "EvaluatedGenerator":
     """How good a generator's pictures of its scene's targets are, in figures. Needs the extra ``evaluation``.
@@ -189,7 +190,7 @@ def publish(
     name: str | None = None,
     settings: "ServingSettings | None" = None,
     url: str | None = None,
-    keep: int = 3,
+    keep: int = DEFAULT_KEEP,
     access: "ServerAccess | None" = None,
     change_classes: bool = False,
 ) -> "PublishedModel":

@@ -10,9 +10,8 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from semia.core.access import load_certificate
+from semia.core.defaults import LOOPBACK
 from semia.core.errors import InputError
-
-LOOPBACK = "127.0.0.1"
 
 SAFE_METHODS = (hdrs.METH_GET, hdrs.METH_HEAD)
 

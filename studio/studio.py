@@ -14,9 +14,10 @@ from aiohttp import WSCloseCode, web
 
 from semia.client import AsyncSynthesisClient, ModelDescription, RetryOptions
 from semia.core.access import ServerAccess
+from semia.core.defaults import LOOPBACK
 from semia.core.images import RGB
 from semia.core.labels import ClassIds
-from semia.studio.access import LOOPBACK, PageTls
+from semia.studio.access import PageTls
 from semia.studio.comparing import Others
 from semia.studio.frames import Frame
 from semia.studio.jobs import Workshop

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from semia.cli.console import log_event, print_view
 from semia.core import __version__
+from semia.core.defaults import GRPC_PORT, LOOPBACK, METRICS_PORT
 from semia.core.machine import cpu_name, package_versions, usable_cores
 
 State = Literal["ok", "missing", "broken"]
@@ -24,7 +25,7 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only looked at
 MIN_SHARED_MEMORY_BYTES = 256 << 20
 """Triton's Python backend takes 64 MiB at a time, and containers have 64 MiB in all unless told otherwise."""
 
-PORTS = {"gRPC": 8001, "metrics": 8002}  # where `semia serve` listens by default
+PORTS = {"gRPC": GRPC_PORT, "metrics": METRICS_PORT}  # where `semia serve` listens by default
 
 
 class Finding(NamedTuple):
@@ -115,7 +116,7 @@ def _ports() -> tuple[State, str]:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind((LOOPBACK, port))
             except OSError:
                 taken.append(f"{service} {port}")
     if taken:

@@ -21,7 +21,8 @@ from semia.cli.options import (
     connection_options,
 )
 from semia.cli.train import describe_progress, make_generator, run_path, training_options
-from semia.core.files import BUNDLES_FOLDER, REPOSITORY_FOLDER, check_model_name
+from semia.core.defaults import BUNDLES_FOLDER, DEFAULT_KEEP, DEFAULT_TOLERANCE, REPOSITORY_FOLDER
+from semia.core.files import check_model_name
 from semia.core.model_card import Precision
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from semia.export.precision.request import PrecisionRequest
     from semia.export.tensorrt.build import BatchProfile
     from semia.training.run_folder import RunFolder
-
-DEFAULT_TOLERANCE = 2
 
 
 def export(
@@ -170,7 +169,7 @@ def train_and_export(
     for_another_machine: bool = False,
     threads: OptionalCount = None,
     load: LoadOption = None,
-    keep: Count = 3,
+    keep: Count = DEFAULT_KEEP,
     change_classes: bool = False,
     *,
     training: dict[str, Any],

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from semia.cli.console import print_info
+from semia.core.defaults import RUNS_FOLDER
 from semia.core.errors import InputError
-from semia.core.files import RUNS_FOLDER
 from semia.core.staging import held
 
 

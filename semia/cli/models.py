@@ -11,7 +11,6 @@ from rich.text import Text
 
 from semia.cli.console import format_versions, print_error, print_info, stdout
 from semia.cli.options import (
-    DEFAULT_URL,
     Count,
     OptionalUrlOption,
     RepositoryOption,
@@ -20,8 +19,8 @@ from semia.cli.options import (
     connection_options,
     explained,
 )
+from semia.core.defaults import DEFAULT_KEEP, DEFAULT_URL, REPOSITORY_FOLDER
 from semia.core.errors import InputError, SemiaError
-from semia.core.files import REPOSITORY_FOLDER
 from semia.core.palette import Palette
 
 if TYPE_CHECKING:
@@ -155,7 +154,7 @@ def rollback(
 def prune(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
     all_: Annotated[bool, typer.Option("--all")] = False,
-    keep: Count = 3,
+    keep: Count = DEFAULT_KEEP,
     repository: RepositoryOption = REPOSITORY_FOLDER,
     url: OptionalUrlOption = None,
     *,

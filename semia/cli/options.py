@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-DEFAULT_URL = "127.0.0.1:8001"
 CONNECTION_PANEL = "Connection"
 SECTION = "\n\nOptions:\n"
 

@@ -11,8 +11,8 @@ import typer
 
 from semia.cli.console import StepDisplay, format_versions, interruptible, print_error, print_info
 from semia.cli.options import AnyRepositoryOption, Count, LoadOption, OptionalCount, connection_options
+from semia.core.defaults import DEFAULT_KEEP, REPOSITORY_FOLDER
 from semia.core.errors import InputError
-from semia.core.files import REPOSITORY_FOLDER
 from semia.core.model_card import Accelerator
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def publish(
     threads: OptionalCount = None,
     tune: bool = False,
     load: LoadOption = None,
-    keep: Count = 3,
+    keep: Count = DEFAULT_KEEP,
     accelerator: Accelerator | None = None,
     engine_cache: Path | None = None,
     max_batch: OptionalCount = None,

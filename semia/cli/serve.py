@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from semia.cli.console import figures_table, log_event, print_error, print_info, print_view
 from semia.cli.options import AnyRepositoryOption, OptionalCount
+from semia.core.defaults import GRPC_PORT, LOOPBACK, METRICS_PORT, REPOSITORY_FOLDER
 from semia.core.errors import InputError, SemiaError
-from semia.core.files import REPOSITORY_FOLDER
 
 if TYPE_CHECKING:
     from semia.serving import ServerOptions, ServerTls
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 def serve(
     repository: AnyRepositoryOption = str(REPOSITORY_FOLDER),
-    host: str = "127.0.0.1",
-    grpc_port: int = 8001,
+    host: str = LOOPBACK,
+    grpc_port: int = GRPC_PORT,
     http_port: int | None = None,
-    metrics_port: int = 8002,
+    metrics_port: int = METRICS_PORT,
     triton: Literal["auto", "embedded", "system"] = "auto",
     timeout: float = 120.0,
     tls_cert: Path | None = None,

@@ -9,8 +9,8 @@ import typer
 
 from semia.cli.console import is_interactive, print_error, print_info
 from semia.cli.options import OptionalUrlOption, RepositoryOption, connection_options
+from semia.core.defaults import BUNDLES_FOLDER, LOOPBACK, REPOSITORY_FOLDER, RUNS_FOLDER
 from semia.core.errors import InputError
-from semia.core.files import BUNDLES_FOLDER, REPOSITORY_FOLDER, RUNS_FOLDER
 
 if TYPE_CHECKING:
     from semia.core.access import ServerAccess
@@ -21,7 +21,7 @@ def studio(
     scenes: Annotated[list[Path] | None, typer.Argument(metavar="[SCENE...]")] = None,
     url: OptionalUrlOption = None,
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8765,
-    host: str = "127.0.0.1",
+    host: str = LOOPBACK,
     page_cert: Path | None = None,
     page_key: Path | None = None,
     repository: RepositoryOption = REPOSITORY_FOLDER,

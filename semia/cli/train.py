@@ -22,8 +22,9 @@ from semia.cli.console import (
 )
 from semia.cli.options import OptionalCount, RunArgument, option_group
 from semia.cli.train_many import EngineName, train_many
+from semia.core.defaults import RUNS_FOLDER
 from semia.core.errors import InputError, SemiaError
-from semia.core.files import RUNS_FOLDER, check_model_name, model_name_from_path
+from semia.core.files import check_model_name, model_name_from_path
 
 if TYPE_CHECKING:
     from semia.training.base import WorkProgress

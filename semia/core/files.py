@@ -10,11 +10,6 @@ from pathlib import Path
 
 from semia.core.errors import InputError, SemiaError
 
-RUNS_FOLDER = Path("runs")
-BUNDLES_FOLDER = Path("bundles")
-REPOSITORY_FOLDER = Path("model_repository")
-"""Where runs, bundles and models go unless told otherwise."""
-
 UNFINISHED = ".*.partial*"  # what `staged_file` calls its files, as a glob pattern
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from semia.core import __version__
 from semia.core.contact_sheet import Tile, result_sheet
+from semia.core.defaults import DEFAULT_WIDTH
 from semia.core.errors import InputError, LabelMapError
 from semia.core.images import RGB, find_entry, list_images, open_image, write_rgb
 from semia.core.labels import Canvas, ClassIds, class_ids_from_label, fit_to_canvas, label_picture
@@ -26,7 +27,6 @@ from semia.training.scene import TARGET_FOLDER, Scene, load_scene
 
 MIN_JUDGED_SIDE = 4 * PATCH_SIDE  # pixels: a quarter of it still has room for a patch
 PACKAGES = ("numpy", "pillow", "scikit-image", "scikit-learn")  # their versions decide a figure's last digits
-DEFAULT_WIDTH = 280  # pixels at which pictures are judged; figures of other widths do not compare
 
 FIGURE_HEADINGS = ("align ↑", "swd ↓", "coherence ↓", "complete ↓", "sharp ↓", "seams ↓")
 """The figures in the order in which tables have them; the arrows say which way is better."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semia.core.access import ServerAccess
+from semia.core.defaults import DEFAULT_KEEP
 from semia.core.errors import InputError
 from semia.core.model_card import CARD_FILE, ModelCard, hash_problem
 from semia.serving.errors import ModelLoadError, PublishError, RepositoryError, ServerError, ServerUnreachableError
@@ -45,9 +46,6 @@ from semia.serving.triton.control import (
     model_states,
     unload_model,
 )
-
-DEFAULT_KEEP = 3
-"""Versions that stay on the disk when a new one is in service: it, and two to roll back to."""
 
 Stage = Callable[[Path], Path]
 """Lays a model out in a staging folder as `semia.serving.repository.layout.add_version` takes it."""

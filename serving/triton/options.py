@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from semia.core.access import TlsOptions, load_certificate
+from semia.core.defaults import GRPC_PORT, LOOPBACK, METRICS_PORT
 from semia.core.errors import InputError
 from semia.serving.errors import PortTakenError
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 CONTROL_CERTIFICATE_DAYS = 3650
 """Longer than any server runs; the certificate's key is gone when it stops."""
-
-LOOPBACK = "127.0.0.1"
 
 Binary = Literal["auto", "embedded", "system"]
 """Which Triton to run: the wheel's, the ``tritonserver`` on PATH, or the first of these two that is there."""
@@ -159,9 +158,9 @@ class ServerOptions:
     """
 
     host: str = LOOPBACK  # IPv4 or IPv6 address, or name of one, to listen on
-    grpc_port: int = 8001
+    grpc_port: int = GRPC_PORT
     http_port: int | None = None  # None: no HTTP; not with `tls`, which it would lead round, nor with `max_loaded`
-    metrics_port: int = 8002
+    metrics_port: int = METRICS_PORT
     binary: Binary = "auto"
     timeout_s: float = 120.0  # from starting the process to every model being warm
     log_verbose: bool = False  # Triton logs every request
