@@ -1,4 +1,4 @@
-"""How the server is run: addresses, ports, which Triton, TLS, whom it admits."""
+"""How the server is run: addresses, ports, which Triton, TLS, whom it admits; and what Triton is told of that."""
 
 import contextlib
 import datetime
@@ -7,6 +7,7 @@ import ipaddress
 import os
 import socket
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, get_args
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 
 CONTROL_CERTIFICATE_DAYS = 3650
 """Longer than any server runs; the certificate's key is gone when it stops."""
+
+EXIT_TIMEOUT_S = 10
+"""How long requests in flight may delay a stopping server."""
+
+GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
+"""What a usable NVIDIA driver leaves in /dev: on Linux, and on Windows' Linux."""
 
 Binary = Literal["auto", "embedded", "system"]
 """Which Triton to run: the wheel's, the ``tritonserver`` on PATH, or the first of these two that is there."""
@@ -248,3 +255,29 @@ def check_ports(options: ServerOptions) -> None:
                         f"or choose another with --{service.lower()}-port"
                     ) from None
                 raise InputError(f"cannot listen on {join_address(host, port)}: {error.strerror}") from error
+
+
+def server_arguments(options: ServerOptions) -> dict[str, str]:
+    """Triton's arguments by name, but for those of TLS and the admin key."""
+    arguments = {
+        "model-control-mode": "explicit",
+        # One broken model must not take the others down.
+        "exit-on-error": "false",
+        "exit-timeout-secs": str(EXIT_TIMEOUT_S),
+        "allow-gpu-metrics": str(any(device.exists() for device in GPU_DEVICES)).lower(),
+        "log-verbose": str(int(options.log_verbose)),
+        "allow-http": str("HTTP" in options.addresses).lower(),
+    }
+    if options.max_loaded is None:
+        # Everything is loaded at the start; newly published versions when `semia.serving.load_model` says so.
+        arguments["load-model"] = "*"
+    for service, (host, port) in options.addresses.items():
+        if ":" in host:  # Triton spells IPv6 addresses as the libraries do that listen
+            host = f"[{host}]" if service == "gRPC" else f"ipv6:{host}"
+        arguments |= {f"{service.lower()}-address": host, f"{service.lower()}-port": str(port)}
+    return arguments
+
+
+def flags(arguments: Mapping[str, str]) -> list[str]:
+    """Arguments by name as Triton's command line takes them."""
+    return [f"--{name}={value}" for name, value in arguments.items()]

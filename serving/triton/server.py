@@ -9,7 +9,6 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -30,12 +29,15 @@ from semia.serving.triton.control import ModelState, model_states
 from semia.serving.triton.embedded import TritonCommand, locate_embedded_triton
 from semia.serving.triton.options import (
     DEFAULT_OPTIONS,
+    EXIT_TIMEOUT_S,
     Binary,
     PreparedTls,
     ServerOptions,
     check_ports,
+    flags,
     join_address,
     prepare_tls,
+    server_arguments,
 )
 from semia.serving.triton.watchdog import Watchdog
 
@@ -48,14 +50,8 @@ KIND = "server"
 POLL_S = 0.05
 """Between two looks at a starting server."""
 
-EXIT_TIMEOUT_S = 10
-"""How long requests in flight may delay a stopping server."""
-
 KILL_AFTER_S = EXIT_TIMEOUT_S + 10.0
 """When a server that was told to stop is killed: unloading takes a few seconds of its own."""
-
-GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
-"""What a usable NVIDIA driver leaves in /dev: on Linux, and on Windows' Linux."""
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - not for our files: Triton and its stubs talk through it
 
@@ -357,32 +353,6 @@ def _is_listening(address: tuple[str, int] | Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def server_arguments(options: ServerOptions) -> dict[str, str]:
-    """Triton's arguments by name, but for those of TLS and the admin key."""
-    arguments = {
-        "model-control-mode": "explicit",
-        # One broken model must not take the others down.
-        "exit-on-error": "false",
-        "exit-timeout-secs": str(EXIT_TIMEOUT_S),
-        "allow-gpu-metrics": str(any(device.exists() for device in GPU_DEVICES)).lower(),
-        "log-verbose": str(int(options.log_verbose)),
-        "allow-http": str("HTTP" in options.addresses).lower(),
-    }
-    if options.max_loaded is None:
-        # Everything is loaded at the start; newly published versions when `semia.serving.load_model` says so.
-        arguments["load-model"] = "*"
-    for service, (host, port) in options.addresses.items():
-        if ":" in host:  # Triton spells IPv6 addresses as the libraries do that listen
-            host = f"[{host}]" if service == "gRPC" else f"ipv6:{host}"
-        arguments |= {f"{service.lower()}-address": host, f"{service.lower()}-port": str(port)}
-    return arguments
-
-
-def flags(arguments: Mapping[str, str]) -> list[str]:
-    """Arguments by name as Triton's command line takes them."""
-    return [f"--{name}={value}" for name, value in arguments.items()]
 
 
 LOG_LINE = re.compile(r'[IWEF]\d{4} \S+ \d+ \S+\] (?:"(?P<quoted>.*)"|(?P<plain>.*))')

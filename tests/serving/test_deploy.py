@@ -24,8 +24,7 @@ from tritonclient.utils import InferenceServerException
 
 from semia import serving
 from semia.serving.triton.embedded import locate_embedded_triton
-from semia.serving.triton.options import ServerOptions, find_free_ports
-from semia.serving.triton.server import flags, server_arguments
+from semia.serving.triton.options import ServerOptions, find_free_ports, flags, server_arguments
 
 DEPLOY = Path(serving.__file__).parent / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"

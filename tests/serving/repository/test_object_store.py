@@ -25,7 +25,7 @@ from semia.serving import ObjectRepository, PublishError, RepositoryError, Serve
 from semia.serving.repository import object_store
 from semia.serving.repository.object_store import pinned_version
 from semia.serving.triton.embedded import locate_embedded_triton
-from semia.serving.triton.server import flags, server_arguments
+from semia.serving.triton.options import flags, server_arguments
 from tests.conftest import TINY_PALETTE
 
 BUCKET = "pictures"
