@@ -110,7 +110,7 @@ export class MakeRoom {
     need(this.root, ".subject", HTMLElement).textContent = !scene
       ? "Open a scene first."
       : ready
-        ? `${scene.name}, in ${scene.folder}`
+        ? `of the scene ${scene.name}, in the folder ${scene.folder}`
         : `${scene.name} has no label map yet: label it and save first.`;
     need(this.root, ".start", HTMLButtonElement).disabled = !ready || running;
     need(this.root, ".cancel", HTMLButtonElement).hidden = !running;
