@@ -18,8 +18,7 @@ from semia.core.errors import ImageError, LabelMapError
 from semia.core.images import write_image
 from semia.core.labels import ClassIds
 
-PREFIX = "semia:"
-"""Of the keywords of a picture's text chunks that are ours."""
+PREFIX = "semia:"  # of the keywords of a picture's text chunks that are ours
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,7 @@ from semia.core.access import MAX_MESSAGE_BYTES, ServerAccess, TlsOptions, check
 from semia.core.defaults import DEFAULT_URL
 from semia.core.errors import InputError
 
-LARGEST_ADAPTED_BYTES = 31 << 20
-"""glibc adapts to freed blocks of up to 32 MiB, what malloc adds to them included."""
+LARGEST_ADAPTED_BYTES = 31 << 20  # glibc adapts to freed blocks of up to 32 MiB, what malloc adds to them included
 
 DEFAULT_TIMEOUT_S = 30.0
 DEFAULT_RETRIES = RetryOptions()

@@ -45,8 +45,7 @@ UNREGISTER_TIMEOUT_S = 2.0
 UNREGISTER_POLL_S = 0.02
 """For unregistering shared memory at a server that is busy with cancelled calls or not done with answered ones."""
 
-IN_USE = "currently in use"
-"""Triton's reason not to forget a region yet."""
+IN_USE = "currently in use"  # Triton's reason not to forget a region yet
 
 UNKNOWN_REGION = "shared memory region"
 """What a server says of a region that it does not know, as one that was started anew does not."""

@@ -47,11 +47,8 @@ MAX_TOKENS = 100.0
 SUCCESS_TOKENS = 0.5
 """A failed attempt takes a token, a success gives half of one back; with half of them left, nothing is repeated."""
 
-JITTER = 0.2
-"""Waits differ by as much of their length, so that clients do not come back all at once."""
-
-NO_CONNECTION = "failed to connect"
-"""How gRPC begins to say that it could not even ask."""
+JITTER = 0.2  # waits differ by as much of their length, so that clients do not come back all at once
+NO_CONNECTION = "failed to connect"  # how gRPC begins to say that it could not even ask
 
 DEAD_PROCESS = "is not healthy"
 """How Triton's Python backend ends its answer, INTERNAL, where a model's process was killed and another is to come."""

@@ -20,8 +20,7 @@ from semia.export.errors import ExportError, NoKernelsError, ParityError
 from semia.export.precision.half import HALF_TYPES, rounded_in_float32
 from semia.export.session import CPU_ONLY, OnnxRenderer
 
-HIGHEST_PSNR = 99.0
-"""In dB: stands for all above, identical pictures included, whose PSNR is infinite."""
+HIGHEST_PSNR = 99.0  # in dB: stands for all above, identical pictures included, whose PSNR is infinite
 
 TURNS, TURNS_S = (11, 51), 10.0
 """Fewest and most turns that two graphs take; between them, as many as fit into so many seconds."""

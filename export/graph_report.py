@@ -14,8 +14,7 @@ from semia.core.model_card import GraphReport, GraphStage
 from semia.export.errors import ExportError, first_line
 from semia.export.onnx_writer import stages_of
 
-UNCOUNTED_OPERATORS = {"Constant"}
-"""They hold values and compute nothing."""
+UNCOUNTED_OPERATORS = {"Constant"}  # they hold values and compute nothing
 
 Shapes = Mapping[str, Sequence[int]]
 

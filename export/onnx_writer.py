@@ -20,23 +20,18 @@ from semia.export.errors import ExportError, first_line
 from semia.export.graphs import SceneGraph
 from semia.training.base import STAGE_KEY
 
-STAGE_PROPERTY = "semia.stage"
-"""The key of a node's ``metadata_props`` that holds its stage."""
-
-NO_STAGE = "other"
-"""Where neither a node nor any of its neighbors belongs to a stage."""
+STAGE_PROPERTY = "semia.stage"  # the key of a node's ``metadata_props`` that holds its stage
+NO_STAGE = "other"  # where neither a node nor any of its neighbors belongs to a stage
 
 SCOPES_PROPERTY = "pkg.torch.onnx.name_scopes"
 """The exporter's own: the modules around a node, then the name of the traced node that it was made of."""
 
-OPSET = 20
-"""The ONNX operator set: the newest that PyTorch's exporter targets by default."""
+OPSET = 20  # the ONNX operator set: the newest that PyTorch's exporter targets by default
 
 LARGEST_FOLDED = 4096
 """Numbers of a constant that is worked out at export; larger ones a runtime works out when it loads the graph."""
 
-TRACED_BATCH = 2
-"""Any batch above 1: the exporter takes sizes 0 and 1 for constants."""
+TRACED_BATCH = 2  # any batch above 1: the exporter takes sizes 0 and 1 for constants
 
 TRAINING_OPERATORS = {"BatchNormalization", "Dropout"}
 """Operators that are folded away before export; one that is left would compute something else at inference."""

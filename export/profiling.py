@@ -24,8 +24,7 @@ from semia.export.session import open_session, session_options
 LEAST_RUNS = 20
 WARM_UP_RUNS = 3
 
-PRODUCT_SIDE = 1536
-"""Rows and columns of the float32 matrices whose product is one measure of the peak: 7 GFLOP."""
+PRODUCT_SIDE = 1536  # rows and columns of the float32 matrices whose product is one measure of the peak: 7 GFLOP
 
 CONVOLUTION_SHAPE = (1, 128, 128, 128)
 """What the 3x3 convolution that is the other measure takes and gives, in float32: 5 GFLOP. ONNX Runtime computes it in

@@ -17,15 +17,13 @@ from semia.core.labels import ClassIds
 from semia.training.scene import Scene
 from semia.training.tensors import SceneTensors, picture_from_tensor
 
-STAGE_KEY = "stage"
-"""Of the annotation that a traced node carries in its ``meta["custom"]``."""
+STAGE_KEY = "stage"  # of the annotation that a traced node carries in its ``meta["custom"]``
 
 OnStage = Callable[[str, float], None]
 """Progress of a preparation: the present stage, and the share of the whole
 preparation that is done, in [0, 1], which never falls. What it raises ends the preparation."""
 
-SHEET_TARGETS = 5
-"""A sample sheet shows at most this many targets."""
+SHEET_TARGETS = 5  # a sample sheet shows at most this many targets
 
 
 @dataclass(frozen=True)

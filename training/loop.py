@@ -24,8 +24,7 @@ from semia.training.run_folder import METRICS_FILE, SAMPLES_FOLDER, Checkpoint, 
 from semia.training.scene import Scene
 from semia.training.settings import TrainingSettings
 
-EXAMPLES_SHARE = 0.1
-"""Of a run's minutes, where it has any: what painting examples takes at most, but for the first."""
+EXAMPLES_SHARE = 0.1  # of a run's minutes, where it has any: what painting examples takes at most, but for the first
 
 RESUME = "--resume goes on from the last checkpoint"
 

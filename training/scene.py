@@ -40,11 +40,8 @@ LABEL_STEM = "label"
 TARGET_FOLDER = "cond"
 CLASSES_FILE = "classes.json"
 
-MIN_SIDE = 32
-"""Pixels: the networks halve the picture three times and need neighbors to pad from."""
-
-MAX_SIDE = 4096
-"""Pixels: beyond this, one training step needs more memory than a machine is likely to have."""
+MIN_SIDE = 32  # pixels: the networks halve the picture three times and need neighbors to pad from
+MAX_SIDE = 4096  # pixels: beyond this, one training step needs more memory than a machine is likely to have
 
 
 @dataclass(frozen=True)

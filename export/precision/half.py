@@ -26,17 +26,13 @@ from semia.core.labels import ClassIds
 from semia.export.graphs.published import SynthesisGraph
 from semia.training.published.generator import Generator
 
-LARGEST = 65504.0
-"""What float16 can hold."""
+LARGEST = 65504.0  # what float16 can hold
 
 LAYOUTS_MAY_EXCEED = 64.0
 """How many times as much as in the measured layouts may enter a part; anything beyond is cut off there."""
 
-PARTS_MAY_EXCEED = 4.0
-"""How many times as much as measured may become of the same entering values inside a part."""
-
-BFLOAT16_OPSET = 22
-"""The first ONNX operator set whose convolutions take bfloat16."""
+PARTS_MAY_EXCEED = 4.0  # how many times as much as measured may become of the same entering values inside a part
+BFLOAT16_OPSET = 22  # the first ONNX operator set whose convolutions take bfloat16
 
 HALF_TYPES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 

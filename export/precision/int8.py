@@ -26,8 +26,7 @@ SENSITIVE = "generator.decoder.tail."
 STAGES = "generator.decoder.ups."
 """Weights' names begin so; a stage's number follows."""
 
-CALIBRATION_LAYOUTS = 16
-"""Each takes a forward pass; value ranges hardly grow after the first few."""
+CALIBRATION_LAYOUTS = 16  # each takes a forward pass; value ranges hardly grow after the first few
 
 
 def calibration_layouts(labels: ClassIds, augmentation: AugmentationSettings) -> list[ClassIds]:

@@ -24,8 +24,7 @@ from semia.core.labels import Canvas
 from semia.core.model_card import INPUT_NAME
 from semia.export.errors import EngineError, TensorRTMissingError
 
-LARGEST_TABLE = 1 << 30
-"""Elements of a table that may be computed beforehand: however large."""
+LARGEST_TABLE = 1 << 30  # elements of a table that may be computed beforehand: however large
 
 REQUIREMENTS = (
     "an engine is built on the machine that will run it: one with an NVIDIA GPU, a CUDA build of PyTorch and "

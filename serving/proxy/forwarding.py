@@ -56,11 +56,8 @@ Context = Any  # grpc.aio's ServicerContext, whose stubs know no bytes
 
 Handler = Callable[[bytes, Context], Awaitable[bytes]]
 
-MAX_CALLS = 1024
-"""Calls that may wait or be answered at once; further ones are refused with RESOURCE_EXHAUSTED."""
-
-GRACE_S = 10.0
-"""How long calls in flight may delay a stopping proxy."""
+MAX_CALLS = 1024  # calls that may wait or be answered at once; further ones are refused with RESOURCE_EXHAUSTED
+GRACE_S = 10.0  # how long calls in flight may delay a stopping proxy
 
 
 class StreamForwarder:

@@ -25,14 +25,12 @@ The Python backend takes more than a second to end a model's process, a second o
 for that would be loaded several times later; so there may be one process more than models allowed, for a moment.
 """
 
-PARALLEL_LOADS = 2
-"""Models that are loaded at the same time: more would only share the same cores."""
+PARALLEL_LOADS = 2  # models that are loaded at the same time: more would only share the same cores
 
 ROOM_TIMEOUT_S = 30.0
 """How long a model waits for room: every loaded model may have calls in flight, or others may come first."""
 
-RETRY_AFTER_S = 10.0
-"""How long a model that could not be loaded is not tried again."""
+RETRY_AFTER_S = 10.0  # how long a model that could not be loaded is not tried again
 
 
 class ModelControl(Protocol):

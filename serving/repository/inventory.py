@@ -24,8 +24,7 @@ from semia.serving.triton.control import ANONYMOUS, ModelState, model_states
 
 State = Literal["ready", "loading", "failed", "not loaded", "unknown"]
 
-GENERATOR_FILE = "generator.safetensors"
-"""A run folder's weights."""
+GENERATOR_FILE = "generator.safetensors"  # a run folder's weights
 
 PARAMETERS_OF_CARD = ("canvas_height", "canvas_width", "palette", "class_names")
 

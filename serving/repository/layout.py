@@ -39,8 +39,7 @@ from semia.serving.repository.transaction import CONFIG_FILE, UnfinishedVersion,
 
 logger = logging.getLogger(__name__)
 
-VERSION_NAME = re.compile(r"[1-9][0-9]*")
-"""Triton ignores version folders that are not numbers or start with 0."""
+VERSION_NAME = re.compile(r"[1-9][0-9]*")  # Triton ignores version folders that are not numbers or start with 0
 
 ORDER_CLASSES = "order classes as before in the scene's classes.json, or publish with --change-classes"
 """What to do about class ids that would mean other classes."""

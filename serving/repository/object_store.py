@@ -60,8 +60,7 @@ ABANDONED_AFTER = timedelta(days=1)
 """How long the files of a version that no configuration has reached lie before they are removed: no publisher
 takes that long."""
 
-ABSENT = {"IfNoneMatch": "*"}
-"""The condition that an object does not exist yet, as S3's PutObject takes it."""
+ABSENT = {"IfNoneMatch": "*"}  # the condition that an object does not exist yet, as S3's PutObject takes it
 
 REPOSITORY = "model_repository"
 LOCK_FILE = ".lock"

@@ -26,26 +26,19 @@ from semia.serving.errors import (
     ServerUnreachableError,
 )
 
-CALL_TIMEOUT_S = 10.0
-"""For calls that a live server answers at once."""
+CALL_TIMEOUT_S = 10.0  # for calls that a live server answers at once
 
 ANONYMOUS = ServerAccess()
 
-LOAD_TIMEOUT_S = 120.0
-"""For loading a model: its backend starts, reads the graph and runs it once."""
-
-POLL_S = 0.02
-"""Between two looks at a model that is being unloaded."""
+LOAD_TIMEOUT_S = 120.0  # for loading a model: its backend starts, reads the graph and runs it once
+POLL_S = 0.02  # between two looks at a model that is being unloaded
 
 SERVICE = "/inference.GRPCInferenceService/"
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 STREAM = "ModelStreamInfer"
 
-RETRY_S = 1.0
-"""After a call failed that has to succeed sooner or later, unless the server ends."""
-
-IN_MEMORY = ("LOADING", "READY", "UNLOADING")
-"""States of a model that takes memory."""
+RETRY_S = 1.0  # after a call failed that has to succeed sooner or later, unless the server ends
+IN_MEMORY = ("LOADING", "READY", "UNLOADING")  # states of a model that takes memory
 
 Metadata = Sequence[tuple[str, str | bytes]]
 

@@ -21,11 +21,8 @@ if TYPE_CHECKING:
     import grpc
 
 
-CONTROL_CERTIFICATE_DAYS = 3650
-"""Longer than any server runs; the certificate's key is gone when it stops."""
-
-EXIT_TIMEOUT_S = 10
-"""How long requests in flight may delay a stopping server."""
+CONTROL_CERTIFICATE_DAYS = 3650  # longer than any server runs; the certificate's key is gone when it stops
+EXIT_TIMEOUT_S = 10  # how long requests in flight may delay a stopping server
 
 GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 """What a usable NVIDIA driver leaves in /dev: on Linux, and on Windows' Linux."""

@@ -44,11 +44,8 @@ from semia.serving.triton.watchdog import Watchdog
 if TYPE_CHECKING:
     from semia.serving.proxy.forwarding import ProxyThread
 
-KIND = "server"
-"""Of the temporary directories in which servers run."""
-
-POLL_S = 0.05
-"""Between two looks at a starting server."""
+KIND = "server"  # of the temporary directories in which servers run
+POLL_S = 0.05  # between two looks at a starting server
 
 KILL_AFTER_S = EXIT_TIMEOUT_S + 10.0
 """When a server that was told to stop is killed: unloading takes a few seconds of its own."""
@@ -61,8 +58,7 @@ ADMIN_PROTOCOLS = "model-repository,shared-memory,trace,logging"
 SOCKET_PORT = 1
 """Triton writes every gRPC address with a port behind it, a socket's path too, where the number means nothing."""
 
-MAX_SOCKET_PATH = 107
-"""Bytes, of which Linux keeps 108 with the one that ends the path."""
+MAX_SOCKET_PATH = 107  # bytes, of which Linux keeps 108 with the one that ends the path
 
 
 def find_triton(binary: Binary, runtime: Path, repository: Path) -> TritonCommand:

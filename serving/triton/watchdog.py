@@ -35,8 +35,7 @@ its start is not noticed, but then the model is still being loaded, and that fai
 RESTART_DELAY_S = 10.0
 """After a model was loaded anew, or could not be: one that dies of every call must not keep the others' cores busy."""
 
-RESTARTED = "restarted_at"
-"""The parameter by which the configuration of a model that was loaded anew differs."""
+RESTARTED = "restarted_at"  # the parameter by which the configuration of a model that was loaded anew differs
 
 
 @dataclass(frozen=True)

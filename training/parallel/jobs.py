@@ -23,11 +23,8 @@ from semia.core.machine import usable_cores
 from semia.training.base import WorkProgress
 from semia.training.request import OpenedRun, TrainRequest
 
-STATUS_INTERVAL_S = 1.0
-"""Between two statuses of a running job."""
-
-LOCAL = "local"
-"""The address that starts a Ray for this call, on loopback."""
+STATUS_INTERVAL_S = 1.0  # between two statuses of a running job
+LOCAL = "local"  # the address that starts a Ray for this call, on loopback
 
 LOCAL_ENVIRONMENT = {
     # Otherwise it listens, without a password, on every address: single machines are what this says Windows runs.
@@ -35,8 +32,7 @@ LOCAL_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anyone
 }
 
-POLL_S = 0.2
-"""How long to wait for a status at a time; as long a Ctrl-C may go unnoticed."""
+POLL_S = 0.2  # how long to wait for a status at a time; as long a Ctrl-C may go unnoticed
 
 
 class State(StrEnum):

@@ -21,8 +21,7 @@ from semia.core.staging import temporary_directory
 from semia.training.errors import TrainingError, writing
 from semia.training.parallel.jobs import LOCAL, LOCAL_ENVIRONMENT, Job, JobStatus, State, run_job
 
-POLL_S = 0.5
-"""How long to wait for a status at a time."""
+POLL_S = 0.5  # how long to wait for a status at a time
 
 OBJECT_STORE_BYTES = 100_000_000
 """Of a Ray that we start: only statuses pass through it; by default it would take a third of the memory."""

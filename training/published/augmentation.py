@@ -17,8 +17,7 @@ from semia.training.errors import SettingsError
 Interpolation = Literal["bilinear", "bicubic"]
 """Bicubic keeps an image's texture, bilinear dulls it."""
 
-SPLINE_SIDE = 3
-"""Control points along each side of the thin-plate spline's grid."""
+SPLINE_SIDE = 3  # control points along each side of the thin-plate spline's grid
 
 
 @dataclass(frozen=True)

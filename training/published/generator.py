@@ -14,8 +14,7 @@ from semia.training.tensors import SceneTensors
 RATIO_EPSILON = 1e-14
 """Keeps the feature ratio finite; far below half precision, so the ratio is always taken in float32."""
 
-MODULATION_EPSILON = 1e-5
-"""Added to a feature's variance before the square root."""
+MODULATION_EPSILON = 1e-5  # added to a feature's variance before the square root
 
 
 class Translation(NamedTuple):

@@ -19,8 +19,7 @@ INITIAL_POWER_ITERATIONS = 15
 EPSILON = 1e-12
 """The least length that a vector is divided by."""
 
-LEAK = 0.2
-"""Slope of LeakyReLU below zero."""
+LEAK = 0.2  # slope of LeakyReLU below zero
 
 
 def spectral_norm(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
