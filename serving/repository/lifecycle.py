@@ -233,8 +233,8 @@ def _check_keep(keep: int) -> None:
 @contextlib.contextmanager
 def _writing(repository: Path, what: str) -> Iterator[Path]:
     """Hold a repository; what its disk refuses is an error of ours. Yields its real path."""
-    check_is_repository(repository, may_be_missing=True)
     try:
+        check_is_repository(repository, may_be_missing=True)
         folder = repository.resolve()  # a link's target has its neighbors on its own disk
         with locked(folder):
             yield folder
