@@ -24,7 +24,7 @@ COLORS: dict[WayName, str] = {
 
 LINES = ("-", "--", ":", "-.")  # one style a model
 
-MARKS = {"onnxruntime": "o", "grpc": "s", "shared memory": "^"}
+MARKS: dict[WayName, str] = {"onnxruntime": "o", "grpc": "s", "shared memory": "^"}
 
 WIDTH, ROW_HEIGHT, BAR_HEIGHT = 12.0, 2.4, 0.3  # inches
 
@@ -84,16 +84,12 @@ def _draw_throughput(axes: Axes, benchmark: Benchmark, canvas: Canvas) -> None:
     subjects = [subject for subject in benchmark.subjects if subject.canvas == canvas]
     for number, subject in enumerate(subjects):
         for way, mark in MARKS.items():
-            found = [
-                each
-                for each in benchmark.measurements
-                if (each.title, each.canvas, each.way) == (subject.title, canvas, way)
-            ]
+            found = [benchmark.find(way, canvas, subject.title, count) for count in counts]
             axes.plot(
-                [each.clients for each in found],
+                counts,
                 [each.pictures_per_s for each in found],
-                label=f"{subject.title}: {WAY_TITLES[found[0].way]}",
-                color=COLORS[found[0].way],
+                label=f"{subject.title}: {WAY_TITLES[way]}",
+                color=COLORS[way],
                 linestyle=LINES[number % len(LINES)],
                 marker=mark,
                 markersize=4,
