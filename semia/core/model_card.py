@@ -222,15 +222,10 @@ class Bundle(os.PathLike[str]):
 
 def hash_problem(file: Path, card: ModelCard) -> str | None:
     """What a ``model.onnx`` or ``model.plan`` is not, in words that follow its name; None if its hash is the card's."""
-    sha256, expected = sha256_of_file(file), described_sha256(file.name, card)
+    kind, expected = "graph", card.graph_sha256
+    if file.name == PLAN_FILE:
+        kind, expected = "engine", "of none" if card.engine is None else card.engine.plan_sha256
+    sha256 = sha256_of_file(file)
     if sha256 == expected:
         return None
-    kind = "engine" if file.name == PLAN_FILE else "graph"
     return f"is not the {kind} its card describes (SHA-256 {sha256[:12]}..., the card says {expected[:12]}...)"
-
-
-def described_sha256(file: str, card: ModelCard) -> str:
-    """The hash that a card gives of its ``model.onnx`` or ``model.plan``; "of none" where it has no engine."""
-    if file != PLAN_FILE:
-        return card.graph_sha256
-    return "of none" if card.engine is None else card.engine.plan_sha256
