@@ -17,7 +17,12 @@ PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def bound_to_this_process(command: Sequence[str]) -> list[str]:
-    """A command that is sent SIGTERM when the thread that starts it ends, even by SIGKILL; it begins with a path."""
+    """A command that is sent SIGTERM when the thread that starts it ends, even by SIGKILL; it begins with a path.
+
+    Elsewhere than on Linux, which alone has such a signal, the command as it is.
+    """
+    if sys.platform != "linux":
+        return [*command]
     # -I -S: the launcher needs the standard library alone, and starts faster without the rest.
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
