@@ -98,7 +98,7 @@ class ObjectRepository:
 
     Raises:
         InputError: if ``url`` is no such address.
-        RepositoryError: if the libraries are missing.
+        RepositoryError: if the libraries are missing; from every method, if the store does not answer, or refuses.
     """
 
     def __init__(self, url: str) -> None:
@@ -157,11 +157,7 @@ class ObjectRepository:
         return StoredVersion(staged.name, number, url, serving, exclusive)
 
     def present_settings(self, name: str) -> ServingSettings:
-        """How a model is run now, as `semia.serving.present_settings` says it of a folder's.
-
-        Raises:
-            RepositoryError: if the store does not answer, or refuses.
-        """
+        """How a model is run now, as `semia.serving.present_settings` says it of a folder's."""
         return settings_or_defaults(self._present_config(name), SCHEME + self._key(name, CONFIG_FILE))
 
     def _present_config(self, name: str) -> str:
@@ -177,9 +173,6 @@ class ObjectRepository:
         """The models by name, as `semia.serving.list_models` lists a folder's; a broken one comes with its problem.
 
         Only configurations and cards are fetched.
-
-        Raises:
-            RepositoryError: if the store does not answer, or refuses.
         """
         with temporary_directory("listing") as repository, _translated_errors(self.url):
             for name, model in self._models().items():
@@ -199,7 +192,7 @@ class ObjectRepository:
         """Download the version that a model's configuration names, with the configuration, into an empty folder.
 
         Raises:
-            RepositoryError: if the store does not answer or refuses, or lacks something.
+            RepositoryError: if the store lacks something of it.
         """
         with _translated_errors(self.url):
             model = self._model(name)
@@ -215,11 +208,7 @@ class ObjectRepository:
             (folder / CONFIG_FILE).write_bytes(config)
 
     def read_configs(self) -> dict[str, bytes | None]:
-        """Every model's config.pbtxt by the model's name; None where there is none.
-
-        Raises:
-            RepositoryError: if the store does not answer, or refuses.
-        """
+        """Every model's config.pbtxt by the model's name; None where there is none."""
         with _translated_errors(self.url):
             models = self._models()
             keys = {name: self._key(name, CONFIG_FILE) for name, model in models.items() if model.config}
