@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semia.core.defaults import DEFAULT_KEEP, DEFAULT_WIDTH, REPOSITORY_FOLDER, RUNS_FOLDER
+from semia.core.defaults import DEFAULT_KEEP, DEFAULT_WIDTH, REPOSITORY_FOLDER
 from semia.core.errors import InputError
-from semia.core.files import check_model_name, model_name_from_path
+from semia.core.files import default_run
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -82,11 +82,9 @@ def train(
     """
     from semia.training.request import TrainRequest
 
-    scene = Path(scene)
-    folder = RUNS_FOLDER / (model_name_from_path(scene) if name is None else check_model_name(name))
     request = TrainRequest(
-        scene=scene,
-        run=folder if run is None else Path(run),
+        scene=Path(scene),
+        run=default_run(Path(scene), name) if run is None else Path(run),
         name=name,
         preset=preset,
         resize=resize,

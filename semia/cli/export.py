@@ -20,9 +20,9 @@ from semia.cli.options import (
     ToleranceOption,
     connection_options,
 )
-from semia.cli.train import describe_progress, make_generator, run_path, training_options
+from semia.cli.train import describe_progress, make_generator, training_options
 from semia.core.defaults import BUNDLES_FOLDER, DEFAULT_KEEP, DEFAULT_TOLERANCE, REPOSITORY_FOLDER
-from semia.core.files import check_model_name
+from semia.core.files import check_model_name, default_run
 from semia.core.model_card import Precision
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def train_and_export(
     name = training["name"]
     if (settings := PRESETS.get(training["preset"])) is not None:
         request.check(settings.generator)  # before minutes of work; the run is checked again
-    run_folder = make_generator(TrainRequest(scene=scene, run=run_path(scene, run, name), **training))
+    run_folder = make_generator(TrainRequest(scene=scene, run=run or default_run(scene, name), **training))
     folder = export_run_folder(run_folder, bundle, name, tolerance, request)
     changes = {} if threads is None else {"threads": threads}
     publish.publish_bundle(folder, repository, None, changes, load, keep, access, change_classes=change_classes)

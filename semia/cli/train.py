@@ -24,7 +24,7 @@ from semia.cli.options import OptionalCount, RunArgument, option_group
 from semia.cli.train_many import EngineName, train_many
 from semia.core.defaults import RUNS_FOLDER
 from semia.core.errors import InputError, SemiaError
-from semia.core.files import check_model_name, model_name_from_path
+from semia.core.files import default_run
 
 if TYPE_CHECKING:
     from semia.training.base import WorkProgress
@@ -116,19 +116,14 @@ def train(
     from semia.training.request import TrainRequest
 
     if len(scenes) == 1:
-        runs = [run_path(scenes[0], run, training["name"])]
+        runs = [run or default_run(scenes[0], training["name"])]
     else:
-        runs = [run_path(scene, runs=run or RUNS_FOLDER) for scene in scenes]
+        runs = [default_run(scene, runs=run or RUNS_FOLDER) for scene in scenes]
     requests = [TrainRequest(scene=scene, run=each, **training) for scene, each in zip(scenes, runs, strict=True)]
     if len(requests) > 1 or engine == "ray":
         train_many(requests, engine, jobs, address, cpus)
     else:
         print_info(f"next: semia export {make_generator(requests[0]).path}")
-
-
-def run_path(scene: Path, run: Path | None = None, name: str | None = None, *, runs: Path = RUNS_FOLDER) -> Path:
-    """The run folder that is asked for, or else the one named after the scene."""
-    return run or runs / (model_name_from_path(scene) if name is None else check_model_name(name))
 
 
 def make_generator(request: "TrainRequest") -> "RunFolder":

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from semia.core.defaults import RUNS_FOLDER
 from semia.core.errors import InputError, SemiaError
 
 UNFINISHED = ".*.partial*"  # what `staged_file` calls its files, as a glob pattern
@@ -38,6 +39,15 @@ def model_name_from_path(path: Path) -> str:
     if not name:
         raise InputError(f"cannot make a model name from {str(path)!r}: pass one with --name")
     return check_model_name(name)
+
+
+def default_run(scene: Path, name: str | None = None, *, runs: Path = RUNS_FOLDER) -> Path:
+    """The run folder of a scene's generator, named as the model will be.
+
+    Raises:
+        InputError: if ``name``, or without it the scene folder's, cannot name a model.
+    """
+    return runs / (model_name_from_path(scene) if name is None else check_model_name(name))
 
 
 def sha256_of_file(path: Path) -> str:
