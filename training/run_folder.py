@@ -157,7 +157,10 @@ class LoadedGenerator(NamedTuple):
 
 @dataclass(frozen=True)
 class RunFolder(os.PathLike[str]):
-    """A run folder on disk, opened. Functions that take a path take it too."""
+    """A run folder on disk, opened. Functions that take a path take it too.
+
+    What reads one of its files raises a RunError if that is broken.
+    """
 
     path: Path
     config: RunConfig
@@ -263,11 +266,7 @@ class RunFolder(os.PathLike[str]):
 
     @property
     def preparation_s(self) -> float | None:
-        """How many seconds preparing the generator took; None where none was prepared.
-
-        Raises:
-            RunError: if the file that says so is broken.
-        """
+        """How many seconds preparing the generator took; None where none was prepared."""
         path = self.path / PREPARED_FILE
         if not self.finished or not path.is_file():
             return None
@@ -291,11 +290,7 @@ class RunFolder(os.PathLike[str]):
             write_bytes(self.path / CHECKPOINT_FILE, buffer.getvalue())
 
     def load_checkpoint(self, device: torch.device) -> Checkpoint | None:
-        """What `save_checkpoint` wrote, its tensors on a device; None before the first one.
-
-        Raises:
-            RunError: if the file is broken.
-        """
+        """What `save_checkpoint` wrote, its tensors on a device; None before the first one."""
         path = self.path / CHECKPOINT_FILE
         if not path.is_file():
             return None
@@ -322,25 +317,17 @@ class RunFolder(os.PathLike[str]):
 
     @property
     def iterations_done(self) -> int:
-        """How many iterations the saved generator was trained for; 0 before the first, or where none are counted.
-
-        Raises:
-            RunError: if the generator file is broken.
-        """
+        """How many iterations the saved generator was trained for; 0 before the first, or where none are counted."""
         return self._training_done()[0]
 
     @property
     def seconds_done(self) -> float:
-        """How many seconds they took; errors are as there."""
+        """How many seconds they took."""
         return self._training_done()[1]
 
     @property
     def finished(self) -> bool:
-        """Whether all iterations are made, all minutes used up, or the generator is prepared, or was imported.
-
-        Raises:
-            RunError: if the generator file is broken.
-        """
+        """Whether all iterations are made, all minutes used up, or the generator is prepared, or was imported."""
         if isinstance(self.config.settings, CopyingSettings):
             return (self.path / GENERATOR_FILE).is_file()
         return self.config.imported is not None or self.config.settings.progress(*self._training_done()) >= 1
@@ -359,11 +346,7 @@ class RunFolder(os.PathLike[str]):
             raise RunError(f"{path} is not a generator of ours: {type(error).__name__}: {error}") from error
 
     def load_generator(self, device: torch.device = CPU) -> LoadedGenerator:
-        """The generator that was made, in inference mode, on a device.
-
-        Raises:
-            RunError: if none was written yet, or the file is broken.
-        """
+        """The generator that was made, in inference mode, on a device; a RunError if none was written yet."""
         path = self.path / GENERATOR_FILE
         if not path.is_file():
             raise RunError(f"{self.path} has no {GENERATOR_FILE} yet: make it with `semia train SCENE --resume`")
