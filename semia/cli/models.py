@@ -37,6 +37,13 @@ group = typer.Typer()
 
 
 @group.callback(invoke_without_command=True)
+@group.command(
+    "list",
+    help=f"""List models: versions, state, canvas, classes, size, quality.
+
+    The server is asked at {DEFAULT_URL} if no --url is given; without a server the repository alone is listed.
+    """,
+)
 @connection_options
 def models(
     context: typer.Context,
@@ -51,32 +58,11 @@ def models(
 
     Without a sub-command, `semia models` does what `semia models list` does, with the same options.
     """
-    if context.invoked_subcommand is None:
-        _list(repository, url, timeout, access, as_json=as_json)
+    if context.invoked_subcommand is not None:
+        sources = [context.get_parameter_source(name) for name in context.params]
+        if any(source is not None and source.name == "COMMANDLINE" for source in sources):
+            raise InputError(f"options of `semia models {context.invoked_subcommand}` come after its name")
         return
-    sources = [context.get_parameter_source(name) for name in context.params]
-    if any(source is not None and source.name == "COMMANDLINE" for source in sources):
-        raise InputError(f"options of `semia models {context.invoked_subcommand}` come after its name")
-
-
-@group.command("list")
-@connection_options
-def list_(
-    repository: RepositoryOption = REPOSITORY_FOLDER,
-    url: OptionalUrlOption = None,
-    as_json: JsonOption = False,
-    timeout: TimeoutOption = 10.0,
-    *,
-    access: "ServerAccess",
-) -> None:
-    """List models: versions, state, canvas, classes, size, quality.
-
-    The server is asked at 127.0.0.1:8001 if no --url is given; without a server the repository alone is listed.
-    """
-    _list(repository, url, timeout, access, as_json=as_json)
-
-
-def _list(repository: Path, url: str | None, timeout: float, access: "ServerAccess", *, as_json: bool) -> None:
     from semia.serving import overview
 
     found = overview(repository if repository.is_dir() else None, url or DEFAULT_URL, access=access)
