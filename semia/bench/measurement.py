@@ -3,20 +3,22 @@
 import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from semia.bench.records import REFERENCE_TITLE, Benchmark, Measurement, ProfileRecord, SubjectRecord, Turn, pooled
 from semia.bench.subjects import Subject
 from semia.bench.ways import (
+    InWorker,
     OverGrpc,
     Round,
     ThroughSharedMemory,
     Way,
     WayName,
-    eager_way,
-    onnxruntime_way,
-    reference_way,
+    open_eager,
+    open_reference,
+    open_session,
     temporary_triton,
 )
 from semia.core.labels import Canvas
@@ -135,13 +137,14 @@ def _opened_ways(canvas: Canvas, subjects: Sequence[Subject], threads: int) -> I
             opened.callback(way.close)
             ways[title, way.name] = way
 
-        add(REFERENCE_TITLE, reference_way(canvas, subjects[0].layouts, threads))
+        add(REFERENCE_TITLE, InWorker("reference", partial(open_reference, canvas, threads), subjects[0].layouts))
         runs: set[Path] = set()
         for subject in subjects:
             if subject.run is not None and subject.run not in runs:  # once, whatever precisions it comes in
                 runs.add(subject.run)
-                add(subject.title, eager_way(subject.run, subject.layouts, threads))
-            add(subject.title, onnxruntime_way(subject.bundle, subject.layouts, threads))
+                add(subject.title, InWorker("eager", partial(open_eager, subject.run, threads), subject.layouts))
+            session = partial(open_session, subject.bundle, threads)
+            add(subject.title, InWorker("onnxruntime", session, subject.layouts))
             server = opened.enter_context(temporary_triton(subject.bundle, {MODEL_NAME: subject.settings}))
             for kind in (OverGrpc, ThroughSharedMemory):
                 add(subject.title, kind(server.grpc_url, server.pid, MODEL_NAME, subject.layouts))

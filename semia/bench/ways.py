@@ -158,21 +158,6 @@ def _serve(pipe: Connection, open_draw: Callable[[], Draw], layouts: Sequence[Cl
         pipe.send(error if isinstance(error, SemiaError) else SemiaError(f"{type(error).__name__}: {error}"))
 
 
-def eager_way(run: Path, layouts: Sequence[ClassIds], threads: int) -> InWorker:
-    """The run's generator in PyTorch, as `semia render` uses it."""
-    return InWorker("eager", functools.partial(_open_eager, run, threads), layouts)
-
-
-def onnxruntime_way(bundle: Path, layouts: Sequence[ClassIds], threads: int) -> InWorker:
-    """The bundle's graph in one session, as Triton's backend makes it."""
-    return InWorker("onnxruntime", functools.partial(_open_session, bundle, threads), layouts)
-
-
-def reference_way(canvas: Canvas, layouts: Sequence[ClassIds], threads: int) -> InWorker:
-    """The published architecture in PyTorch, untrained, with everything computed for every picture."""
-    return InWorker("reference", functools.partial(_open_reference, canvas, threads), layouts)
-
-
 class Served(abc.ABC):
     """A model served on this machine, asked by any number of clients, each with a connection of its own."""
 
@@ -247,7 +232,8 @@ class ThroughSharedMemory(Served):
 Way = InWorker | Served
 
 
-def _open_eager(run: Path, threads: int) -> Draw:
+def open_eager(run: Path, threads: int) -> Draw:
+    """A run's generator in PyTorch, as `semia render` uses it."""
     import torch
 
     from semia.training.run_folder import RunFolder
@@ -256,14 +242,16 @@ def _open_eager(run: Path, threads: int) -> Draw:
     return RunFolder.open(run).load_generator().renderer()
 
 
-def _open_session(bundle: Path, threads: int) -> Draw:
+def open_session(bundle: Path, threads: int) -> Draw:
+    """A bundle's graph in one session, as Triton's backend makes it."""
     from semia.core.model_card import MODEL_FILE
     from semia.export.session import OnnxRenderer
 
     return OnnxRenderer(bundle / MODEL_FILE, threads=threads)
 
 
-def _open_reference(canvas: Canvas, threads: int) -> Draw:
+def open_reference(canvas: Canvas, threads: int) -> Draw:
+    """The published architecture in PyTorch, untrained, with everything computed for every picture."""
     import torch
 
     from semia.training.published.generator import Generator

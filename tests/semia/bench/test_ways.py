@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semia.bench.ways import InWorker, closed_loop, onnxruntime_way
+from semia.bench.ways import InWorker, closed_loop, open_session
 from semia.core.errors import SemiaError
 from semia.core.labels import ClassIds
 from semia.export.errors import ExportError
@@ -57,8 +57,12 @@ def test_a_clients_failure_is_not_swallowed() -> None:
 DRAWN = [np.zeros((48, 64), dtype=np.uint8)]
 
 
+def worker(bundle: Path) -> InWorker:
+    return InWorker("onnxruntime", functools.partial(open_session, bundle, 1), DRAWN)
+
+
 def test_it_draws_in_another_process_and_ends(tiny_bundle: Path) -> None:
-    way = onnxruntime_way(tiny_bundle, DRAWN, threads=1)
+    way = worker(tiny_bundle)
     assert len(way.draw(1, 3).latencies_ms) == 3
     assert len(way.draw(4, 8).latencies_ms) == 8
     assert way.peak_memory_mb() is not None
@@ -68,13 +72,13 @@ def test_it_draws_in_another_process_and_ends(tiny_bundle: Path) -> None:
 
 def test_its_errors_are_ours(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="cannot load"):
-        onnxruntime_way(tmp_path, DRAWN, threads=1)
+        worker(tmp_path)
     with pytest.raises(SemiaError, match="TypeError"):
         InWorker("eager", functools.partial(int, []), DRAWN)  # type: ignore[arg-type]  # the mistake is the point
 
 
 def test_its_death_is_noticed(tiny_bundle: Path) -> None:
-    way = onnxruntime_way(tiny_bundle, DRAWN, threads=1)
+    way = worker(tiny_bundle)
     os.kill(way.pid, signal.SIGKILL)
     with pytest.raises(SemiaError, match="has died"):
         way.draw(1, 1)
