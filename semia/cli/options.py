@@ -28,6 +28,16 @@ def _folder(path: Path) -> Path:
     return path
 
 
+def _repository(location: str) -> str:
+    """What is no repository is said before minutes of work."""
+    from semia.serving import is_object_store
+    from semia.serving.repository.layout import check_is_repository
+
+    if not is_object_store(location):
+        check_is_repository(Path(location), may_be_missing=True)
+    return location
+
+
 Count = Annotated[int, typer.Option(min=1)]
 OptionalCount = Annotated[int | None, typer.Option(min=1)]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN")]
@@ -35,7 +45,9 @@ RepositoryOption = Annotated[Path, typer.Option(help="Triton's model repository,
 AnyRepositoryOption = Annotated[
     str,
     typer.Option(
-        metavar="FOLDER|s3://BUCKET/PREFIX", help="Triton's model repository: a folder, or a place in an object store."
+        metavar="FOLDER|s3://BUCKET/PREFIX",
+        help="Triton's model repository: a folder, or a place in an object store.",
+        callback=_repository,
     ),
 ]
 ToleranceOption = Annotated[int, typer.Option(min=0, max=255)]

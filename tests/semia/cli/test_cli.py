@@ -232,7 +232,6 @@ def test_a_run_becomes_a_bundle_and_a_served_version(trained: Path, tmp_path: Pa
         assert f"model mine, version {version}" in result.stdout
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="here is a TensorRT")
 def test_publishing_again_needs_only_what_changes(tiny_bundle: Path, tmp_path: Path) -> None:
     def published(*options: str) -> str:
         result = semia_here("publish", tiny_bundle, "--repository", tmp_path, *options)
@@ -246,6 +245,14 @@ def test_publishing_again_needs_only_what_changes(tiny_bundle: Path, tmp_path: P
     assert "tiny runs with 1 instance of all cores, at most 2 label maps" in published("--reset", "--max-batch=2")
 
 
+@pytest.mark.parametrize("command", [["publish", "nowhere", "--tune"], ["train-and-export", "nowhere"], ["serve"]])
+def test_a_bundle_is_no_repository_and_that_is_said_before_any_work(command: list[str], tiny_bundle: Path) -> None:
+    result = semia_here(*command, "--repository", tiny_bundle)
+    assert "is a bundle, not a model repository" in complaint(result, 2)
+    assert result.stdout == ""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="here is a TensorRT")
 def test_without_tensorrt_an_engine_is_refused_before_anything_is_exported(trained: Path, tmp_path: Path) -> None:
     result = semia("export", trained, "--bundle", tmp_path / "bundle", "--format", "tensorrt")
     assert "TensorRT cannot be used here" in (line := complaint(result, 2))
