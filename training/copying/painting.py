@@ -10,6 +10,7 @@ from torch import Tensor
 
 from semia.training.base import stage
 from semia.training.copying.descriptors import rounded
+from semia.training.copying.grid import Grid
 from semia.training.copying.levels import (
     FULL_SHARE,
     JUMP,
@@ -19,14 +20,17 @@ from semia.training.copying.levels import (
     in_places,
     wanted_rows,
 )
+from semia.training.copying.moves import MoveFinder
 from semia.training.copying.outline import soften_outlines
 from semia.training.copying.search import (
-    BLOCK,
     Candidates,
     Choice,
     NearPlaces,
+    Offers,
     cheapest_everywhere,
+    filled,
     improve,
+    prefer,
     reuse_costs,
 )
 from semia.training.copying.voting import BEST_QUALITY, Ballot, Vote, copied, quality_of, vote
@@ -63,6 +67,7 @@ class SearchedSize:
     all_by_layout: "Everything | None"  # at the coarsest size, what the first choice compares: without appearance
     everything: "tuple[Everything, ...]"  # at the two coarsest sizes, of rounds by turns; at others none
     near: NearPlaces | None  # likewise
+    moves: MoveFinder | None  # at the second size
     jumps: list[list[tuple[int, int]]]  # of each round
     tolerance: float
 
@@ -86,8 +91,8 @@ class SearchedSize:
         everything: tuple[Everything, ...] = ()
         all_by_layout = None
         if order == 0:
-            everything = (Everything.of(candidates),)
-            all_by_layout = everything[0].by_layout(descriptors.fixed_size)
+            everything = (Everything.of(tables.grid, candidates.table),)
+            all_by_layout = Everything.by_layout(candidates, descriptors.fixed_size)
         elif order == 1:
             everything = tuple(Everything.by_turns(candidates, turn) for turn in range(len(QUARTERS)))
         return cls(
@@ -99,6 +104,7 @@ class SearchedSize:
             all_by_layout=all_by_layout,
             everything=everything,
             near=NearPlaces.of(tables.grid, tables.rows.device) if everything else None,
+            moves=MoveFinder.of(tables, candidates, descriptors.context.size) if order == 1 else None,
             jumps=jumps,
             tolerance=TOLERANCE if order < len(ROUNDS) else LAST_TOLERANCE,
         )
@@ -109,30 +115,33 @@ class Everything:
     """The M places of a size that pixels are compared with, wherever they are; none is in a margin."""
 
     places: Tensor  # int32 [M]
-    rows: Tensor  # `Candidates.table` of these places, transposed, [1 + D, M]
+    table: Tensor  # [all places, 1 + D]: as `cost_rows` gives it
+    rows: Tensor  # of the M places, transposed, [1 + D, M]
 
     @classmethod
-    def of(cls, candidates: Candidates) -> "Everything":
+    def of(cls, grid: Grid, table: Tensor) -> "Everything":
         """All places."""
-        return cls._of(candidates, candidates.grid.inside().flatten().to(candidates.table.device))
+        return cls._of(grid.inside().flatten().to(table.device), table)
 
     @classmethod
     def by_turns(cls, candidates: Candidates, turn: int) -> "Everything":
         """All places of the plain photograph, and of its variants those of one color of a chessboard, 0 or 1."""
         places = candidates.grid.inside().to(candidates.table.device)
         pixels = candidates.halves[turn].pixels
-        return cls._of(candidates, torch.cat([places[0], places[1:].index_select(1, pixels).flatten()]))
-
-    def by_layout(self, fixed_size: int) -> "Everything":
-        """The same without their appearance: rows are ``[1 + fixed_size, M]``."""
-        appearance = (self.rows[1 + fixed_size :] / -2).square().sum(0, keepdim=True)
-        return Everything(self.places, torch.cat([self.rows[:1] - appearance, self.rows[1 : 1 + fixed_size]]))
+        places = torch.cat([places[0], places[1:].index_select(1, pixels).flatten()])
+        return cls._of(places, candidates.table)
 
     @classmethod
-    def _of(cls, candidates: Candidates, places: Tensor) -> "Everything":
-        # Filled up with a place in the margin, which is never the cheapest.
-        places = F.pad(places, (0, -places.numel() % BLOCK))
-        return cls(places, candidates.table.index_select(0, places).T.contiguous())
+    def by_layout(cls, candidates: Candidates, fixed_size: int) -> "Everything":
+        """All places without their appearance: rows have ``1 + fixed_size`` numbers."""
+        cost, fixed, appearance = torch.tensor_split(candidates.table, [1, 1 + fixed_size], dim=1)
+        seen = (appearance / -2).square().sum(1, keepdim=True)
+        return cls.of(candidates.grid, torch.cat([cost - seen, fixed], dim=1))
+
+    @classmethod
+    def _of(cls, places: Tensor, table: Tensor) -> "Everything":
+        places = filled(places)
+        return cls(places, table, table.index_select(0, places).T.contiguous())
 
 
 def paint(
@@ -156,12 +165,19 @@ def paint(
         means = [shares]  # exact; at half the size, and so on
         while means[-1].shape[2] > sizes[0].tables.grid.height:
             means.append(F.avg_pool2d(means[-1], 2))
+    shares_at = [rounded(mean) for mean in reversed(means)][
+        : len(sizes)
+    ]  # large canvases are not searched at full size
+    with stage("moved parts"):
+        first = [_Layout.at(size, shares) for size, shares in zip(sizes[:2], shares_at, strict=False)]
+        offers = _offers(sizes[:2], first)
     painted: _Painted | None = None
-    for size, mean in zip(sizes, reversed(means), strict=False):  # large canvases are not searched at full size
+    for number, (size, shares) in enumerate(zip(sizes, shares_at, strict=True)):
         grid = size.tables.grid
         with stage(f"search at {grid.width}x{grid.height}"):
+            layout = first[number] if number < len(first) else _Layout.at(size, shares)
             chosen = None if painted is None else enlarged(painted.chosen, painted.size.tables.grid, grid)
-            painted = _search(size, rounded(mean), chosen)
+            painted = _search(size, layout, chosen, offers[number] if number < len(offers) else None)
     assert painted is not None
     with stage("composition"):
         picture, agreement = (
@@ -181,19 +197,44 @@ class _Painted:
     quality: Tensor  # [N, h, w]
 
 
-def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Painted:
+@dataclass(frozen=True)
+class _Layout:
+    """A layout at one size."""
+
+    class_ids: Tensor  # int64 [N, h * w]
+    described: Tensor  # as `LevelDescriptors.describe_layout` does, [N, h * w, fixed_size]
+
+    @classmethod
+    def at(cls, size: SearchedSize, shares: Tensor) -> "_Layout":
+        """Of class shares, whole numbers ``[N, K, h, w]``."""
+        described = size.descriptors.describe_layout(shares, _prior_and_place(size.tables, shares))
+        return cls(shares.argmax(1).flatten(1), described.flatten(1, 2))
+
+
+def _offers(sizes: Sequence[SearchedSize], layouts: Sequence[_Layout]) -> list[Offers]:
+    """At the two coarsest sizes; none on a canvas so small that only one size is searched."""
+    if len(sizes) < 2:
+        return []
+    coarsest, second = (size.tables.grid for size in sizes)
+    finder, layout = sizes[1].moves, layouts[1]
+    assert finder
+    context = layout.described[:, :, : sizes[1].descriptors.context.size]
+    moves = finder.find(context, layout.class_ids)
+    return [moves.halved().offers(coarsest), moves.offers(second)]
+
+
+def _search(size: SearchedSize, layout: _Layout, chosen: Tensor | None, offers: Offers | None) -> _Painted:
     """Choose and vote by turns, beginning with what the coarser size chose, or else with the layout alone."""
     tables, descriptors, ballot = size.tables, size.descriptors, size.ballot
     grid = tables.grid
-    class_ids = shares.argmax(1).flatten(1)[:, None]
+    class_ids = layout.class_ids[:, None]
     anchors = ballot.anchors_at(class_ids)
     own_class, anchored, light = class_ids.float(), ballot.anchored(anchors), ballot.light_at(class_ids)
-    fixed = descriptors.describe_layout(shares, _prior_and_place(tables, shares)).flatten(1, 2)
-    fixed_square = fixed.square().sum(2)
-    fixed = wanted_rows(fixed)
+    fixed_square = layout.described.square().sum(2)
+    fixed = wanted_rows(layout.described)
     if chosen is None:
         assert size.all_by_layout, "there is nothing before the coarsest size"
-        chosen = cheapest_everywhere(fixed, size.all_by_layout.rows, size.all_by_layout.places, None).places
+        chosen = _cheapest_of_all(fixed, size.all_by_layout, None, offers, grid).places
 
     def voted(places: Tensor, weights: Tensor) -> Vote:
         return vote(places.view(-1, grid.height, grid.width), weights, own_class, anchored, light, ballot)
@@ -205,7 +246,7 @@ def _search(size: SearchedSize, shares: Tensor, chosen: Tensor | None) -> _Paint
         picture = copied(chosen, own_class, anchored, light, ballot)
     for number in range(len(size.jumps)):
         appearance = descriptors.appearance(picture.view(-1, 3, grid.height, grid.width)).flatten(1, 2)
-        choice = _choose(size, chosen, torch.cat([fixed, appearance], dim=2), number, anchors)
+        choice = _choose(size, chosen, torch.cat([fixed, appearance], dim=2), number, anchors, offers)
         chosen = choice.places
         distances = (choice.costs + fixed_square + appearance.square().sum(2)).clamp(min=0)
         quality = quality_of(distances, size.tolerance).view(-1, grid.height, grid.width)
@@ -222,7 +263,21 @@ def _prior_and_place(tables: SearchTables, shares: Tensor) -> Tensor | None:
     return torch.cat([prior, tables.place.float().expand(shares.shape[0], -1, -1, -1)], dim=1)
 
 
-def _choose(size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int, anchors: Tensor) -> Choice:
+def _cheapest_of_all(
+    wanted: Tensor, everything: Everything, reuse: Tensor | None, offers: Offers | None, grid: Grid
+) -> Choice:
+    """The cheapest of all places, or of what is offered besides."""
+    reuse_there = None if reuse is None else reuse.index_select(1, everything.places)
+    choice = cheapest_everywhere(wanted, everything.rows, everything.places, reuse_there)
+    if offers is None:
+        return choice
+    home = grid.inside()[:1].to(wanted.device)
+    return prefer(choice, offers, wanted, everything.table, home, reuse)
+
+
+def _choose(
+    size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int, anchors: Tensor, offers: Offers | None
+) -> Choice:
     """A round's choice, where ``number`` rounds went before."""
     grid = size.tables.grid
     if not size.near or (size.order and number >= len(QUARTERS)):
@@ -230,11 +285,10 @@ def _choose(size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int, anc
         if not size.near and number == 0:
             # Classes that neighbors do not have, such as a thin line's, begin at their anchors.
             found = F.embedding(anchors[:, 0], size.tables.anchors.view(-1, 1)).flatten(1)
-        return improve(chosen, wanted, size.candidates, size.jumps[number], found=found)
+        return improve(chosen, wanted, size.candidates, size.jumps[number], found=found, offers=offers)
     everything = size.everything[number % len(size.everything)]
     if size.order == 0:
-        reuse = reuse_costs(chosen, size.near)
-        return cheapest_everywhere(wanted, everything.rows, everything.places, reuse.index_select(1, everything.places))
+        return _cheapest_of_all(wanted, everything, reuse_costs(chosen, size.near), offers, grid)
     down, right = QUARTERS[number]
     sampled = chosen.view(-1, grid.height, grid.width)[:, down::2, right::2].flatten(1)
     reuse = reuse_costs(sampled, size.near, each=4)
@@ -245,7 +299,7 @@ def _choose(size: SearchedSize, chosen: Tensor, wanted: Tensor, number: int, anc
     steps = torch.arange(2, dtype=torch.int32, device=chosen.device)
     steps = (steps[:, None, None] - down) * grid.stride + (steps - right)
     found = (found.view(-1, grid.height // 2, 1, grid.width // 2, 1) + steps).flatten(1)
-    return improve(chosen, wanted, size.candidates, size.jumps[number], reuse, found)
+    return improve(chosen, wanted, size.candidates, size.jumps[number], reuse, found, offers)
 
 
 def _compose(class_ids: Tensor, painted: _Painted, whole: Ballot) -> Vote:

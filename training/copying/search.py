@@ -83,6 +83,24 @@ class Choice:
     costs: Tensor  # float32 [N, h * w]: whole numbers, less the square of the wanted descriptor
 
 
+@dataclass(frozen=True)
+class Offers:
+    """Where what is at each of P pixels may have moved from, and by how much that and its own place are cheaper."""
+
+    moved: Tensor  # int32 [N, P]
+    bonus: Tensor  # float32 [N, 2, P]: whole numbers, of that and of the own place
+
+    def of(self, pixels: Tensor) -> "Offers":
+        """Those of some pixels, int32 ``[Q]``."""
+        return Offers(self.moved.index_select(1, pixels), self.bonus.index_select(2, pixels))
+
+
+def filled(rows: Tensor) -> Tensor:
+    """As many rows, ``[M, any]`` or ``[M]``, as `cheapest_everywhere` wants; the last, repeated, is never taken."""
+    missing = -rows.shape[0] % BLOCK
+    return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])
+
+
 def cheapest_everywhere(wanted: Tensor, everything: Tensor, places: Tensor, reuse: Tensor | None) -> Choice:
     """Compare pixels with all places of the photograph's variants.
 
@@ -146,11 +164,13 @@ def improve(
     jumps: list[tuple[int, int]],
     reuse: Tensor | None = None,
     found: Tensor | None = None,
+    offers: Offers | None = None,
 ) -> Choice:
     """Let each pixel take the cheapest of a few candidates, first the chessboard's white pixels, then its black ones.
 
     Candidates are its present place, what its four neighbors' patches go on with, similar places where there are any,
-    its own place in the photograph, and for white pixels places nearby: black ones go on with what those found.
+    where what is there has moved from, its own place in the photograph, and for white pixels places nearby: black ones
+    go on with what those found.
     (Neighbors' candidates: Ashikhmin 2001; in turn with places nearby: PatchMatch, Barnes et al. 2009.)
 
     Args:
@@ -160,6 +180,7 @@ def improve(
         jumps: rows down and columns right of the present place to look at, at most `JUMP`.
         reuse: as `reuse_costs` gives it.
         found: places that were found otherwise, int32 ``[N, h * w]``.
+        offers: for every pixel, where they are known.
     """
     assert all(max(abs(down), abs(right)) <= JUMP for down, right in jumps)
     grid = candidates.grid
@@ -181,17 +202,40 @@ def improve(
         if candidates.similar is not None:
             options.append(look_up(candidates.similar, present[:, 0]))
             last = [SIMILAR_COST] * SIMILAR + last
+        bonus = None
+        if offers is not None:
+            ours = offers.of(half.pixels)
+            options.append(ours.moved[:, None])
+            bonus = ours.bonus
         options.append(half.home.expand(chosen.shape[0], -1, -1))
         every = torch.cat(options, 1)
         extra = int_column([0] * (every.shape[1] - len(last)) + last, chosen.device).float()
-        best.append(_cheapest(every, extra, wanted.index_select(1, half.pixels), candidates.table, reuse))
+        costs = _costs(every, wanted.index_select(1, half.pixels), candidates.table, reuse)
+        best.append(_cheapest(every, costs + extra, bonus))
     places = torch.cat([half.places for half in best], dim=1).index_select(1, candidates.merged)
     costs = torch.cat([half.costs for half in best], dim=1).index_select(1, candidates.merged)
     return Choice(places, costs)
 
 
-def _cheapest(options: Tensor, extra: Tensor, wanted: Tensor, table: Tensor, reuse: Tensor | None) -> Choice:
-    """The cheapest of C options ``[N, C, P]`` for a pixel, extra costs ``[C, 1]`` added; of equal ones the first."""
+def prefer(choice: Choice, offers: Offers, wanted: Tensor, table: Tensor, home: Tensor, reuse: Tensor | None) -> Choice:
+    """Let each pixel take one of the offers instead of what it chose, if that is cheaper.
+
+    Args:
+        choice: of P pixels.
+        offers: for them.
+        wanted: as `wanted_rows` gives it, ``[N, P, 1 + D]``.
+        table: as `cost_rows` gives it, ``[places, 1 + D]``.
+        home: the pixels' own places, int32 ``[1, P]``.
+        reuse: as `reuse_costs` gives it, part of the choice's costs.
+    """
+    offered = torch.stack([offers.moved, home.expand_as(offers.moved)], dim=1)
+    options = torch.cat([choice.places[:, None], offered], dim=1)
+    every = torch.cat([choice.costs[:, None], _costs(offered, wanted, table, reuse)], dim=1)
+    return _cheapest(options, every, offers.bonus)
+
+
+def _costs(options: Tensor, wanted: Tensor, table: Tensor, reuse: Tensor | None) -> Tensor:
+    """Of C options ``[N, C, P]`` for a pixel, of the same shape."""
     number, pixels = options.shape[1:]
     group = max(1, min(number, NUMBERS_AT_ONCE // (pixels * table.shape[1])))
     costs = []
@@ -199,8 +243,18 @@ def _cheapest(options: Tensor, extra: Tensor, wanted: Tensor, table: Tensor, reu
         rows = F.embedding(options[:, first : first + group], table)
         costs.append((rows * wanted[:, None]).sum(3))
     every = torch.cat(costs, dim=1)
-    if reuse is not None:
-        every = every + reuse.gather(1, options.flatten(1).long()).view(-1, number, pixels)
-    every = every + extra
-    picked = every.argmin(1, keepdim=True)
-    return Choice(options.gather(1, picked)[:, 0], every.amin(1))
+    if reuse is None:
+        return every
+    return every + reuse.gather(1, options.flatten(1).long()).view(-1, number, pixels)
+
+
+def _cheapest(options: Tensor, costs: Tensor, bonus: Tensor | None) -> Choice:
+    """The cheapest of C options ``[N, C, P]`` for a pixel, of equal ones the first.
+
+    A bonus ``[N, 2, P]``, of the last two, decides, but is no part of what the choice costs.
+    """
+    if bonus is None:
+        picked = costs.argmin(1, keepdim=True)
+        return Choice(options.gather(1, picked)[:, 0], costs.amin(1))
+    picked = (costs - F.pad(bonus, (0, 0, costs.shape[1] - 2, 0))).argmin(1, keepdim=True)
+    return Choice(options.gather(1, picked)[:, 0], costs.gather(1, picked)[:, 0])
