@@ -14,7 +14,7 @@ from torch import Tensor
 
 from semia.training.copying.descriptors import UNIT
 from semia.training.copying.grid import Grid, quotient
-from semia.training.copying.levels import SearchTables, wanted_rows
+from semia.training.copying.levels import SearchTables, wanted_rows, widened
 from semia.training.copying.search import Candidates, Offers, cheapest_everywhere, filled
 
 MOVES = 4
@@ -100,7 +100,7 @@ class MoveFinder:
         grid, device = tables.grid, tables.rows.device
         height, width = grid.height, grid.width
         inside = grid.inside()[0].to(device)
-        class_ids = tables.colors.index_select(0, inside)[:, 3].float().view(height, width)
+        class_ids = widened(tables.colors).index_select(0, inside)[:, 3].view(height, width)
         padded = F.pad(class_ids, (width, width, height, height), value=-1.0)
         sampled = torch.arange(grid.pixels, dtype=torch.int32).view(height, width)[::2, ::2].flatten().to(device)
         context = candidates.table.index_select(0, inside)[:, 1 : 1 + context_size] / -2
@@ -171,9 +171,8 @@ class MoveFinder:
 
     def _stay(self, targets: Tensor) -> Tensor:
         """The bonus of a pixel's own place, where the outlines of its own class are: others' may have moved."""
-        here = targets == self.numbers
-        there = self.class_ids == self.numbers
-        return (self._bonus(here != there, _outlines(here.float())) * here).sum(1, keepdim=True)
+        here, there = ((class_ids == self.numbers).float() for class_ids in (targets, self.class_ids))
+        return (self._bonus(here != there, _outlines(here)) * here).sum(1, keepdim=True)
 
     def _bonus(self, differing: Tensor, outlines: Tensor) -> Tensor:
         """`BONUS` where outlines are near and nothing differs, less the more does; shapes are ``[N, any, h, w]``."""

@@ -133,9 +133,7 @@ def test_each_pixel_is_offered_its_likeliest_movement(prepared: Prepared) -> Non
         assert offers.bonus[0, :, pixel].tolist() == [bonus.amax(), moves.stay[0].flatten()[pixel]]
 
 
-def test_a_copy_looks_like_the_original(
-    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_copy_looks_like_the_original(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     def distance() -> float:
         picture = Renderer(prepared.generator, prepared.scene)(MOVED)
         columns = slice(COPY, COPY + 4 * PART), slice(RIGHT, RIGHT + 4 * PART)
