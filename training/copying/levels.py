@@ -221,7 +221,7 @@ def cost_rows(rows: Tensor) -> Tensor:
 
 def wanted_rows(described: Tensor) -> Tensor:
     """Wanted descriptors ``[N, P, D]`` as what `cost_rows` are multiplied by, ``[N, P, 1 + D]``."""
-    return torch.cat([torch.ones_like(described[:, :, :1]), described], dim=2)
+    return F.pad(described, (1, 0), value=1.0)
 
 
 def class_codes(classes: int) -> Tensor:

@@ -129,9 +129,10 @@ def vote(chosen: Tensor, quality: Tensor, own_class: Tensor, anchored: Tensor, l
         # Planes of red, green, blue and class ids, since arithmetic on whole planes is far faster than on rows.
         seen = look_up(ballot.colors, places.flatten(1)).view(-1, 4, own_class.shape[1], *places.shape[1:])
         votes = torch.where(seen[:, 3] == own_class[:, :, None], weights[:, None], 0.0)
-        totals.append((seen[:, :3] * votes[:, None]).sum(3))
+        totals.append((seen * votes[:, None]).sum(3))
         counts.append(votes.sum(2)[:, None])
-    total, count = sum(totals[1:], totals[0]), sum(counts[1:], counts[0])
+    # Of class ids, too: one multiplication more takes less than to part them from the colors.
+    total, count = sum(totals[1:], totals[0])[:, :3], sum(counts[1:], counts[0])
     picture = torch.where(count > 0, rounded(total / count.clamp(min=1)), anchored)
     agreement = (torch.floor(count * (2 * AGREED) / counted.sum(1)[:, None, None]) - AGREED).clamp(min=0)
     return Vote(ballot.lit(picture, light), agreement)
