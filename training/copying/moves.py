@@ -26,8 +26,14 @@ BETTER = 4
 CHANGED = round(0.05 * UNIT**2)
 """What its own place is away, at least."""
 
-LEAST_VOTES = 1 / 250
-"""A movement's share of the pixels, at least. One pixel of four votes, and counts four times."""
+MIDDLE = 4
+"""What a vote counts for the movement itself; for those a pixel beside it 2 or 1."""
+
+LEAST_VOTES = 250
+"""A movement's votes are one of so many pixels of the layout, at least, where each counts as much as `MIDDLE`."""
+
+LEAST_SHARE = 20
+"""It needs the votes of one of so many pixels whose surroundings have changed, too."""
 
 REACH = 8
 """Pixels from a pixel to the side of the square in which outlines are compared. What moves less is rather stretched:
@@ -39,8 +45,12 @@ FIT = 76
 BONUS = FIT**2
 """What such a place is cheaper by: 0.8 * UNIT ** 2. What fits half as well has a quarter of it."""
 
-TOLERATED = 3
-"""A pixel of another class counts as much as so many pixels of outlines: then nothing is left of the bonus."""
+FAR = 1024
+"""More than any movement at these sizes, which have no side over 100 pixels; keeps what is halved positive."""
+
+THICK = 2
+"""What a pixel that differs counts more if it begins a square of four: outlines that lie half a pixel away differ in
+thin lines."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +78,30 @@ class Moves:
         return Offers(moved, torch.stack([bonus, self.stay.flatten(1)], dim=1))
 
 
-FAR = 1024
-"""More than any movement at these sizes, which have no side over 100 pixels; keeps what is halved positive."""
+@dataclass(frozen=True)
+class Squares:
+    """Pixels around each pixel, up to so many to either side, in which outlines are compared."""
+
+    side: int
+    rows: Tensor  # [h, h]: which are within, 1 or 0
+    columns: Tensor  # [w, w]
+
+    @classmethod
+    def reaching(cls, reach: int, grid: Grid, device: torch.device) -> "Squares":
+        """Compare with so many pixels to either side."""
+        return cls(2 * reach + 1, _band(grid.height, reach, device), _band(grid.width, reach, device))
+
+    def fit(self, differing: Tensor, outlines: Tensor) -> tuple[Tensor, Tensor]:
+        """Where there are outlines to compare, and `BONUS` where nothing differs, less the more does.
+
+        Args:
+            differing: how much each pixel differs, whole numbers ``[..., h, w]``.
+            outlines: of the layout, 1 or 0, likewise.
+        """
+        wrong, right = (self.rows @ pixels @ self.columns for pixels in (differing, outlines))
+        whole = right + self.side
+        fit = ((whole - wrong).clamp(min=0) * FIT / whole).floor()
+        return right * 2 > self.side, fit * fit
 
 
 @dataclass(frozen=True)
@@ -78,6 +110,7 @@ class MoveFinder:
 
     grid: Grid
     numbers: Tensor  # float32 [K, 1, 1]: all class ids
+    movable: Tensor  # float32 [K, 1, 1]: 0 for the lit classes, whose light belongs to the place; else 1
     class_ids: Tensor  # float32 [h, w]: of the plain photograph
     surroundings: Tensor  # float32 [9 * h * w, 1]: the same amid a border as wide and high as it is, of no class, -1
     sampled: Tensor  # int32 [P]: the pixels that vote
@@ -86,7 +119,8 @@ class MoveFinder:
     places: Tensor  # int32 [M]
     tents: tuple[Tensor, Tensor]  # [2 * h, 2 * h], [2 * w, 2 * w]: how much a vote counts for the movements next to it
     beside: tuple[Tensor, Tensor]  # likewise: movements that are taken for the same one, 1 or 0
-    windows: tuple[Tensor, Tensor]  # [h, h], [w, w]: pixels within `REACH`, 1 or 0
+    near: Squares
+    far: Squares  # for pixels amid a class
 
     @classmethod
     def of(cls, tables: SearchTables, candidates: Candidates, context_size: int) -> "MoveFinder":
@@ -98,7 +132,7 @@ class MoveFinder:
             context_size: C, how many numbers of a descriptor are label context; they are the first.
         """
         grid, device = tables.grid, tables.rows.device
-        height, width = grid.height, grid.width
+        height, width, classes = grid.height, grid.width, tables.anchors.shape[0]
         inside = grid.inside()[0].to(device)
         class_ids = widened(tables.colors).index_select(0, inside)[:, 3].view(height, width)
         padded = F.pad(class_ids, (width, width, height, height), value=-1.0)
@@ -107,7 +141,10 @@ class MoveFinder:
         everywhere = torch.cat([context.square().sum(1, keepdim=True), context * -2], dim=1)
         return cls(
             grid=grid,
-            numbers=torch.arange(tables.anchors.shape[0], device=device).float()[:, None, None],
+            numbers=torch.arange(classes, device=device).float()[:, None, None],
+            movable=torch.cat(
+                [torch.full((1, 1, 1), float(k not in tables.lit), device=device) for k in range(classes)]
+            ),
             class_ids=class_ids,
             surroundings=padded.view(-1, 1),
             sampled=sampled,
@@ -116,7 +153,8 @@ class MoveFinder:
             places=filled(inside),
             tents=(_tent(2 * height, device), _tent(2 * width, device)),
             beside=(_band(2 * height, 2, device), _band(2 * width, 2, device)),
-            windows=(_band(height, REACH, device), _band(width, REACH, device)),
+            near=Squares.reaching(REACH, grid, device),
+            far=Squares.reaching(2 * REACH, grid, device),
         )
 
     def find(self, context: Tensor, class_ids: Tensor) -> Moves:
@@ -126,19 +164,26 @@ class MoveFinder:
             context: label context of layouts, ``[N, h * w, C]``.
             class_ids: int64 ``[N, h * w]``.
         """
-        down, right, votes = self._peaks(self._votes(context))
-        enough = (votes >= LEAST_VOTES * self.grid.pixels).float()
+        votes, changed = self._votes(context)
+        down, right, counts = self._peaks(votes)
+        enough = (counts * LEAST_SHARE >= changed * MIDDLE) & (counts * LEAST_VOTES >= self.grid.pixels)
         height, width = self.grid.height, self.grid.width
-        targets = class_ids.float().view(-1, 1, height, width)
+        targets = class_ids.float().view(-1, 1, 1, height, width)
         first = (height * 3 + 1) * width + torch.arange(self.grid.pixels, dtype=torch.int32, device=down.device)
         first = first + quotient(torch.arange(self.grid.pixels, device=down.device).int(), width) * (2 * width)
         index = (down * (3 * width) + right)[:, :, None] + first
         moved = F.embedding(index, self.surroundings).view(-1, MOVES, height, width)
-        bonus = self._bonus(moved != targets, _outlines(targets)) * (moved >= 0) * enough[:, :, None, None]
-        return Moves(down, right, bonus, self._stay(targets))
+        here = self._of_classes(targets)
+        bonus = (self._bonus(here, self._of_classes(moved[:, :, None])) * self.movable).sum(2)
+        stay = self._bonus(here, self._of_classes(self.class_ids)).sum(2)
+        found = enough.float()[:, :, None, None]
+        return Moves(down, right, bonus * found, stay * found.amax(1, keepdim=True))
 
-    def _votes(self, context: Tensor) -> Tensor:
-        """How many pixels are for each movement, ``[N, 2 * h, 2 * w]``; none at all is in the middle."""
+    def _votes(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """How many pixels are for each movement, ``[N, 2 * h, 2 * w]``, and of how many, ``[N, 1]``.
+
+        No movement at all is in the middle.
+        """
         grid = self.grid
         context = context.index_select(1, self.sampled)
         match = cheapest_everywhere(wanted_rows(context), self.rows, self.places, None)
@@ -148,10 +193,10 @@ class MoveFinder:
         here = quotient(self.sampled, grid.width)
         down = row - here - grid.margin
         right = match.places - row * grid.stride - (self.sampled - here * grid.width) - grid.margin
-        far = torch.maximum(down.abs(), right.abs()) > REACH
-        voting = (far & (nearest * BETTER < own) & (own > CHANGED)).float()
+        changed = ((nearest * BETTER < own) & (own > CHANGED)).float()
+        voting = changed * (torch.maximum(down.abs(), right.abs()) > REACH)
         rows = F.embedding(down + grid.height, self.tents[0]) * voting[:, :, None]
-        return rows.transpose(1, 2) @ F.embedding(right + grid.width, self.tents[1])
+        return rows.transpose(1, 2) @ F.embedding(right + grid.width, self.tents[1]), changed.sum(1, keepdim=True)
 
     def _peaks(self, votes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Movements down and right, int32, and their votes, each ``[N, MOVES]``; those with most votes come first."""
@@ -169,24 +214,37 @@ class MoveFinder:
             counts.append(every.amax(1, keepdim=True))
         return torch.cat(down, 1), torch.cat(right, 1), torch.cat(counts, 1)
 
-    def _stay(self, targets: Tensor) -> Tensor:
-        """The bonus of a pixel's own place, where the outlines of its own class are: others' may have moved."""
-        here, there = ((class_ids == self.numbers).float() for class_ids in (targets, self.class_ids))
-        return (self._bonus(here != there, _outlines(here)) * here).sum(1, keepdim=True)
+    def _of_classes(self, class_ids: Tensor) -> Tensor:
+        """Which pixels of ``[..., 1, h, w]`` or ``[h, w]`` are of which class, 1 or 0, ``[..., K, h, w]``."""
+        return (class_ids == self.numbers).float()
 
-    def _bonus(self, differing: Tensor, outlines: Tensor) -> Tensor:
-        """`BONUS` where outlines are near and nothing differs, less the more does; shapes are ``[N, any, h, w]``."""
-        wrong, right = (self.windows[0] @ near.float() @ self.windows[1] for near in (differing, outlines))
-        side = 2 * REACH + 1
-        right = right + side
-        fit = ((right - wrong * TOLERATED).clamp(min=0) * FIT / right).floor()
-        return torch.where(right * 2 > side * 3, fit * fit, 0.0)
+    def _bonus(self, here: Tensor, there: Tensor) -> Tensor:
+        """What pixels of each class are cheaper by, ``[N, any, K, h, w]``.
+
+        Their own class counts alone: what is beside it may have moved otherwise. Amid a class, where no outline is
+        near, those farther away say so.
+
+        Args:
+            here: `_of_classes` of layouts, ``[N, 1, K, h, w]``.
+            there: the same of what they would copy.
+        """
+        apart, outlines = (here != there).float(), _outlines(here)
+        differing = apart + _thick(apart) * THICK
+        near, bonus = self.near.fit(differing, outlines)
+        far, among = self.far.fit(differing, outlines)
+        return torch.where(near, bonus, torch.where(far, among, 0.0)) * here * there
+
+
+def _thick(pixels: Tensor) -> Tensor:
+    """Those of pixels, 1 or 0, ``[..., h, w]``, at the upper left of a square of four."""
+    pairs = F.pad(pixels[..., 1:] * pixels[..., :-1], (0, 1))
+    return F.pad(pairs[..., 1:, :] * pairs[..., :-1, :], (0, 0, 0, 1))
 
 
 def _outlines(class_ids: Tensor) -> Tensor:
-    """Pixels of ``[N, any, h, w]`` whose left or upper neighbor has another class, 1 or 0."""
+    """Pixels of ``[..., h, w]`` whose left or upper neighbor has another class, 1 or 0."""
     left = F.pad((class_ids[..., 1:] != class_ids[..., :-1]).float(), (1, 0))
-    above = F.pad((class_ids[:, :, 1:] != class_ids[:, :, :-1]).float(), (0, 0, 1, 0))
+    above = F.pad((class_ids[..., 1:, :] != class_ids[..., :-1, :]).float(), (0, 0, 1, 0))
     return torch.maximum(left, above)
 
 
@@ -197,5 +255,5 @@ def _band(length: int, reach: int, device: torch.device) -> Tensor:
 
 
 def _tent(length: int, device: torch.device) -> Tensor:
-    """2 for a position itself, 1 for those beside it."""
+    """2 for a position itself, 1 for those beside it, ``[length, length]``."""
     return _band(length, 0, device) + _band(length, 1, device)
