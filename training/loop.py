@@ -16,7 +16,7 @@ from semia.core.files import write_text
 from semia.core.images import RGB, write_rgb
 from semia.training.base import Renderer, WorkProgress, sample_sheet
 from semia.training.errors import DivergedError, RunError, SettingsError, writing
-from semia.training.examples import paint_examples
+from semia.training.examples import paint_examples, paint_plates
 from semia.training.machine import prepare_process
 from semia.training.published.losses import FeatureMaps, rgb_features
 from semia.training.published.trainer import AlternatingTrainer
@@ -115,10 +115,15 @@ def train(
         in_time = settings.minutes is None or time.monotonic() - began < EXAMPLES_SHARE * 60 * settings.minutes
         return stopped or not in_time
 
-    examples = paint_examples(run.scene, settings.examples, run.config.seed, tensors, enough=painted_enough)
+    examples, plates = [], None
+    if settings.examples or settings.class_plates:
+        plates = paint_plates(run.scene, tensors)
+        examples = paint_examples(plates, settings.examples, run.config.seed, tensors, enough=painted_enough)
     if stopped:
         return False
-    trainer = AlternatingTrainer(tensors, settings, run.config.seed, patch_features, examples)
+    trainer = AlternatingTrainer(
+        tensors, settings, run.config.seed, patch_features, examples, plates if settings.class_plates else None
+    )
     if checkpoint is not None:
         try:
             trainer.load_state_dict(checkpoint.trainer)

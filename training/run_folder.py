@@ -385,5 +385,5 @@ def new_generator(settings: TrainingSettings | CopyingSettings, scene: SceneTens
     else:
         from semia.training.published.generator import Generator
 
-        generator = Generator.from_settings(settings)
+        generator = Generator.from_settings(settings, scene)
     return generator.to(scene.image.device)

@@ -27,6 +27,9 @@ class LossWeights:
     # The classes' patches must be distributed as in the photograph; sampling iterations. Not of the published method:
     # unlike L1 it does not ask for the mean where a detail could stand here or there.
     distribution: float = 0.0
+    # The same of those places alone that have another class than in the photograph: most places have not, and would
+    # hide that these are wrong.
+    changed_distribution: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
@@ -50,9 +53,12 @@ class TrainingSettings:
     segmentation_width: int = 128
     initial_gain: float = 0.02  # Xavier gain of the first weights, where no spectral norm is
     begin_as_autoencoder: bool = False  # first weights of G that draw the photograph; as published, random ones
-    # Layouts that the copying generator paints before training, the targets of sampling iterations; 0, as published,
-    # has them of the augmented photograph.
+    # Other layouts of the photograph, made before training, the targets of sampling iterations; 0, as published, has
+    # them of the augmented photograph.
     examples: int = 0
+    # Whether each class is painted on the whole canvas before training: its plate. A layout is then drawn not from the
+    # photograph but from a draft, in which plates show what changes. Not of the published method.
+    class_plates: bool = False
     generator_steps: int = 10  # per iteration, between two discriminator steps
     reconstruction_every: int = 5  # every so many iterations is a reconstruction iteration
     swap_probability: float = 0.5  # of exchanging source and target in a sampling iteration
@@ -158,6 +164,7 @@ PAPER_SHORT = dataclasses.replace(
     initial_gain=1.0,
     begin_as_autoencoder=True,
     examples=150,
+    class_plates=True,
     mixed_precision=True,
     generator_rate=0.0005,
     discriminator_rate=0.0007,
@@ -172,7 +179,7 @@ PAPER_SHORT = dataclasses.replace(
     constant_iterations=88,
     final_rate_share=0.03,
     max_side=224,
-    weights=LossWeights(alignment=0.0, coherence=0.0, supervision=3.0, distribution=4.0),
+    weights=LossWeights(alignment=0.0, coherence=0.0, supervision=10.0, distribution=2.0, changed_distribution=0.5),
     augmentation=AugmentationSettings(max_zoom=0.1, max_spline_offset=0.05, max_shift=0.25),
 )
 """The published generator, half as wide, taught in minutes what it can learn in them."""

@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from semia.training.base import stage
-from semia.training.published.generator import Generator, TranslationHead
+from semia.training.published.generator import Generator, TranslationHead, draft
 from semia.training.published.layers import LEAK, ResidualBlock
 from semia.training.tensors import SceneTensors, colors_from_ids, edge_indices, pixels_from_tensor
 
@@ -136,7 +136,7 @@ class ShortTranslationHead(nn.Module):
 def without_training_parts(generator: Generator) -> Generator:
     """A copy for inference: spectral norms resolved into weights, batch norms folded into convolutions."""
     # Built anew: a deep copy would share the parametrised classes, and removing them would break the original.
-    folded = Generator(generator.width, generator.depth, generator.ratio_limit).eval()
+    folded = Generator(generator.width, generator.depth, generator.ratio_limit, generator.plates).eval()
     folded.load_state_dict(generator.state_dict())
     for module in folded.modules():
         if parametrize.is_parametrized(module):
@@ -162,7 +162,8 @@ class SynthesisGraph(nn.Module):
     palette: Tensor
     rows: Tensor
     columns: Tensor
-    image_features: Tensor
+    image_features: Tensor | None
+    image: Tensor | None
 
     def __init__(self, generator: Generator, scene: SceneTensors) -> None:
         super().__init__()
@@ -173,13 +174,16 @@ class SynthesisGraph(nn.Module):
             # From the generator itself: these are the ratio's denominators. Where one is almost 0, folded norms,
             # which round differently, would make another ratio of it. (For numerators, see `LayoutAgreement`.)
             source_features = generator.eval().label_encoder(scene.labels)
-            image_features = folded.image_encoder.unmodulated(scene.image)
+            # With plates, every layout is drawn from an image of its own.
+            image_features = folded.image_encoder.unmodulated(scene.image) if folded.plates is None else None
+            image = None if folded.plates is None else scene.image
         self.generator = with_faster_layers(folded)
         self.layout_agreement = LayoutAgreement(scene.class_ids)
         self.register_buffer("palette", scene.palette)
         self.register_buffer("rows", edge_indices(scene.canvas.height, scene.multiple))
         self.register_buffer("columns", edge_indices(scene.canvas.width, scene.multiple))
         self.register_buffer("image_features", image_features)
+        self.register_buffer("image", image)
         for level, features in enumerate(source_features):
             self.register_buffer(f"source_features_{level}", features)
 
@@ -195,8 +199,17 @@ class SynthesisGraph(nn.Module):
         with stage("feature translation"):
             translation = self.generator.translate(source_features, target_features)
         with stage("image encoder"):
-            code = self.generator.image_encoder.continue_from(self.image_features, translation)
+            code = self.generator.image_encoder.continue_from(self._first_level(padded), translation)
         with stage("decoder"):
             image = self.generator.decoder(code, translation)
         with stage("pixels"):
             return pixels_from_tensor(image[:, :, : self.canvas.height, : self.canvas.width])
+
+    def _first_level(self, class_ids: Tensor) -> Tensor:
+        """`ImageEncoder.unmodulated` of what padded layouts ``[N, H, W]`` are drawn from."""
+        if self.image_features is not None:
+            return self.image_features
+        assert self.image is not None
+        assert self.generator.plates is not None
+        drawn = draft(self.image, self.layout_agreement.source_ids, self.generator.plates, class_ids)
+        return self.generator.image_encoder.unmodulated(drawn)

@@ -135,7 +135,8 @@ def half_precision_graph(graph: SynthesisGraph, dtype: torch.dtype, layouts: Seq
 def _between_modulations(levels: int) -> list[list[str]]:
     """The parts of a generator that follow one another without a modulation: nothing is cast between them.
 
-    The first level's features are a constant of the graph: their encoder is not part of it.
+    The first level's features are a constant of the graph: their encoder is not part of it. With plates it is, in
+    float32, as is the draft that it sees.
     """
     downs = [[f"image_encoder.downs.{level}"] for level in range(1, levels)]
     ups = [[f"decoder.ups.{level}"] for level in range(levels)]

@@ -12,7 +12,9 @@ import torch
 from semia.training.base import WorkProgress
 from semia.training.copying.settings import CopyingSettings
 from semia.training.errors import DivergedError, RunError, SettingsError, TrainingError
+from semia.training.examples import paint_plates
 from semia.training.loop import check_same_run, device_from_name, train
+from semia.training.published.generator import Generator
 from semia.training.run_folder import CHECKPOINT_FILE, METRICS_FILE, RunFolder
 from semia.training.scene import Scene
 from semia.training.settings import TrainingSettings
@@ -104,6 +106,19 @@ def test_a_run_that_is_stopped_while_examples_are_painted_has_learnt_nothing(
     assert run.iterations_done == 0
     assert train(run, CPU, on_progress=told.append)
     assert told[-1].share == 1
+
+
+def test_a_run_with_class_plates_draws_with_them_when_it_is_opened_again(
+    tmp_path: Path, scene: Scene, settings: TrainingSettings
+) -> None:
+    settings = dataclasses.replace(settings, examples=2, class_plates=True, begin_as_autoencoder=True)
+    run = RunFolder.create(tmp_path / "run", scene, settings, seed=0)
+    assert not train(run, CPU, should_stop=lambda: (run.path / CHECKPOINT_FILE).exists(), checkpoint_interval_s=0)
+    assert train(run, CPU)
+    generator, tensors = RunFolder.open(run.path).load_generator()
+    assert isinstance(generator, Generator)
+    assert generator.plates is not None
+    assert torch.equal(generator.plates, paint_plates(scene, tensors))
 
 
 def test_a_full_disk_stops_training_and_what_was_learnt_stays(

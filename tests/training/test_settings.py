@@ -33,6 +33,7 @@ def test_the_paper_preset_is_the_published_schedule() -> None:
     assert (PAPER.even_phases, PAPER.interpolation) == (False, "bilinear")
     assert (PAPER.momentum, PAPER.square_decay) == (0, 0.9)
     assert (PAPER.begin_as_autoencoder, PAPER.examples, PAPER.weights.distribution) == (False, 0, 0)
+    assert (PAPER.class_plates, PAPER.weights.changed_distribution) == (False, 0)
 
 
 @pytest.mark.parametrize("name", PRESETS)

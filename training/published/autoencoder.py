@@ -28,7 +28,8 @@ LEFT_OVER = 8
 def begin_as_autoencoder(generator: Generator, image: Tensor) -> None:
     """Give a new generator weights with which ``image`` of equal label maps is about ``image``.
 
-    The label encoder and, but for their last biases, the translation heads stay as they are.
+    The label encoder and, but for their last biases, the translation heads stay as they are; with plates, the heads
+    translate next to nothing yet.
 
     Args:
         generator: a new one, in training mode.
@@ -37,8 +38,9 @@ def begin_as_autoencoder(generator: Generator, image: Tensor) -> None:
     levels = _begin_encoder(generator.image_encoder, image)
     _begin_decoder(generator.decoder, levels, image)
     for scales, shifts in zip(generator.gamma_heads, generator.beta_heads, strict=True):
-        _answer(scales, 1.0, 1.0)
-        _answer(shifts, 0.0, 0.0)
+        # A draft has been translated: there is little left to do.
+        _answer(scales, 1.0, 1.0, always=generator.plates is not None)
+        _answer(shifts, 0.0, 0.0, always=generator.plates is not None)
 
 
 def _begin_encoder(encoder: ImageEncoder, image: Tensor) -> list[Tensor]:
@@ -176,8 +178,16 @@ def _keep_still(residual: nn.Module) -> None:
     nn.init.zeros_(last.bias)
 
 
-def _answer(head: nn.Module, question: float, answer: float) -> None:
-    """Let a translation head answer a constant with a constant, by its last bias: the fixed point."""
+def _answer(head: nn.Module, question: float, answer: float, *, always: bool) -> None:
+    """Let a translation head answer a constant with a constant, by its last bias: the fixed point.
+
+    ``always`` has it answer all else so, too, in all channels but the last, which keeps the spectral norm from 0.
+    """
+    if always:
+        last = head.get_submodule("body.3")
+        weight = _random_rows(_original_weight(last))
+        weight[:-1] = 0
+        _set_weight(last, weight)
     bias = head.get_parameter("body.3.bias")
     bias.zero_()
     constant = bias.new_full((1, len(bias), 3, 3), question)

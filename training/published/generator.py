@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semia.training.base import SceneGenerator
@@ -15,6 +16,10 @@ RATIO_EPSILON = 1e-14
 """Keeps the feature ratio finite; far below half precision, so the ratio is always taken in float32."""
 
 MODULATION_EPSILON = 1e-5  # added to a feature's variance before the square root
+
+
+OUTLINE = 3
+"""Pixels beside an outline in which the photograph may show the neighboring class: no part of either's plate."""
 
 
 class Translation(NamedTuple):
@@ -29,6 +34,33 @@ def modulate(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     # Instance norm divides by the biased deviation, the published modulation by the unbiased one.
     unbiased = math.sqrt(1 - 1 / x[0, 0].numel())
     return torch.addcmul(beta, gamma, instance_norm(x, scale=unbiased, epsilon=MODULATION_EPSILON * unbiased**2))
+
+
+def near_changes(class_ids: Tensor, own_ids: Tensor) -> Tensor:
+    """Where a layout is another than the photograph's, or is so within `OUTLINE` pixels along both axes.
+
+    Of class ids ``[N, H, W]`` and the photograph's, ``[1, H, W]``; bool ``[N, 1, H, W]``.
+    """
+    differs = (class_ids != own_ids).unsqueeze(1).float()
+    return F.max_pool2d(differs, 2 * OUTLINE + 1, 1, OUTLINE) > 0
+
+
+def draft(image: Tensor, own_ids: Tensor, plates: Tensor, class_ids: Tensor) -> Tensor:
+    """The photograph, and where a layout is another than its own, the classes' plates.
+
+    Args:
+        image: the photograph, padded, ``[1, 3, H, W]`` in [-1, 1].
+        own_ids: its class ids, ``[1, H, W]``.
+        plates: each class on the whole padded canvas, uint8 ``[K, 3, H, W]``.
+        class_ids: the layout, padded, int64 ``[N, H, W]``.
+
+    Returns:
+        Float32 ``[N, 3, H, W]`` in [-1, 1].
+    """
+    painted = torch.zeros_like(image)
+    for class_id, plate in enumerate(plates):  # no index for each pixel: runtimes are slow at that
+        painted = torch.where((class_ids == class_id).unsqueeze(1), plate.float() / 127.5 - 1, painted)
+    return torch.where(near_changes(class_ids, own_ids), painted, image)
 
 
 class LabelEncoder(nn.Module):
@@ -125,12 +157,25 @@ class Generator(SceneGenerator):
     Height and width of everything that goes in are multiples of ``2 ** depth``.
     """
 
-    def __init__(self, width: int = 32, depth: int = 3, ratio_limit: float | None = None) -> None:
-        """Build an untrained generator; the arguments are fields of `semia.training.settings.TrainingSettings`."""
+    plates: Tensor | None
+
+    def __init__(
+        self, width: int = 32, depth: int = 3, ratio_limit: float | None = None, plates: Tensor | None = None
+    ) -> None:
+        """Build an untrained generator.
+
+        Args:
+            width: a field of `semia.training.settings.TrainingSettings`, as are the next two.
+            depth: likewise.
+            ratio_limit: likewise.
+            plates: each class on the whole padded canvas, uint8 ``[K, 3, H, W]``; part of the state. None, as
+                published, for a generator that is always given the photograph.
+        """
         super().__init__()
         self.width = width
         self.depth = depth
         self.ratio_limit = ratio_limit
+        self.register_buffer("plates", plates)
         self.label_encoder = LabelEncoder(width, depth)
         self.image_encoder = ImageEncoder(width, depth)
         self.decoder = Decoder(width, depth)
@@ -139,14 +184,35 @@ class Generator(SceneGenerator):
         self.beta_heads = nn.ModuleList(TranslationHead(count) for count in channels)
 
     @classmethod
-    def from_settings(cls, settings: TrainingSettings) -> "Generator":
-        """An untrained generator as the settings want it, on the CPU."""
-        return cls(settings.generator_width, settings.depth, settings.ratio_limit)
+    def from_settings(cls, settings: TrainingSettings, scene: SceneTensors | None = None) -> "Generator":
+        """An untrained generator as the settings want it, on the CPU.
+
+        Only with ``class_plates`` it is of one scene, whose size its plates have, still gray.
+        """
+        plates = None
+        if settings.class_plates:
+            assert scene is not None, "class plates are a scene's"
+            plates = torch.full((len(scene.palette), *scene.image.shape[1:]), 128, dtype=torch.uint8)
+        return cls(settings.generator_width, settings.depth, settings.ratio_limit, plates)
+
+    def image_for(self, scene: SceneTensors, target_ids: Tensor) -> Tensor:
+        """The image that a layout is drawn from, in [-1, 1].
+
+        Args:
+            scene: the scene that the generator was made of.
+            target_ids: padded class ids, int64 ``[N, H, W]``.
+
+        Returns:
+            ``[N, 3, H, W]``: the photograph; with plates, the `draft` of the layout.
+        """
+        if self.plates is None:
+            return scene.image.expand(len(target_ids), -1, -1, -1)
+        return draft(scene.image, scene.class_ids, self.plates, target_ids)
 
     def synthesize(self, scene: SceneTensors, target_ids: Tensor) -> Tensor:
         """Padded class ids ``[N, H, W]`` to images ``[N, 3, H, W]``, not bounded."""
         count = len(target_ids)
-        image = scene.image.expand(count, -1, -1, -1)
+        image = self.image_for(scene, target_ids)
         source_labels = scene.labels.expand(count, -1, -1, -1)
         synthesis: Synthesis = self(image, source_labels, scene.colors(target_ids))
         return synthesis.image

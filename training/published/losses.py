@@ -19,6 +19,9 @@ from semia.training.published.networks import Judgement
 NEIGHBOURS = 5
 """The distance is the mean over this many nearest source patches."""
 
+LITTLE = 0.05
+"""Where less of a picture counts than this share, its patches' distribution has less weight, in proportion."""
+
 GROUP = 32
 """The nearest are first looked for among groups of this many source patches."""
 
@@ -121,12 +124,12 @@ class PatchDistribution:
 
         Args:
             output: ``[1, 3, H, W]`` in [-1, 1].
-            output_ids: its class ids, ``[1, H, W]``.
+            output_ids: its class ids, ``[1, H, W]``; what is not to count has an id beyond the classes'.
             source: the picture to resemble, likewise.
             source_ids: its class ids.
 
         Returns:
-            Float32, with gradients into ``output``: the mean over sizes, classes by their share of the output.
+            Float32, with gradients into ``output``: the mean over sizes, classes by their share of what counts.
         """
         distances = []
         for scale in (1, 2):
@@ -146,7 +149,7 @@ class PatchDistribution:
         counts = (classes == every.unsqueeze(1)).sum(1)
         drawn = _draw(classes.argsort(stable=True), counts, self.samples)
         samples = projected[:, drawn].view(len(projected), self.class_count, self.samples)
-        return samples.sort(-1).values, counts / len(classes)
+        return samples.sort(-1).values, counts / counts.sum().clamp(min=LITTLE * len(classes))
 
 
 @dataclass(frozen=True)

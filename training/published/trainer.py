@@ -68,6 +68,7 @@ class AlternatingTrainer:
         seed: int,
         patch_features: FeatureMaps,
         examples: Sequence[LabeledImage] = (),
+        plates: Tensor | None = None,
     ) -> None:
         """Begin with first weights.
 
@@ -77,6 +78,7 @@ class AlternatingTrainer:
             seed: of all randomness.
             patch_features: what patch coherence compares.
             examples: pictures of other layouts of the photograph; if there are any, the targets of sampling iterations.
+            plates: each class on the whole padded canvas, uint8 ``[K, 3, H, W]``; only with ``class_plates``.
         """
         device = scene.image.device
         torch.manual_seed(seed)
@@ -86,7 +88,10 @@ class AlternatingTrainer:
         self.examples = examples
         self.coherence = PatchCoherence(patch_features, len(scene.palette))
         self.distribution = PatchDistribution(len(scene.palette))
-        self.generator = Generator.from_settings(settings).to(device)
+        self.generator = Generator.from_settings(settings, scene).to(device)
+        if plates is not None:
+            assert self.generator.plates is not None, "plates need the setting class_plates"
+            self.generator.plates.copy_(plates)
         self.discriminator = Discriminator(settings.discriminator_width).to(device)
         self.segmentation = SegmentationNetwork(settings.segmentation_width).to(device)
         self._networks: dict[str, nn.Module] = {
@@ -147,7 +152,7 @@ class AlternatingTrainer:
         elif torch.rand(()).item() < self.settings.swap_probability:
             source, target = augmented, self.photograph
         else:
-            source, target = self.photograph, augmented
+            source, target = self._source_of(augmented), augmented
         with self._recorder.iteration():
             self.source.copy_(source)
             self.target.copy_(target)
@@ -163,7 +168,7 @@ class AlternatingTrainer:
         The running averages that training keeps lag behind weights that change at every step, and a
         single image gives noisy ones; here they are taken anew over several augmentations.
         """
-        generator = Generator.from_settings(self.settings).to(self.scene.image.device)
+        generator = Generator.from_settings(self.settings, self.scene).to(self.scene.image.device)
         generator.load_state_dict(self.generator.state_dict())
         for layer in generator.modules():
             if isinstance(layer, nn.BatchNorm2d):
@@ -173,8 +178,14 @@ class AlternatingTrainer:
         with torch.no_grad():
             for _ in range(CALIBRATION_PASSES):
                 target = self._example() if self.examples else self._augment(1.0)
-                generator(self.photograph.image, self.photograph.labels, target.labels)
+                generator(self._source_of(target).image, self.photograph.labels, target.labels)
         return generator.eval()
+
+    def _source_of(self, target: LabeledImage) -> LabeledImage:
+        """The photograph, or the draft of a target where there are plates, with the photograph's layout."""
+        source = self.photograph
+        image = self.generator.image_for(self.scene, target.class_ids)
+        return LabeledImage.of(image, source.class_ids, source.labels)
 
     def _augment(self, progress: float) -> LabeledImage:
         strength = self.settings.augmentation_strength(progress)
@@ -219,6 +230,10 @@ class AlternatingTrainer:
         if weights.distribution:
             source = self.photograph
             terms["distribution"] = self.distribution(output, self.target.class_ids, source.image, source.class_ids)
+        if weights.changed_distribution:
+            source, ids = self.photograph, self.target.class_ids
+            changed = torch.where(ids == source.class_ids, self.distribution.class_count, ids)
+            terms["changed_distribution"] = self.distribution(output, changed, source.image, source.class_ids)
         return self._generator_step(terms)
 
     def _first_reconstruction_step(self) -> dict[str, Tensor]:

@@ -50,6 +50,19 @@ def test_the_graph_draws_what_the_generator_draws(generator: Generator, scene: S
         assert np.abs(picture.astype(int) - render(target).astype(int)).max() <= 1
 
 
+def test_a_graph_with_plates_draws_what_its_generator_draws(scene: Scene, tensors: SceneTensors) -> None:
+    torch.manual_seed(0)
+    plates = torch.randint(0, 256, (3, *tensors.image.shape[1:]), dtype=torch.uint8)
+    generator = Generator(8, 3, ratio_limit=4.0, plates=plates)
+    targets = np.stack([scene.labels, scene.targets["moved"]])
+    with torch.no_grad():  # the first gives the batch norms statistics to fold
+        generator.train()(generator.image_for(tensors, tensors.class_ids), tensors.labels, tensors.labels.flip(3))
+        pictures = SynthesisGraph(generator, tensors)(torch.from_numpy(targets)).numpy()
+    render = Renderer(generator, tensors)
+    for picture, target in zip(pictures, targets, strict=True):
+        assert np.abs(picture.astype(int) - render(target).astype(int)).max() <= 1
+
+
 def test_the_ratios_denominators_are_the_generators_own(generator: Generator, tensors: SceneTensors) -> None:
     graph = SynthesisGraph(generator, tensors)
     with torch.no_grad():

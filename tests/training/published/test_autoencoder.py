@@ -43,3 +43,15 @@ def test_the_label_encoder_stays_as_it_was(tensors: SceneTensors) -> None:
     begin_as_autoencoder(generator, tensors.image)
     after = generator.label_encoder.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_with_plates_other_layouts_translate_next_to_nothing_either(tensors: SceneTensors) -> None:
+    torch.manual_seed(0)
+    generator = Generator(16, depth=3, ratio_limit=4.0, plates=torch.zeros(3, 3, 48, 64, dtype=torch.uint8))
+    initialize(generator, 1.0)
+    begin_as_autoencoder(generator, tensors.image)
+    with torch.no_grad():
+        translation = generator(tensors.image, tensors.labels, tensors.labels.flip(3)).translation
+    for gamma, beta in zip(*translation, strict=True):
+        assert torch.allclose(gamma[:, :-1], torch.ones_like(gamma[:, :-1]), atol=0.05)
+        assert torch.allclose(beta[:, :-1], torch.zeros_like(beta[:, :-1]), atol=0.05)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from semia.training.published.generator import Generator, Translation, modulate
+from semia.training.published.generator import OUTLINE, Generator, Translation, modulate
 from semia.training.tensors import SceneTensors
 
 
@@ -33,6 +33,34 @@ def test_a_batch_of_layouts_is_painted_as_each_alone(tensors: SceneTensors) -> N
     assert images.shape == (2, 3, 48, 64)
     assert torch.allclose(images, torch.cat(alone), atol=1e-3)
     assert torch.equal(alone[0], expected)
+
+
+def test_with_plates_a_layout_is_drawn_from_a_draft(tensors: SceneTensors) -> None:
+    plates = torch.randint(0, 256, (3, *tensors.image.shape[1:]), dtype=torch.uint8)
+    generator = Generator(8, 3, ratio_limit=4.0, plates=plates).eval()
+    layouts = torch.cat([tensors.class_ids, tensors.class_ids.clone()])
+    layouts[1, 10, 20] = (layouts[1, 10, 20] + 1) % 3
+    drafts = generator.image_for(tensors, layouts)
+    assert drafts.shape == (2, 3, 48, 64)
+    assert torch.equal(drafts[0], tensors.image[0])
+    near = torch.zeros(48, 64, dtype=torch.bool)
+    near[10 - OUTLINE : 11 + OUTLINE, 20 - OUTLINE : 21 + OUTLINE] = True
+    assert torch.equal(drafts[1][:, ~near], tensors.image[0][:, ~near])
+    for class_id, plate in enumerate(plates):
+        there = near & (layouts[1] == class_id)
+        assert torch.equal(drafts[1][:, there], plate[:, there] / 127.5 - 1)
+    with torch.no_grad():
+        images = generator.synthesize(tensors, layouts)
+        expected = generator(drafts[1:], tensors.labels, tensors.colors(layouts[1:])).image
+    assert torch.allclose(images[1:], expected, atol=1e-3)
+    assert torch.equal(generator.state_dict()["plates"], plates)
+
+
+def test_without_plates_every_layout_is_drawn_from_the_photograph(tensors: SceneTensors) -> None:
+    generator = Generator(8, 3)
+    layouts = torch.cat([tensors.class_ids, tensors.class_ids.flip(2)])
+    assert torch.equal(generator.image_for(tensors, layouts), torch.cat([tensors.image, tensors.image]))
+    assert "plates" not in generator.state_dict()
 
 
 def test_shapes_level_by_level(generator: Generator) -> None:

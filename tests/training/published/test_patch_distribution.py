@@ -36,6 +36,17 @@ def test_a_class_that_one_picture_lacks_says_nothing(lacking: str) -> None:
     assert PatchDistribution(3)(picture, output_ids, picture, source_ids).item() == 0
 
 
+def test_ids_beyond_the_classes_do_not_count_and_little_counts_for_less() -> None:
+    picture, wrong, distance = stripes(), torch.zeros(1, 3, HEIGHT, WIDTH), PatchDistribution(2)
+    half_right = torch.where(HALVES.unsqueeze(1) == 1, wrong, picture)
+    left, little = torch.where(HALVES == 1, 2, HALVES), torch.full_like(HALVES, 2)
+    little[:, 20:24, 10:16] = 0
+    source = (picture, torch.zeros_like(HALVES))
+    assert distance(half_right, left, *source).item() < 0.25 * distance(wrong, left, *source).item()
+    none, some, much = (distance(wrong, ids, *source).item() for ids in (torch.full_like(HALVES, 2), little, left))
+    assert none == 0 < some < 0.5 * much
+
+
 def test_only_the_output_learns() -> None:
     output, source = stripes().requires_grad_(), stripes()
     torch.autograd.backward(PatchDistribution(2)(0.5 * output, HALVES, source, HALVES))

@@ -37,6 +37,19 @@ def test_what_has_no_weight_is_left_out(tensors: SceneTensors, settings: Trainin
     }  # fmt: skip
 
 
+def test_the_distribution_of_changed_places_needs_changed_places(
+    tensors: SceneTensors, settings: TrainingSettings
+) -> None:
+    weights = dataclasses.replace(settings.weights, changed_distribution=1.0)
+    settings = dataclasses.replace(settings, weights=weights, swap_probability=0.0)
+    losses = []
+    for class_ids in (tensors.class_ids, (tensors.class_ids + 1) % 3):
+        example = LabeledImage(tensors.image, class_ids, tensors.colors(class_ids))
+        trainer = AlternatingTrainer(tensors, settings, 0, rgb_features, [example])
+        losses.append(trainer.iterate(1, 0.0)["changed_distribution"])
+    assert losses[0] == 0 < losses[1]
+
+
 def test_examples_are_the_targets_of_sampling_iterations(tensors: SceneTensors, settings: TrainingSettings) -> None:
     class_ids = tensors.class_ids.flip(2)
     example = LabeledImage(tensors.image.flip(3), class_ids, tensors.colors(class_ids))
@@ -48,6 +61,20 @@ def test_examples_are_the_targets_of_sampling_iterations(tensors: SceneTensors, 
     assert torch.equal(trainer.target.class_ids, class_ids)
     trainer.iterate(settings.reconstruction_every, 0.5)
     assert not torch.equal(trainer.target.image, example.image)
+
+
+def test_with_plates_targets_are_drawn_from_their_drafts(tensors: SceneTensors, settings: TrainingSettings) -> None:
+    class_ids = tensors.class_ids.flip(2)
+    example = LabeledImage(tensors.image.flip(3), class_ids, tensors.colors(class_ids))
+    plates = torch.randint(0, 256, (3, *tensors.image.shape[1:]), dtype=torch.uint8)
+    settings = dataclasses.replace(settings, swap_probability=0.0, class_plates=True)
+    trainer = AlternatingTrainer(tensors, settings, 0, rgb_features, [example], plates)
+    trainer.iterate(1, 0.5)
+    assert torch.equal(trainer.source.image, trainer.generator.image_for(tensors, class_ids))
+    assert torch.equal(trainer.source.class_ids, tensors.class_ids)
+    finished = trainer.finished_generator().plates
+    assert finished is not None
+    assert torch.equal(finished, plates)
 
 
 def test_an_autoencoder_of_the_photograph_to_begin_with_where_asked(
