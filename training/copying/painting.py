@@ -165,9 +165,8 @@ def paint(
         means = [shares]  # exact; at half the size, and so on
         while means[-1].shape[2] > sizes[0].tables.grid.height:
             means.append(F.avg_pool2d(means[-1], 2))
-    shares_at = [rounded(mean) for mean in reversed(means)][
-        : len(sizes)
-    ]  # large canvases are not searched at full size
+    # Coarse to fine; large canvases are not searched at full size.
+    shares_at = [rounded(mean) for _, mean in zip(sizes, reversed(means), strict=False)]
     with stage("moved parts"):
         first = [_Layout.at(size, shares) for size, shares in zip(sizes[:2], shares_at, strict=False)]
         offers = _offers(sizes[:2], first)

@@ -24,9 +24,12 @@ from semia.training.copying.search import (
     SIMILAR_COST,
     STAY_BONUS,
     Candidates,
+    Choice,
     NearPlaces,
+    Offers,
     cheapest_everywhere,
     improve,
+    prefer,
     reuse_costs,
 )
 
@@ -245,3 +248,35 @@ def test_similar_places_are_candidates_at_one_size(sizes: list[SearchedSize]) ->
     assert len(sizes) > SIMILAR_ORDER
     for order, size in enumerate(sizes):
         assert (size.candidates.similar is not None) == (order == SIMILAR_ORDER)
+
+
+@pytest.mark.parametrize("bonus", [0.0, 1e6])
+def test_a_bonus_decides_but_costs_stay_as_they_are(tables: SearchTables, bonus: float) -> None:
+    wanted, chosen, moved = wanted_descriptors(tables), random_choice(tables), random_choice(tables).flip(1)
+    offers = Offers(moved, torch.tensor([bonus, bonus / 2]).view(1, 2, 1).expand(2, -1, tables.grid.pixels))
+    candidates = Candidates.from_tables(tables)
+    choice = improve(chosen, wanted_rows(wanted), candidates, JUMPS, offers=offers)
+    own = inside(tables)[: tables.grid.pixels].expand_as(chosen)
+    squares_wanted = wanted.square().sum(2)
+    expected = cost(wanted, choice.places, tables) - STAY_BONUS * (choice.places == own) - squares_wanted
+    assert (choice.places == moved).all() == (bonus > 0)
+    differs = choice.places != own  # a pixel may have chosen its own place by another way, without what that is cheaper
+    assert torch.equal(choice.costs.long()[differs], expected.long()[differs])
+
+
+@pytest.mark.parametrize("bonus", [(0, 0), (1_000_000, 0), (0, 1_000_000)])
+def test_an_offer_is_preferred_if_it_costs_less(tables: SearchTables, bonus: tuple[int, int]) -> None:
+    wanted, chosen, moved = wanted_descriptors(tables), random_choice(tables), random_choice(tables).flip(1)
+    reuse = reuse_costs(clustered_choice(tables), near(tables.grid))
+    own = inside(tables)[: tables.grid.pixels].expand_as(chosen)
+
+    def costs(places: Tensor) -> Tensor:
+        return cost(wanted, places, tables) - wanted.square().sum(2) + reuse.gather(1, places.long()).long()
+
+    offers = Offers(moved, torch.tensor(bonus).float().view(1, 2, 1).expand(2, -1, tables.grid.pixels))
+    before = Choice(chosen, costs(chosen).float())
+    choice = prefer(before, offers, wanted_rows(wanted), Candidates.from_tables(tables).table, own[:1], reuse)
+    options, every = torch.stack([chosen, moved, own]), torch.stack([costs(each) for each in (chosen, moved, own)])
+    picked = (every - torch.tensor([0, *bonus]).view(3, 1, 1)).argmin(0, keepdim=True)
+    assert torch.equal(choice.places, options.gather(0, picked)[0])
+    assert torch.equal(choice.costs.long(), every.gather(0, picked)[0])
