@@ -21,8 +21,8 @@ from semia.client.errors import (
 from semia.client.protocol import ModelDescription
 from semia.client.shared_memory import SharedMemory
 from semia.client.transport import RetryOptions
+from semia.core import DEFAULT_URL
 from semia.core.access import TlsOptions, read_admin_key
-from semia.core.defaults import DEFAULT_URL
 from semia.core.labels import Target
 
 __all__ = [

@@ -15,8 +15,8 @@ from semia.client.errors import ClientSettingsError, ClientUseError
 from semia.client.protocol import ServerOperations
 from semia.client.shared_memory import RegionPool, SharedMemory, min_pixels
 from semia.client.transport import ClientCall, Operation, RetryOptions
+from semia.core import DEFAULT_URL
 from semia.core.access import MAX_MESSAGE_BYTES, ServerAccess, TlsOptions, check_address
-from semia.core.defaults import DEFAULT_URL
 from semia.core.errors import InputError
 
 LARGEST_ADAPTED_BYTES = 31 << 20  # glibc adapts to freed blocks of up to 32 MiB, what malloc adds to them included

@@ -9,8 +9,7 @@ import onnx
 import onnxruntime
 import torch
 
-from semia.core import __version__
-from semia.core.defaults import BUNDLES_FOLDER, DEFAULT_TOLERANCE
+from semia.core import BUNDLES_FOLDER, DEFAULT_TOLERANCE, __version__
 from semia.core.files import check_model_name, sha256_of_file
 from semia.core.labels import ClassIds
 from semia.core.model_card import CARD_FILE, MODEL_FILE, Bundle, ModelCard, Precision, PrecisionCheck, TargetParity

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semia.core.defaults import DEFAULT_KEEP, DEFAULT_WIDTH, REPOSITORY_FOLDER
+from semia.core import DEFAULT_KEEP, DEFAULT_WIDTH, REPOSITORY_FOLDER
 from semia.core.errors import InputError
 from semia.core.files import default_run
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
+from semia.core import LOOPBACK
 from semia.core.access import load_certificate
-from semia.core.defaults import LOOPBACK
 from semia.core.errors import InputError
 
 SAFE_METHODS = (hdrs.METH_GET, hdrs.METH_HEAD)

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from semia.client import ServerUnavailableError, UnknownModelError
-from semia.core.defaults import LOOPBACK
+from semia.core import LOOPBACK
 from semia.core.errors import InputError, SemiaError
 from semia.serving import ServerUnreachableError
 from semia.studio.access import MAX_BODY_BYTES, Gate, add_headers, check_host

@@ -1,7 +1,7 @@
 """The six figures of `semia evaluate` for one layout and its picture, asked for from the page."""
 
 from semia.client import ModelDescription
-from semia.core.defaults import DEFAULT_WIDTH
+from semia.core import DEFAULT_WIDTH
 from semia.core.images import RGB
 from semia.core.labels import ClassIds
 from semia.evaluation.evaluate import (

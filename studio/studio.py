@@ -13,8 +13,8 @@ import numpy as np
 from aiohttp import WSCloseCode, web
 
 from semia.client import AsyncSynthesisClient, ModelDescription, RetryOptions
+from semia.core import LOOPBACK
 from semia.core.access import ServerAccess
-from semia.core.defaults import LOOPBACK
 from semia.core.images import RGB
 from semia.core.labels import ClassIds
 from semia.studio.access import PageTls

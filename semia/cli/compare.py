@@ -13,8 +13,8 @@ from rich.table import Table
 from semia.cli.console import format_duration, print_info, stdout
 from semia.cli.evaluate import SceneOption, run_task
 from semia.cli.options import Count
+from semia.core import DEFAULT_WIDTH
 from semia.core.contact_sheet import Tile, contact_sheet
-from semia.core.defaults import DEFAULT_WIDTH
 from semia.core.errors import InputError
 from semia.core.files import write_result
 from semia.core.images import IMAGE_SUFFIXES, RGB, write_rgb

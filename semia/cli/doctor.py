@@ -14,8 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from semia.cli.console import log_event, print_view
-from semia.core import __version__
-from semia.core.defaults import GRPC_PORT, LOOPBACK, METRICS_PORT
+from semia.core import GRPC_PORT, LOOPBACK, METRICS_PORT, __version__
 from semia.core.machine import cpu_name, package_versions, usable_cores
 
 State = Literal["ok", "missing", "broken"]

@@ -7,7 +7,7 @@ import typer
 
 from semia.cli.console import StepDisplay, figures_table, print_info, stdout
 from semia.cli.options import Count
-from semia.core.defaults import DEFAULT_WIDTH
+from semia.core import DEFAULT_WIDTH
 from semia.core.errors import InputError
 from semia.core.model_card import CARD_FILE
 

@@ -21,7 +21,7 @@ from semia.cli.options import (
     connection_options,
 )
 from semia.cli.train import describe_progress, make_generator, training_options
-from semia.core.defaults import BUNDLES_FOLDER, DEFAULT_KEEP, DEFAULT_TOLERANCE, REPOSITORY_FOLDER
+from semia.core import BUNDLES_FOLDER, DEFAULT_KEEP, DEFAULT_TOLERANCE, REPOSITORY_FOLDER
 from semia.core.files import check_model_name, default_run
 from semia.core.model_card import Precision
 

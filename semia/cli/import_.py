@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from semia.cli.console import print_info
-from semia.core.defaults import RUNS_FOLDER
+from semia.core import RUNS_FOLDER
 from semia.core.errors import InputError
 from semia.core.staging import held
 

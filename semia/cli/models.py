@@ -19,7 +19,7 @@ from semia.cli.options import (
     connection_options,
     explained,
 )
-from semia.core.defaults import DEFAULT_KEEP, DEFAULT_URL, REPOSITORY_FOLDER
+from semia.core import DEFAULT_KEEP, DEFAULT_URL, REPOSITORY_FOLDER
 from semia.core.errors import InputError, SemiaError
 from semia.core.palette import Palette
 

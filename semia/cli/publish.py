@@ -11,7 +11,7 @@ import typer
 
 from semia.cli.console import StepDisplay, format_versions, interruptible, print_error, print_info
 from semia.cli.options import AnyRepositoryOption, Count, LoadOption, OptionalCount, connection_options
-from semia.core.defaults import DEFAULT_KEEP, REPOSITORY_FOLDER
+from semia.core import DEFAULT_KEEP, REPOSITORY_FOLDER
 from semia.core.errors import InputError
 from semia.core.model_card import Accelerator
 

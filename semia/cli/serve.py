@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from semia.cli.console import figures_table, log_event, print_error, print_info, print_view
 from semia.cli.options import AnyRepositoryOption, OptionalCount
-from semia.core.defaults import GRPC_PORT, LOOPBACK, METRICS_PORT, REPOSITORY_FOLDER
+from semia.core import GRPC_PORT, LOOPBACK, METRICS_PORT, REPOSITORY_FOLDER
 from semia.core.errors import InputError, SemiaError
 
 if TYPE_CHECKING:

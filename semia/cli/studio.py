@@ -9,7 +9,7 @@ import typer
 
 from semia.cli.console import is_interactive, print_error, print_info
 from semia.cli.options import OptionalUrlOption, RepositoryOption, connection_options
-from semia.core.defaults import BUNDLES_FOLDER, LOOPBACK, REPOSITORY_FOLDER, RUNS_FOLDER
+from semia.core import BUNDLES_FOLDER, LOOPBACK, REPOSITORY_FOLDER, RUNS_FOLDER
 from semia.core.errors import InputError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import typer
 from semia.cli.console import StepDisplay, interruptible, log_event, print_info
 from semia.cli.options import TimeoutOption, UrlOption, connection_options
 from semia.cli.train import report_failures
-from semia.core.defaults import DEFAULT_URL
+from semia.core import DEFAULT_URL
 from semia.core.errors import SemiaError
 from semia.core.images import list_images, read_rgb, write_rgb
 

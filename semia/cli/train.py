@@ -22,7 +22,7 @@ from semia.cli.console import (
 )
 from semia.cli.options import OptionalCount, RunArgument, option_group
 from semia.cli.train_many import EngineName, train_many
-from semia.core.defaults import RUNS_FOLDER
+from semia.core import RUNS_FOLDER
 from semia.core.errors import InputError, SemiaError
 from semia.core.files import default_run
 

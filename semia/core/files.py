@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from semia.core.defaults import RUNS_FOLDER
+from semia.core import RUNS_FOLDER
 from semia.core.errors import InputError, SemiaError
 
 UNFINISHED = ".*.partial*"  # what `staged_file` calls its files, as a glob pattern

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semia.core import __version__
+from semia.core import DEFAULT_WIDTH, __version__
 from semia.core.contact_sheet import Tile, result_sheet
-from semia.core.defaults import DEFAULT_WIDTH
 from semia.core.errors import InputError, LabelMapError
 from semia.core.images import RGB, find_entry, list_images, open_image, write_rgb
 from semia.core.labels import Canvas, ClassIds, class_ids_from_label, fit_to_canvas, label_picture

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from semia.core import DEFAULT_KEEP
 from semia.core.access import ServerAccess
-from semia.core.defaults import DEFAULT_KEEP
 from semia.core.errors import InputError
 from semia.core.model_card import CARD_FILE, ModelCard, hash_problem
 from semia.serving.errors import ModelLoadError, PublishError, RepositoryError, ServerError, ServerUnreachableError

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
+from semia.core import GRPC_PORT, LOOPBACK, METRICS_PORT
 from semia.core.access import TlsOptions, load_certificate
-from semia.core.defaults import GRPC_PORT, LOOPBACK, METRICS_PORT
 from semia.core.errors import InputError
 from semia.serving.errors import PortTakenError
 

@@ -41,7 +41,8 @@ def photograph(labels: ClassIds) -> RGB:
     image = np.full((HEIGHT, WIDTH, 3), (120, 170, 230), dtype=int)
     windows = random.integers(40, 161, (HEIGHT // 4, WIDTH // 4, 1)).repeat(4, 0).repeat(4, 1)
     image = np.where(labels[:, :, None] == 1, windows, image)
-    return (image + random.integers(-3, 4, image.shape)).clip(0, 255).astype(np.uint8)
+    picture: RGB = (image + random.integers(-3, 4, image.shape)).clip(0, 255).astype(np.uint8)
+    return picture
 
 
 SOURCE = towers(TOWERS)
@@ -81,7 +82,8 @@ def prepared() -> Prepared:
 
 def test_a_copy_beside_the_original_is_found(prepared: Prepared) -> None:
     moves = prepared.find(MOVED)
-    assert (moves.down[0, 0], moves.right[0, 0]) == (0, (RIGHT - COPY) // STEP)
+    assert moves.down[0, 0] == 0
+    assert moves.right[0, 0] == (RIGHT - COPY) // STEP
     bonus = moves.bonus[0, 0]
     on_outline = (HEIGHT - 20 - 120) // STEP, (COPY + 3 * PART) // STEP
     assert bonus[on_outline] == BONUS
