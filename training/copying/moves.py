@@ -15,7 +15,7 @@ from torch import Tensor
 from semia.training.copying.descriptors import UNIT
 from semia.training.copying.grid import Grid, quotient
 from semia.training.copying.levels import SearchTables, wanted_rows, widened
-from semia.training.copying.search import Candidates, Offers, cheapest_everywhere, filled
+from semia.training.copying.search import Candidates, Offers, band, cheapest_everywhere, filled
 
 MOVES = 4
 """Movements of a layout's parts that are looked for."""
@@ -67,14 +67,13 @@ class Moves:
         down, right = (quotient(steps + 2 * FAR + 1, 2) - FAR for steps in (self.down, self.right))
         return Moves(down, right, F.avg_pool2d(self.bonus, 2).floor(), F.avg_pool2d(self.stay, 2).floor())
 
-    def offers(self, grid: Grid) -> Offers:
-        """Of each pixel's movements the one with the largest bonus, and its own place, on the grid of this size."""
+    def offers(self, candidates: Candidates) -> Offers:
+        """Of each pixel's movements the one with the largest bonus, and its own place, among this size's candidates."""
         best = self.bonus.flatten(2)
         picked = best.argmax(1)
         bonus = best.amax(1)
-        steps = (self.down * grid.stride + self.right).gather(1, picked)
-        home = grid.inside()[:1].to(steps.device)
-        moved = home + torch.where(bonus > 0, steps, 0)
+        steps = (self.down * candidates.grid.stride + self.right).gather(1, picked)
+        moved = candidates.home + torch.where(bonus > 0, steps, 0)
         return Offers(moved, torch.stack([bonus, self.stay.flatten(1)], dim=1))
 
 
@@ -89,7 +88,7 @@ class Squares:
     @classmethod
     def reaching(cls, reach: int, grid: Grid, device: torch.device) -> "Squares":
         """Compare with so many pixels to either side."""
-        return cls(2 * reach + 1, _band(grid.height, reach, device), _band(grid.width, reach, device))
+        return cls(2 * reach + 1, band(grid.height, reach, device), band(grid.width, reach, device))
 
     def fit(self, differing: Tensor, outlines: Tensor) -> tuple[Tensor, Tensor]:
         """Where there are outlines to compare, and `BONUS` where nothing differs, less the more does.
@@ -113,6 +112,7 @@ class MoveFinder:
     movable: Tensor  # float32 [K, 1, 1]: 0 for the lit classes, whose light belongs to the place; else 1
     class_ids: Tensor  # float32 [h, w]: of the plain photograph
     surroundings: Tensor  # float32 [9 * h * w, 1]: the same amid a border as wide and high as it is, of no class, -1
+    standing: Tensor  # int32 [h * w]: where each pixel is in them
     sampled: Tensor  # int32 [P]: the pixels that vote
     own: Tensor  # float32 [P, C]: the photograph's label context there
     rows: Tensor  # float32 [1 + C, M]: everywhere, as `cheapest_everywhere` compares it
@@ -133,10 +133,11 @@ class MoveFinder:
         """
         grid, device = tables.grid, tables.rows.device
         height, width, classes = grid.height, grid.width, tables.anchors.shape[0]
-        inside = grid.inside()[0].to(device)
+        inside = candidates.home[0]
         class_ids = widened(tables.colors).index_select(0, inside)[:, 3].view(height, width)
         padded = F.pad(class_ids, (width, width, height, height), value=-1.0)
-        sampled = torch.arange(grid.pixels, dtype=torch.int32).view(height, width)[::2, ::2].flatten().to(device)
+        pixels = torch.arange(grid.pixels, dtype=torch.int32, device=device)
+        sampled = pixels.view(height, width)[::2, ::2].flatten()
         context = candidates.table.index_select(0, inside)[:, 1 : 1 + context_size] / -2
         everywhere = torch.cat([context.square().sum(1, keepdim=True), context * -2], dim=1)
         return cls(
@@ -147,12 +148,13 @@ class MoveFinder:
             ),
             class_ids=class_ids,
             surroundings=padded.view(-1, 1),
+            standing=(height * 3 + 1) * width + pixels + quotient(pixels, width) * (2 * width),
             sampled=sampled,
             own=context.index_select(0, sampled),
             rows=filled(everywhere).T.contiguous(),
             places=filled(inside),
             tents=(_tent(2 * height, device), _tent(2 * width, device)),
-            beside=(_band(2 * height, 2, device), _band(2 * width, 2, device)),
+            beside=(band(2 * height, 2, device), band(2 * width, 2, device)),
             near=Squares.reaching(REACH, grid, device),
             far=Squares.reaching(2 * REACH, grid, device),
         )
@@ -169,9 +171,7 @@ class MoveFinder:
         enough = (counts * LEAST_SHARE >= changed * MIDDLE) & (counts * LEAST_VOTES >= self.grid.pixels)
         height, width = self.grid.height, self.grid.width
         targets = class_ids.float().view(-1, 1, 1, height, width)
-        first = (height * 3 + 1) * width + torch.arange(self.grid.pixels, dtype=torch.int32, device=down.device)
-        first = first + quotient(torch.arange(self.grid.pixels, device=down.device).int(), width) * (2 * width)
-        index = (down * (3 * width) + right)[:, :, None] + first
+        index = (down * (3 * width) + right)[:, :, None] + self.standing
         moved = F.embedding(index, self.surroundings).view(-1, MOVES, height, width)
         here = self._of_classes(targets)
         bonus = (self._bonus(here, self._of_classes(moved[:, :, None])) * self.movable).sum(2)
@@ -248,12 +248,6 @@ def _outlines(class_ids: Tensor) -> Tensor:
     return torch.maximum(left, above)
 
 
-def _band(length: int, reach: int, device: torch.device) -> Tensor:
-    """Which positions are within reach of which, 1 or 0, ``[length, length]``."""
-    positions = torch.arange(length, device=device)
-    return ((positions[:, None] - positions).abs() <= reach).float()
-
-
 def _tent(length: int, device: torch.device) -> Tensor:
     """2 for a position itself, 1 for those beside it, ``[length, length]``."""
-    return _band(length, 0, device) + _band(length, 1, device)
+    return band(length, 0, device) + band(length, 1, device)

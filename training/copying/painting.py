@@ -214,12 +214,11 @@ def _offers(sizes: Sequence[SearchedSize], layouts: Sequence[_Layout]) -> list[O
     """At the two coarsest sizes; none on a canvas so small that only one size is searched."""
     if len(sizes) < 2:
         return []
-    coarsest, second = (size.tables.grid for size in sizes)
     finder, layout = sizes[1].moves, layouts[1]
     assert finder
     context = layout.described[:, :, : sizes[1].descriptors.context.size]
     moves = finder.find(context, layout.class_ids)
-    return [moves.halved().offers(coarsest), moves.offers(second)]
+    return [moves.halved().offers(sizes[0].candidates), moves.offers(sizes[1].candidates)]
 
 
 def _search(size: SearchedSize, layout: _Layout, chosen: Tensor | None, offers: Offers | None) -> _Painted:
@@ -233,7 +232,7 @@ def _search(size: SearchedSize, layout: _Layout, chosen: Tensor | None, offers: 
     fixed = wanted_rows(layout.described)
     if chosen is None:
         assert size.all_by_layout, "there is nothing before the coarsest size"
-        chosen = _cheapest_of_all(fixed, size.all_by_layout, None, offers, grid).places
+        chosen = _cheapest_of_all(fixed, size.all_by_layout, size.candidates.home, None, offers).places
 
     def voted(places: Tensor, weights: Tensor) -> Vote:
         return vote(places.view(-1, grid.height, grid.width), weights, own_class, anchored, light, ballot)
@@ -263,14 +262,13 @@ def _prior_and_place(tables: SearchTables, shares: Tensor) -> Tensor | None:
 
 
 def _cheapest_of_all(
-    wanted: Tensor, everything: Everything, reuse: Tensor | None, offers: Offers | None, grid: Grid
+    wanted: Tensor, everything: Everything, home: Tensor, reuse: Tensor | None, offers: Offers | None
 ) -> Choice:
-    """The cheapest of all places, or of what is offered besides."""
+    """The cheapest of all places, or of what is offered besides; ``home`` has the pixels' own, ``[1, P]``."""
     reuse_there = None if reuse is None else reuse.index_select(1, everything.places)
     choice = cheapest_everywhere(wanted, everything.rows, everything.places, reuse_there)
     if offers is None:
         return choice
-    home = grid.inside()[:1].to(wanted.device)
     return prefer(choice, offers, wanted, everything.table, home, reuse)
 
 
@@ -287,7 +285,8 @@ def _choose(
         return improve(chosen, wanted, size.candidates, size.jumps[number], found=found, offers=offers)
     everything = size.everything[number % len(size.everything)]
     if size.order == 0:
-        return _cheapest_of_all(wanted, everything, reuse_costs(chosen, size.near), offers, grid)
+        reuse = reuse_costs(chosen, size.near)
+        return _cheapest_of_all(wanted, everything, size.candidates.home, reuse, offers)
     down, right = QUARTERS[number]
     sampled = chosen.view(-1, grid.height, grid.width)[:, down::2, right::2].flatten(1)
     reuse = reuse_costs(sampled, size.near, each=4)

@@ -50,6 +50,7 @@ class Candidates:
 
     grid: Grid
     table: Tensor  # [places, 1 + D]: `cost_rows`
+    home: Tensor  # int32 [1, h * w]: the plain photograph's place at each pixel
     halves: tuple[Half, Half]  # the chessboard's white pixels, and its black ones
     merged: Tensor  # int32 [h * w]: where each pixel stands among all of the first half and then of the other
     steps: Tensor  # int32 [4, 1]: to what the neighbors copy here, if their patches go on
@@ -72,7 +73,7 @@ class Candidates:
             for pixels in tables.halves
         )
         steps = int_column([down * grid.stride + right for down, right in NEIGHBORS], device)
-        return cls(grid, table, (white, black), tables.merged, steps, tables.similar)
+        return cls(grid, table, home[None], (white, black), tables.merged, steps, tables.similar)
 
 
 @dataclass(frozen=True)
@@ -134,12 +135,13 @@ class NearPlaces:
     @classmethod
     def of(cls, grid: Grid, device: torch.device) -> "NearPlaces":
         """Count for a grid."""
-        return cls(grid, _near(grid.variants * grid.rows, device), _near(grid.stride, device))
+        return cls(grid, band(grid.variants * grid.rows, REACH, device), band(grid.stride, REACH, device))
 
 
-def _near(length: int, device: torch.device) -> Tensor:
+def band(length: int, reach: int, device: torch.device) -> Tensor:
+    """Which of so many positions are within reach of which, 1 or 0, float32 ``[length, length]``."""
     positions = torch.arange(length, device=device)
-    return ((positions[:, None] - positions).abs() <= REACH).float()
+    return ((positions[:, None] - positions).abs() <= reach).float()
 
 
 def reuse_costs(chosen: Tensor, near: NearPlaces, each: int = 1) -> Tensor:

@@ -184,6 +184,8 @@ class AlternatingTrainer:
     def _source_of(self, target: LabeledImage) -> LabeledImage:
         """The photograph, or the draft of a target where there are plates, with the photograph's layout."""
         source = self.photograph
+        if self.generator.plates is None:
+            return source
         image = self.generator.image_for(self.scene, target.class_ids)
         return LabeledImage.of(image, source.class_ids, source.labels)
 

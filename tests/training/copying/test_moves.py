@@ -137,7 +137,7 @@ def test_half_the_size_is_half_the_way(step: int, half: int) -> None:
 def test_each_pixel_is_offered_its_likeliest_movement(prepared: Prepared) -> None:
     grid = prepared.finder.grid
     moves = prepared.find(MOVED)
-    offers = moves.offers(grid)
+    offers = moves.offers(prepared.generator.ready(prepared.generator.tables())[0][1].candidates)
     home = grid.inside()[0]
     for pixel in (0, grid.pixels // 2 + COPY // STEP, grid.pixels - 1):
         bonus = moves.bonus[0].flatten(1)[:, pixel]
