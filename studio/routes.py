@@ -197,7 +197,7 @@ class Routes:
     def _painter(self, scene: SceneFolder, request: web.Request) -> Painter:
         studio, card, other = self._studio, request.query.get("card", ""), request.query.get("other")
         if other is None:
-            return ServedPainter(scene.name, card, studio.client, studio.triton)
+            return ServedPainter(scene.name, card, studio.live_client, studio.triton)
         return OtherPainter(other, card, studio.others, lambda: studio.model(scene))
 
     async def others(self, request: web.Request) -> web.Response:

@@ -59,19 +59,23 @@ class Studio:
         self.scenes = Scenes(settings.scenes, settings.uploads)
         self.triton = Triton(settings.repository, settings.url, settings.access)
         self.workshop = Workshop(settings.runs, settings.bundles, self.triton)
-        self.client = AsyncSynthesisClient(
-            self.triton.url,
-            timeout_s=CALL_TIMEOUT_S,
-            tls=settings.access.tls,
-            admin_key=settings.access.admin_key,
-            retries=RetryOptions(attempts=1),  # the page tries again, and shows that it does
-        )
+        self.client = self._make_client(RetryOptions())
+        self.live_client = self._make_client(RetryOptions(attempts=1))  # the page tries again, and shows that it does
         self.segmenter = None if settings.segmenter is None else Segmenter.load(*settings.segmenter)
         self.sockets: weakref.WeakSet[web.WebSocketResponse] = weakref.WeakSet()
         self.others = Others(settings.repository)
         self._assistant: tuple[str, PhotographAssistant] | None = None
         self._judge: SceneJudge | None = None
         self._assisting, self._judging = asyncio.Lock(), asyncio.Lock()
+
+    def _make_client(self, retries: RetryOptions) -> AsyncSynthesisClient:
+        return AsyncSynthesisClient(
+            self.triton.url,
+            timeout_s=CALL_TIMEOUT_S,
+            tls=self.triton.access.tls,
+            admin_key=self.triton.access.admin_key,
+            retries=retries,
+        )
 
     async def model(self, scene: SceneFolder) -> ModelDescription:
         """The model of a scene, as the server has it now."""
@@ -114,6 +118,7 @@ class Studio:
             await socket_.close(code=WSCloseCode.GOING_AWAY)
         await self.workshop.cancel()
         await self.client.close()
+        await self.live_client.close()
         await self.triton.stop()
 
 

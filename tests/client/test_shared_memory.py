@@ -6,7 +6,7 @@ import multiprocessing
 import re
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -222,9 +222,13 @@ def large(triton: serving.TritonServer, make_bundle: MakeBundle, tmp_path_factor
     return triton.grpc_url
 
 
-@pytest.mark.parametrize(("method", "threads"), [("fork", 1), ("fork", 16), ("forkserver", 4), ("spawn", 4)])
-def test_processes_that_share_a_client_get_their_own_pictures(large: str, method: str, threads: int) -> None:
-    """As with gunicorn --preload, multiprocessing, Celery, PyTorch's loaders."""
+def in_a_new_process(function: Callable[..., None], *arguments: Any) -> None:
+    """Call a function where no other test's asyncio client is alive: gRPC cannot be forked beside one."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pool.submit(function, *arguments).result(timeout=180)
+
+
+def share_a_client(large: str, method: str, threads: int) -> None:
     with SynthesisClient(large) as client:
         assert count_wrong(client, 0, threads, 4) == 0
         context: Any = multiprocessing.get_context(method)
@@ -233,13 +237,19 @@ def test_processes_that_share_a_client_get_their_own_pictures(large: str, method
         for child in children:
             child.start()
         assert count_wrong(client, 4, threads, 16) == 0, "the parent goes on meanwhile"
-        assert [found.get(timeout=60) for _ in children] == [0, 0, 0]
+        assert [found.get(timeout=120) for _ in children] == [0, 0, 0]
         for child in children:
             child.join(10)
         assert count_wrong(client, 0, threads, 4) == 0, "what the children closed was not the parent's"
 
 
-def test_a_child_that_closes_an_inherited_client_leaves_the_parents_alone(large: str) -> None:
+@pytest.mark.parametrize(("method", "threads"), [("fork", 1), ("fork", 16), ("forkserver", 4), ("spawn", 4)])
+def test_processes_that_share_a_client_get_their_own_pictures(large: str, method: str, threads: int) -> None:
+    """As with gunicorn --preload, multiprocessing, Celery, PyTorch's loaders."""
+    in_a_new_process(share_a_client, large, method, threads)
+
+
+def close_in_a_child(large: str) -> None:
     context = multiprocessing.get_context("fork")
     others = regions(large)  # of processes that ended without closing their clients
     with SynthesisClient(large) as client:
@@ -254,3 +264,7 @@ def test_a_child_that_closes_an_inherited_client_leaves_the_parents_alone(large:
     with pytest.raises(ClientUseError, match="is closed: make a new one"):
         client.models()
     client.close()
+
+
+def test_a_child_that_closes_an_inherited_client_leaves_the_parents_alone(large: str) -> None:
+    in_a_new_process(close_in_a_child, large)

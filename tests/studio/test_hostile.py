@@ -330,7 +330,15 @@ def test_a_server_that_is_killed_and_comes_back(
             assert (await socket.receive_json(timeout=20))["kind"] == "unavailable"
             async with visitor.ask("POST", "/api/triton") as answer:
                 assert (await answer.json())["triton"]["state"] == "running"
-            await socket.send_bytes(frame)
-            assert unpack(await socket.receive_bytes(timeout=20)).body == first.body
+            async with visitor.ask("GET", "/api/scenes/tiny/model") as answer:
+                assert answer.status == 200, "at once, though gRPC may wait before it connects again"
+            async with asyncio.timeout(20):
+                while True:  # as the page does
+                    await socket.send_bytes(frame)
+                    message = await socket.receive()
+                    if message.type is aiohttp.WSMsgType.BINARY:
+                        break
+                    assert json.loads(message.data)["kind"] == "unavailable"
+            assert unpack(message.data).body == first.body
 
     visit(dataclasses.replace(settings, repository=repository), errand)
