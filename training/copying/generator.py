@@ -16,8 +16,10 @@ from torch import Tensor
 
 from semia.training.base import OnStage, SceneGenerator
 from semia.training.copying.descriptors import LARGEST, UNIT, rounded
+from semia.training.copying.doubt import is_doubtful
 from semia.training.copying.grid import Grid
 from semia.training.copying.levels import (
+    DOUBT_COST,
     FULL_COLOR,
     FULL_SHARE,
     JUMP,
@@ -62,6 +64,7 @@ class CopyingGenerator(SceneGenerator):
     pictures: Tensor
     class_ids: Tensor
     shown: Tensor
+    doubtful: Tensor
     prior: Tensor
     light: Tensor
     source_prior: Tensor
@@ -92,6 +95,7 @@ class CopyingGenerator(SceneGenerator):
             ("pictures", (count, 3, height, width), torch.uint8),
             ("class_ids", (count, height, width), torch.uint8),
             ("shown", (count, height, width), torch.bool),
+            ("doubtful", (count, height, width), torch.bool),
             ("prior", (self.classes, 3, *searched), torch.int8),
             ("light", (self.classes, 3, *searched), torch.int8),
             ("source_prior", (count, 3, *searched), torch.int8),
@@ -133,6 +137,8 @@ class CopyingGenerator(SceneGenerator):
         varied = zip(varied_ids, VARIANTS, strict=True)
         pictures = torch.stack([warp_by_class(image, shares, each, variant) for each, variant in varied])
         shown = torch.stack([shows_photograph(height, width, variant, self.canvas) for variant in VARIANTS])
+        doubted = is_doubtful(image, ids, self.classes)[None].float()
+        doubtful = torch.stack([warp(doubted, variant, "nearest")[0] for variant in VARIANTS])
         place = torch.stack([warp(_places(height, width), variant) for variant in VARIANTS])
         on_stage("prior colors", 0.2)
         prior = _prior(image / FULL_COLOR, shares)
@@ -142,6 +148,7 @@ class CopyingGenerator(SceneGenerator):
         self.pictures.copy_(rounded(pictures).clamp(0, 255))
         self.class_ids.copy_(varied_ids)
         self.shown.copy_(shown)
+        self.doubtful.copy_(doubtful)
         self.prior.copy_(reduced(prior, finest))
         self.light.copy_(class_light(image / FULL_COLOR, shares, finest))
         self.source_prior.copy_(reduced(source_prior, finest))
@@ -239,6 +246,9 @@ class CopyingGenerator(SceneGenerator):
         shown = F.avg_pool2d(self.shown[:, None].float(), 2**halvings) if halvings else self.shown[:, None].float()
         costs = (shown < SHOWN_SHARE).float() * OUTSIDE_COST
         costs[1:] += 1
+        # Not at the coarsest size, whose pixels show too much at once.
+        doubt = rounded(F.avg_pool2d(self.doubtful[:, None].float(), 2**halvings) * (DOUBT_COST if order else 0))
+        costs += doubt
         costs = F.pad(costs, (grid.margin,) * 4, value=MARGIN_COST)
         rows = grid.table(described.permute(0, 3, 1, 2))
         halves, merged = chessboard(grid.height, grid.width)
@@ -261,6 +271,7 @@ class CopyingGenerator(SceneGenerator):
             similar=grid.table(self.similar).int() if order == SIMILAR_ORDER else None,
             prior=reduced(self.prior, times).to(torch.int8) if compared else None,
             place=reduced(self.place[:1], times)[0].to(torch.int8) if compared else None,
+            doubt=(doubt[0].flatten() * VARIANT_COST).int(),
             halves=halves.to(device),
             merged=merged.to(device),
         )

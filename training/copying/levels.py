@@ -73,6 +73,9 @@ VARIANT_COST = round(0.02 * UNIT**2)
 OUTSIDE_COST = 450
 """Of copying what is not the photograph, such as a turned variant's corners, in `VARIANT_COST`; 9 in `UNIT` ** 2."""
 
+DOUBT_COST = 12
+"""Of copying elsewhere what `is_doubtful` wholly, in `VARIANT_COST`."""
+
 MARGIN_COST = 20_000
 """Of copying a place in the margin: more than the largest squared distance of two descriptors, 41 * 254 ** 2."""
 
@@ -183,6 +186,7 @@ class SearchTables(CopiedColors):
     similar: Tensor | None  # int32 [places, SIMILAR]: of `similar_places`, at one size
     prior: Tensor | None  # int8 [K, 3, h, w]: each class's prior color everywhere, where it is compared
     place: Tensor | None  # int8 [2, h, w]: where a pixel is, likewise
+    doubt: Tensor  # int32 [h * w]: what the plain photograph's places cost because of doubt, if copied elsewhere
     halves: Tensor  # int32 [2, h * w / 2, rounded up]: pixels of the chessboard's colors
     merged: Tensor  # int32 [h * w]: where each pixel stands in `halves`
 

@@ -42,6 +42,7 @@ class Half:
     pixels: Tensor  # int32 [P]
     neighbors: Tensor  # int32 [4 * P]: where they stand among the other color's; off the canvas, one beyond those
     home: Tensor  # int32 [1, 1, P]: the plain photograph's place at each pixel
+    bonus: Tensor  # float32 [1, 1, P]: what copying that is cheaper by
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Candidates:
                 pixels,
                 Windows.around(pixels, grid.width, NEIGHBORS).of(standing.view(1, grid.height, -1), count).flatten(),
                 home.index_select(0, pixels)[None, None],
+                STAY_BONUS + tables.doubt.index_select(0, pixels)[None, None].float(),
             )
             for pixels in tables.halves
         )
@@ -200,20 +202,24 @@ def improve(
             options.append(present + far)
         if found is not None:
             options.append(found.index_select(1, half.pixels)[:, None])
-        last = [-STAY_BONUS]
+        extra = [0] * sum(option.shape[1] for option in options)
         if candidates.similar is not None:
             options.append(look_up(candidates.similar, present[:, 0]))
-            last = [SIMILAR_COST] * SIMILAR + last
+            extra += [SIMILAR_COST] * SIMILAR
         bonus = None
         if offers is not None:
             ours = offers.of(half.pixels)
             options.append(ours.moved[:, None])
+            extra.append(0)
             bonus = ours.bonus
         options.append(half.home.expand(chosen.shape[0], -1, -1))
         every = torch.cat(options, 1)
-        extra = int_column([0] * (every.shape[1] - len(last)) + last, chosen.device).float()
         costs = _costs(every, wanted.index_select(1, half.pixels), candidates.table, reuse)
-        best.append(_cheapest(every, costs + extra, bonus))
+        elsewhere = costs[:, :-1]
+        if any(extra):
+            elsewhere = elsewhere + int_column(extra, chosen.device).float()
+        costs = torch.cat([elsewhere, costs[:, -1:] - half.bonus], dim=1)
+        best.append(_cheapest(every, costs, bonus))
     places = torch.cat([half.places for half in best], dim=1).index_select(1, candidates.merged)
     costs = torch.cat([half.costs for half in best], dim=1).index_select(1, candidates.merged)
     return Choice(places, costs)

@@ -17,7 +17,7 @@ class CopyingSettings:
     multiple: ClassVar[int] = 1  # canvas sides are taken as they are: it pads them itself
     max_side: ClassVar[int | None] = None  # photographs keep their size
 
-    method: int = 9  # counts up whenever prepared generators of before would draw something else
+    method: int = 10  # counts up whenever prepared generators of before would draw something else
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings, for JSON."""

@@ -7,6 +7,7 @@ from semia.training.copying.grid import Grid
 from semia.training.copying.levels import (
     COARSEST_SIDE,
     COST_DIGITS,
+    DOUBT_COST,
     MARGIN_COST,
     OUTSIDE_COST,
     SEARCHED_PIXELS,
@@ -103,7 +104,7 @@ def test_no_difference_is_worth_a_place_in_the_margin() -> None:
     for order in range(4):
         descriptors = LevelDescriptors(3, order)
         size = descriptors.fixed_size + descriptors.appearance.size
-        assert size * (2 * LARGEST) ** 2 + OUTSIDE_COST * VARIANT_COST < MARGIN_COST * VARIANT_COST
+        assert size * (2 * LARGEST) ** 2 + (OUTSIDE_COST + 1 + DOUBT_COST) * VARIANT_COST < MARGIN_COST * VARIANT_COST
         assert MARGIN_COST * VARIANT_COST + 2 * size * LARGEST**2 < 2**24, "float32 adds it exactly"
 
 

@@ -10,6 +10,7 @@ from semia.training.copying.generator import CopyingGenerator
 from semia.training.copying.grid import Grid
 from semia.training.copying.levels import (
     COST_DIGITS,
+    DOUBT_COST,
     JUMP,
     REACH,
     SIMILAR_ORDER,
@@ -236,6 +237,19 @@ def test_what_a_pixel_copies_already_stays_where_all_cost_the_same(tables: Searc
     elsewhere = improve(chosen, wanted, Candidates.from_tables(equal), JUMPS).places
     from_others = ~torch.isin(chosen, own)
     assert torch.equal(elsewhere[from_others], chosen[from_others])
+
+
+def test_doubtful_places_are_copied_to_where_they_are_and_nowhere_else(tables: SearchTables) -> None:
+    described = torch.zeros_like(descriptors(tables))
+    own = inside(tables)[: tables.grid.pixels]
+    doubt = torch.full((tables.grid.pixels,), DOUBT_COST * VARIANT_COST, dtype=torch.int32)
+    costs = torch.full((len(described),), VARIANT_COST)
+    costs[own.long()] += doubt
+    doubted = dataclasses.replace(with_rows(tables, costs, described), doubt=doubt)
+    chosen = random_choice(tables)
+    wanted = wanted_rows(torch.zeros(2, tables.grid.pixels, described.shape[1]))
+    choice = improve(chosen, wanted, Candidates.from_tables(doubted), JUMPS)
+    assert torch.equal(choice.places, own.expand_as(chosen)), "what a layout leaves alone stays"
 
 
 @pytest.mark.parametrize("jump", [(JUMP + 1, 0), (0, -JUMP - 1)])
