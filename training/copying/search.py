@@ -214,11 +214,10 @@ def improve(
             bonus = ours.bonus
         options.append(half.home.expand(chosen.shape[0], -1, -1))
         every = torch.cat(options, 1)
+        extra.append(0)
+        last = F.pad(half.bonus, (0, 0, len(extra) - 1, 0))
         costs = _costs(every, wanted.index_select(1, half.pixels), candidates.table, reuse)
-        elsewhere = costs[:, :-1]
-        if any(extra):
-            elsewhere = elsewhere + int_column(extra, chosen.device).float()
-        costs = torch.cat([elsewhere, costs[:, -1:] - half.bonus], dim=1)
+        costs = costs + (int_column(extra, chosen.device).float() - last)
         best.append(_cheapest(every, costs, bonus))
     places = torch.cat([half.places for half in best], dim=1).index_select(1, candidates.merged)
     costs = torch.cat([half.costs for half in best], dim=1).index_select(1, candidates.merged)
