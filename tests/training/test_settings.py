@@ -29,7 +29,7 @@ def test_the_paper_preset_is_the_published_schedule() -> None:
     assert PAPER.rate_share(1750 / 2500) == pytest.approx(0.55)
     assert PAPER.rate_share(1) == pytest.approx(0.1)
     assert PAPER.ratio_limit is None
-    assert PAPER.weights.supervision == 0
+    assert (PAPER.weights.supervision, PAPER.weights.gradients) == (0, 0)
     assert (PAPER.even_phases, PAPER.interpolation) == (False, "bilinear")
     assert (PAPER.momentum, PAPER.square_decay) == (0, 0.9)
     assert (PAPER.begin_as_autoencoder, PAPER.examples, PAPER.weights.distribution) == (False, 0, 0)

@@ -56,6 +56,15 @@ def fixed_point(translation: Translation) -> Tensor:
     return scales.sum() + shifts.sum()
 
 
+def gradient_difference(ours: Tensor, theirs: Tensor) -> Tensor:
+    """L1 between the differences of neighboring pixels of two pictures ``[N, C, H, W]``, summed over both directions.
+
+    In the manner of the gradient difference loss (Mathieu et al. 2016).
+    """
+    difference = ours - theirs
+    return difference.diff(dim=3).abs().mean() + difference.diff(dim=2).abs().mean()
+
+
 def semantic_alignment(predicted_labels: Tensor, target_labels: Tensor) -> Tensor:
     """L1 between the labels that S sees in the output and the target's, both colors ``[N, 3, H, W]``.
 

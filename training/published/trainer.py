@@ -225,6 +225,8 @@ class AlternatingTrainer:
                 "feature_matching": losses.feature_matching(fake, self._real),
                 "supervision": F.l1_loss(output, self.target.image),
             }
+            if weights.gradients:
+                terms["gradients"] = losses.gradient_difference(output, self.target.image)
             if weights.alignment:
                 terms["alignment"] = losses.semantic_alignment(self.segmentation(output), self.target.labels)
             if weights.coherence:

@@ -26,6 +26,16 @@ def test_feature_matching_teaches_the_fake_alone() -> None:
     assert real.grad is None
 
 
+def test_gradients_feel_a_weave_and_no_other_color() -> None:
+    smooth = torch.linspace(0, 1, 16).expand(1, 3, 16, 16)
+    weave = torch.ones(16)
+    weave[1::2] = -1
+    assert losses.gradient_difference(smooth + 0.3, smooth).item() == pytest.approx(0, abs=1e-6)
+    assert losses.gradient_difference(smooth + 0.1 * weave, smooth).item() == pytest.approx(0.2)
+    checkered = smooth + 0.1 * weave * weave[:, None]
+    assert losses.gradient_difference(checkered, smooth).item() == pytest.approx(0.4)
+
+
 def test_fixed_point_is_zero_where_nothing_is_translated() -> None:
     nothing = Translation([torch.ones(1, 2, 3, 3)], [torch.zeros(1, 2, 3, 3)])
     something = Translation([torch.full((1, 2, 3, 3), 1.5)], [torch.full((1, 2, 3, 3), -0.25)])

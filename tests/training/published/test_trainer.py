@@ -30,10 +30,10 @@ def test_a_sampling_iteration_trains_generator_and_discriminator(trainer: Altern
 
 
 def test_what_has_no_weight_is_left_out(tensors: SceneTensors, settings: TrainingSettings) -> None:
-    weights = dataclasses.replace(settings.weights, alignment=0.0, coherence=0.0, distribution=1.0)
+    weights = dataclasses.replace(settings.weights, alignment=0.0, coherence=0.0, distribution=1.0, gradients=1.0)
     trainer = AlternatingTrainer(tensors, dataclasses.replace(settings, weights=weights), 0, rgb_features)
     assert set(trainer.iterate(1, 0.0)) == {
-        "adversarial", "feature_matching", "supervision", "distribution", "discriminator"
+        "adversarial", "feature_matching", "supervision", "gradients", "distribution", "discriminator"
     }  # fmt: skip
 
 
